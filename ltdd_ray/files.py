@@ -1,0 +1,28 @@
+"""Files that are either whole or absent: temporary name, flush to disk, rename."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Replace ``path`` by ``content``; a reader, or a crash at any moment, sees the old file or the new one, never a part.
+
+    One writer at a time; what a killed writer left under the temporary name is overwritten by the next.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON through :func:`write_atomic`."""
+    write_atomic(path, json.dumps(value, indent=2) + "\n")

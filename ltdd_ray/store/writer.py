@@ -1,0 +1,177 @@
+"""Writing one trajectory: streamed row by row, part of the store only once it is whole and on disk.
+
+Pb backbone parameters, Pc classifier parameters.
+"""
+
+import json
+import mmap
+import uuid
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ltdd_ray.errors import UserError
+from ltdd_ray.store.garbage import remove_debris
+from ltdd_ray.store.location import Draft, open_folder, storage_errors
+from ltdd_ray.store.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    METRICS,
+    Column,
+    Manifest,
+    Row,
+    TrajectoryHeader,
+    manifest_name,
+    prefix,
+    read_manifest,
+)
+from ltdd_ray.store.verify import data_problems
+
+
+def arrow_schema(header: TrajectoryHeader) -> pa.Schema:
+    """Columns of a trajectory's data file; the header is its metadata, every value as JSON."""
+    element = pa.field("item", pa.type_for_alias(header.dtype), nullable=False)
+    parameters = [pa.field(name, pa.list_(element, size), nullable=False) for name, size in header.columns().items()]
+    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, **header.to_json()}
+    return pa.schema(
+        [pa.field("epoch", pa.int32(), nullable=False), *parameters, *(pa.field(name, pa.float64()) for name in METRICS)],
+        metadata={key: json.dumps(value) for key, value in metadata.items()},
+    )
+
+
+class TrajectoryWriter:
+    """Context manager that writes one trajectory of a store, which it creates where there is none.
+
+    The trajectory appears when the block ends without an exception and not at all otherwise. Any number of writers may work
+    in one store; of two that write the same trajectory the first to finish stays and the other's work is dropped.
+
+    Raises ``UserError`` on entry if the place cannot be written to or holds this trajectory of another identity.
+    """
+
+    def __init__(self, uri: str, header: TrajectoryHeader):
+        self._folder = open_folder(uri)
+        self._header = header
+        self._schema = arrow_schema(header)
+        self._rows: list[tuple[int, dict[str, int], dict[str, float]]] = []
+
+    def __enter__(self) -> "TrajectoryWriter":
+        header = self._header
+        with storage_errors(self._folder.uri, "write a trajectory"):
+            self._folder.create()
+            self._existing()
+            remove_debris(self._folder, (header.expert, header.stage))
+            self._draft: Draft = self._folder.draft(prefix(header.expert, header.stage))
+            self._stream = pa.ipc.new_file(self._draft.file, self._schema)
+        return self
+
+    def append(self, epoch: int, classifier: Any, backbone: Any = None, metrics: Mapping[str, float] | None = None) -> None:
+        """Add one epoch. Epochs must increase.
+
+        Args:
+            classifier: (Pc,) numpy array or CPU tensor.
+            backbone: (Pb,), for the representation stage and only for it.
+            metrics: any of train_loss, train_accuracy and test_accuracy; values that are no finite number count as absent.
+
+        Raises ``UserError`` where a value does not fit the header's dtype or the disk is full; ``ValueError`` for a wrong
+        shape, order or name.
+        """
+        if self._rows and epoch <= self._rows[-1][0]:
+            raise ValueError(f"epoch {epoch} after epoch {self._rows[-1][0]}: epochs must increase")
+        if unknown := set(metrics or {}) - set(METRICS):
+            raise ValueError(f"unknown metrics {sorted(unknown)}; known are {METRICS}")
+        if (backbone is None) != (self._header.stage == "classifier"):
+            raise ValueError(
+                f"a {self._header.stage} trajectory and a backbone that is {'missing' if backbone is None else 'given'}"
+            )
+        given = {"backbone": backbone, "classifier": classifier}
+        finite = {name: float(value) for name, value in (metrics or {}).items() if np.isfinite(value)}
+        parameters = {name: self._vector(name, given[name], size) for name, size in self._header.columns().items()}
+        lists = [pa.FixedSizeListArray.from_arrays(pa.array(v), type=self._schema.field(n).type) for n, v in parameters.items()]
+        values = [pa.array([finite.get(name)], pa.float64()) for name in METRICS]
+        batch = pa.record_batch([pa.array([epoch], pa.int32()), *lists, *values], schema=self._schema)
+        with storage_errors(self._folder.uri, "write a trajectory"):
+            self._stream.write_batch(batch)
+        self._rows.append((epoch, {name: zlib.crc32(v.data) for name, v in parameters.items()}, finite))
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                with storage_errors(self._folder.uri, "write a trajectory"):
+                    self._commit()
+        finally:
+            self._draft.close()
+            with suppress(OSError):  # a data file whose manifest could not be written, or one that this file replaced
+                remove_debris(self._folder, (self._header.expert, self._header.stage))
+
+    def _vector(self, name: str, value: Any, size: int) -> np.ndarray:
+        vector = np.asarray(value.detach().numpy() if hasattr(value, "detach") else value)
+        if vector.shape != (size,):
+            raise ValueError(f"{name} has shape {vector.shape}, the layout says ({size},)")
+        with np.errstate(over="ignore"):
+            stored = np.ascontiguousarray(vector, dtype=self._header.dtype)
+        if np.isfinite(stored).sum() != np.isfinite(vector).sum():
+            raise UserError(
+                f"{name} holds {np.abs(vector).max():g}, beyond what {self._header.dtype} can hold; set experts.dtype to float32"
+            )
+        return stored
+
+    def _existing(self) -> Manifest | None:
+        """The manifest this trajectory already has; ``UserError`` where it is another config's."""
+        existing = read_manifest(self._folder, self._header.expert, self._header.stage)
+        if existing:
+            refuse_other_identity(self._folder.uri, existing, self._header.identity)
+        return existing
+
+    def _commit(self) -> None:
+        if not self._rows:
+            raise ValueError("a trajectory without a single epoch")
+        self._stream.close()
+        self._draft.file.flush()
+        header = self._header
+        existing = self._existing()
+        if existing and not data_problems(self._folder, existing):
+            return
+        manifest = Manifest(
+            header=header,
+            file=f"{prefix(header.expert, header.stage)}.{uuid.uuid4().hex}.arrow",
+            nbytes=self._draft.file.tell(),
+            sha256=self._draft.file.sha256,
+            rows=tuple(
+                Row(epoch, {name: Column(offsets[name], crc) for name, crc in sums.items()}, metrics)
+                for (epoch, sums, metrics), offsets in zip(self._rows, self._offsets(), strict=True)
+            ),
+        )
+        self._draft.publish(manifest.file)
+        draft = self._folder.draft(prefix(header.expert, header.stage))
+        try:
+            draft.file.write(manifest.to_bytes())
+            draft.publish(manifest_name(header.expert, header.stage))
+        finally:
+            draft.close()
+
+    def _offsets(self) -> list[dict[str, int]]:
+        """Byte offset of each parameter column of each row in the draft, taken from Arrow's own view of it."""
+        with mmap.mmap(self._draft.file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            view = pa.py_buffer(mapped)
+            reader = pa.ipc.open_file(view)
+            batches = [reader.get_batch(k) for k in range(reader.num_record_batches)]
+            offsets = [
+                {name: batch.column(name).values.buffers()[1].address - view.address for name in self._header.columns()}
+                for batch in batches
+            ]
+            del view, reader, batches  # they hold the mapping open
+        return offsets
+
+
+def refuse_other_identity(uri: str, manifest: Manifest, identity: str) -> None:
+    """``UserError`` unless the finished trajectory is the one that ``identity`` stands for."""
+    if manifest.header.identity != identity:
+        raise UserError(
+            f"{uri}: expert {manifest.header.expert} of the {manifest.header.stage} stage was trained under another config "
+            f"(identity {manifest.header.identity}, now {identity}); choose another output folder or run name, or delete this store"
+        )

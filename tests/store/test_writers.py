@@ -1,0 +1,252 @@
+"""Writers that die at every step, race each other, or write while others read and clean."""
+
+import fcntl
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pyarrow import fs
+from storekit import data_file, make_header, manifest_file, names, run, vectors, write
+
+from ltdd_ray.errors import UserError
+from ltdd_ray.store import TrajectoryStore, TrajectoryWriter, cli, collect_garbage
+
+# Forks a writer per step; the n-th kills itself just before its n-th call of anything that touches the disk. The last survives.
+KILLED_WRITERS = """
+import fcntl, json, os, signal, sys
+from pathlib import Path
+from storekit import make_header, write
+from ltdd_ray.store.location import DraftFile
+
+def die_at(step):
+    count = 0
+    def counted(real):
+        def call(*arguments, **keywords):
+            nonlocal count
+            count += 1
+            if count == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **keywords)
+        return call
+    os.fsync = lambda descriptor: None
+    for place, name in [(Path, "mkdir"), (fcntl, "flock"), (DraftFile, "write"), (DraftFile, "flush"), (os, "fsync"),
+                        (os, "replace"), (DraftFile, "close")]:
+        setattr(place, name, counted(getattr(place, name)))
+
+write(f"{sys.argv[1]}/warm-up", make_header())  # what Python loads at the first use is then shared by all the forks
+outcomes = []
+while 0 not in outcomes:
+    child = os.fork()
+    if not child:
+        die_at(len(outcomes) + 1)
+        write(f"{sys.argv[1]}/{len(outcomes)}", make_header(), range(2))
+        os._exit(0)
+    outcomes.append(-os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(outcomes))
+"""
+
+
+def test_a_writer_killed_at_any_step_leaves_nothing_or_the_whole(tmp_path):
+    done = run(KILLED_WRITERS, tmp_path)
+    assert done.returncode == 0, done.stderr
+    outcomes = json.loads(done.stdout)
+    assert outcomes == [signal.SIGKILL] * (len(outcomes) - 1) + [0]
+    states = set()
+    for step in range(len(outcomes)):
+        folder = str(tmp_path / str(step))
+        store = TrajectoryStore.open(folder, create=True)
+        debris = [name for name in names(Path(folder)) if name.endswith((".tmp", ".arrow"))]
+        if store.trajectories():
+            states.add("whole")
+            assert store.verify() == []
+        else:
+            states.add("debris" if debris else "nothing")
+            assert store.missing([make_header()]) == [make_header()]
+            if any(name.endswith(".arrow") for name in debris):
+                states.add("data without manifest")
+                assert [p.kind for p in store.verify()] == ["foreign"]
+        write(folder, make_header(), range(2))
+        assert store.verify() == [] and store.missing([make_header()]) == []
+        for epoch in (0, 1):
+            np.testing.assert_array_equal(store.read(0, "representation", epoch)[1], vectors(make_header(), epoch)["classifier"])
+        assert len(names(Path(folder))) == 2, "debris outlived the next writer"
+    assert states == {"nothing", "debris", "data without manifest", "whole"}
+    assert len(outcomes) > 30
+
+
+def test_two_writers_of_one_trajectory_end_with_the_first_to_finish(tmp_path):
+    header = make_header()
+    with TrajectoryWriter(str(tmp_path), header) as slow:
+        slow.append(0, **vectors(header, 0))
+        with TrajectoryWriter(str(tmp_path), header) as quick:
+            quick.append(0, **vectors(header, 0))
+            assert len(names(tmp_path)) == 2
+        reader = TrajectoryStore.open(str(tmp_path))
+        first = data_file(tmp_path)
+    assert data_file(tmp_path) == first and len(names(tmp_path)) == 2
+    assert reader.verify() == []
+    reader.read(0, "representation", 0)
+
+
+def test_a_rival_of_another_config_does_not_overwrite(tmp_path):
+    with pytest.raises(UserError, match="another config"), TrajectoryWriter(str(tmp_path), make_header(identity="late")) as late:
+        late.append(0, **vectors(make_header(), 0))
+        write(tmp_path, make_header())
+    assert len(names(tmp_path)) == 2 and TrajectoryStore.open(str(tmp_path)).trajectories()[0].header == make_header()
+
+
+def test_both_writers_passing_the_check_still_leave_one_valid_file(tmp_path, monkeypatch):
+    """The second manifest replaces the first in the moment between check and publication; the first's data becomes debris."""
+    header = make_header()
+    with TrajectoryWriter(str(tmp_path), header) as slow:
+        slow.append(0, **vectors(header, 0))
+        write(tmp_path, header)
+        monkeypatch.setattr(slow, "_existing", lambda: None)
+    store = TrajectoryStore.open(str(tmp_path))
+    assert store.epochs(0, "representation") == (0,)
+    assert store.verify() == [] and len(names(tmp_path)) == 2
+
+
+def test_a_reader_sees_what_is_added_while_it_is_open(tmp_path):
+    write(tmp_path, make_header(0))
+    store = TrajectoryStore.open(str(tmp_path))
+    held = store.read(0, "representation", 0)[1]
+    with TrajectoryWriter(str(tmp_path), make_header(1)) as writer:
+        writer.append(0, **vectors(make_header(1), 0))
+        assert [m.header.expert for m in store.trajectories()] == [0] and store.verify() == []
+        with pytest.raises(UserError, match="no representation trajectory of expert 1"):
+            store.read(1, "representation", 0)
+    assert [m.header.expert for m in store.trajectories()] == [0, 1]
+    store.read(1, "representation", 0)
+    np.testing.assert_array_equal(held, vectors(make_header(0), 0)["classifier"])
+
+
+def test_garbage_collection_spares_live_writers_and_finished_trajectories(tmp_path):
+    write(tmp_path, make_header(0))
+    kept = names(tmp_path)
+    dead = [f"expert-0001.classifier.{'a' * 32}.tmp", f"expert-0001.classifier.{'b' * 32}.arrow"]
+    for name in dead:
+        (tmp_path / name).write_bytes(b"debris")
+    (tmp_path / "notes.txt").write_text("not ours")
+    with TrajectoryWriter(str(tmp_path), make_header(1)) as live:
+        live.append(0, **vectors(make_header(1), 0))
+        assert collect_garbage(str(tmp_path), min_age=0) == dead
+    assert collect_garbage(str(tmp_path), min_age=0) == []
+    assert set(names(tmp_path)) > {*kept, "notes.txt"} and len(names(tmp_path)) == 5
+    assert len(TrajectoryStore.open(str(tmp_path)).trajectories()) == 2
+
+
+def test_a_published_data_file_stays_owned_until_its_manifest_is_written(tmp_path, monkeypatch):
+    seen = []
+
+    class Draft:
+        """Stands in for the manifest's draft: looks at the store in the moment before the manifest is written."""
+
+        def __init__(self, real):
+            seen.append((collect_garbage(str(tmp_path), min_age=0), names(tmp_path), TrajectoryStore.open(str(tmp_path)).verify()))
+            self.file, self.publish, self.close = real.file, real.publish, real.close
+
+    with TrajectoryWriter(str(tmp_path), make_header()) as writer:
+        writer.append(0, **vectors(make_header(), 0))
+        real = writer._folder.draft
+        monkeypatch.setattr(writer._folder, "draft", lambda prefix: Draft(real(prefix)))
+    ((removed, present, problems),) = seen
+    assert removed == [] and problems == [] and any(name.endswith(".arrow") for name in present)
+    assert TrajectoryStore.open(str(tmp_path)).verify() == []
+
+
+def test_a_temporary_collected_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    lock, collected = fcntl.flock, []
+
+    def late(file, operation):
+        if not collected:
+            collected.extend(tmp_path.iterdir())
+            collected[0].unlink()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write(tmp_path, make_header())
+    assert collected and TrajectoryStore.open(str(tmp_path)).verify() == []
+
+
+def test_without_locks_age_tells_debris(tmp_path, monkeypatch):
+    def unsupported(file, operation):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    write(tmp_path, make_header(0))
+    stray = f"expert-0001.classifier.{'d' * 32}.tmp"
+    (tmp_path / stray).write_bytes(b"debris")
+    assert collect_garbage(str(tmp_path)) == []
+    clock_set_back = time.time() - 86400
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: clock_set_back)
+        assert collect_garbage(str(tmp_path)) == []
+    os.utime(tmp_path / stray, (0, 0))
+    assert collect_garbage(str(tmp_path)) == [stray]
+
+
+def test_objects_are_debris_by_age_alone(tmp_path, monkeypatch):
+    subtree = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr(fs, "FileSystem", SimpleNamespace(from_uri=lambda uri: (subtree, "store")))
+    write("s3://store", make_header())
+    stray = tmp_path / "store" / f"expert-0000.representation.{'c' * 32}.arrow"
+    stray.write_bytes(b"debris")
+    assert collect_garbage("s3://store") == []
+    assert collect_garbage("s3://store", min_age=0) == [stray.name]
+    assert TrajectoryStore.open("s3://store").verify() == []
+    # A failing upload takes its partial object with it, and the store stays usable.
+    with pytest.raises(UserError, match="cannot write"), monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfileobj", lambda *a: (_ for _ in ()).throw(OSError("connection lost")))
+        write("s3://store", make_header(1))
+    assert len(names(tmp_path / "store")) == 2
+    flipped = data_file(tmp_path / "store")
+    flipped.write_bytes(flipped.read_bytes().replace(vectors(make_header(), 1)["classifier"].tobytes(), bytes(16)))
+    with pytest.raises(UserError, match="epoch 1 was altered"):
+        TrajectoryStore.open("s3://store").read(0, "representation", 1)
+
+
+def test_command_line(tmp_path, capsys):
+    write(tmp_path, make_header(0))
+    write(tmp_path, make_header(0, "classifier"))
+    assert cli.ls(str(tmp_path), True) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["stage"], first["epochs"], first["train_loss"], second["stage"]) == (
+        "representation",
+        [0, 1, 2, 3],
+        0.25,
+        "classifier",
+    )
+    assert first["train_accuracy"] is None
+    assert cli.ls(str(tmp_path), False) == 0 and "4 in 0..3" in capsys.readouterr().out
+    assert cli.verify(str(tmp_path), False) == 0 and "sound" in capsys.readouterr().out
+    assert cli.gc(str(tmp_path), False) == 0 and "0 files removed" in capsys.readouterr().out
+
+    manifest_file(tmp_path).unlink()
+    stray = data_file(tmp_path).name
+    assert cli.verify(str(tmp_path), False) == 1 and f"foreign: {tmp_path}/{stray}" in capsys.readouterr().out
+    assert cli.verify(str(tmp_path), True) == 1
+    assert [p["kind"] for p in json.loads(capsys.readouterr().out)] == ["foreign"]
+    assert cli.gc(str(tmp_path), True) == 0 and json.loads(capsys.readouterr().out) == [stray]
+    assert cli.verify(str(tmp_path), True) == 0
+
+
+def test_the_store_imports_neither_ray_nor_the_other_rooms():
+    code = """
+import sys
+class Wall:
+    def find_spec(self, name, path=None, target=None):
+        room = name.split(".")
+        if room[0] == "ray" or room[0] == "ltdd_ray" and len(room) > 1 and room[1] not in ("store", "errors", "layout"):
+            raise ImportError(f"the store must not import {name}")
+sys.meta_path.insert(0, Wall())
+import ltdd_ray.store.cli
+import ltdd_ray.store
+"""
+    done = run(code)
+    assert done.returncode == 0, done.stderr

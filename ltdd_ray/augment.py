@@ -1,0 +1,117 @@
+"""Differentiable Siamese augmentation (DSA; Zhao & Bilen, ICML 2021), seeded and differentiable in the images.
+
+As in the trajectory-matching literature one operation of the strategy is drawn per batch and its strength per image
+(DSA's paper draws one strength for the batch). All draws come from the generator handed in, on the CPU, so every device and
+every recomputation of a step sees the same augmentation. B batch, K channels, H x W image size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import pi
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import affine_grid, grid_sample, pad
+
+from ltdd_ray.errors import UserError
+
+BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
+CROP, CUTOUT, SCALE, ROTATE_DEGREES = 0.125, 0.5, 1.2, 15.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A strategy such as ``color_crop_flip``; the empty strategy leaves images as they are.
+
+    Raises ``UserError`` for an unknown operation.
+    """
+
+    strategy: str
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.operations if name not in _OPERATIONS]
+        if unknown:
+            raise UserError(f"augmentation `{self.strategy}`: no operation `{unknown[0]}`; choose among {'_'.join(_OPERATIONS)}")
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        return tuple(self.strategy.split("_")) if self.strategy else ()
+
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """(B, K, H, W) -> (B, K, H, W), differentiable in ``images``."""
+        if not self.operations:
+            return images
+        choice = int(torch.randint(len(self.operations), (), generator=generator))
+        return _OPERATIONS[self.operations[choice]](images, generator)
+
+
+def _uniform(images: Tensor, generator: Generator) -> Tensor:
+    """One number in [0, 1) per image, (B, 1, 1, 1)."""
+    return torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
+
+
+def _color(images: Tensor, generator: Generator) -> Tensor:
+    images = images + (_uniform(images, generator) - 0.5) * BRIGHTNESS
+    grey = images.mean(1, keepdim=True)
+    images = grey + (images - grey) * (_uniform(images, generator) * SATURATION)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return mean + (images - mean) * (_uniform(images, generator) + CONTRAST)
+
+
+def _crop(images: Tensor, generator: Generator) -> Tensor:
+    """Shift by up to an eighth of each side; what comes in is zero."""
+    batch, _, height, width = images.shape
+    reach = int(height * CROP + 0.5), int(width * CROP + 0.5)
+    rows, columns = (
+        (torch.randint(-r, r + 1, (batch, 1), generator=generator) + torch.arange(r, r + n)).to(images.device)
+        for r, n in zip(reach, (height, width))
+    )
+    padded = pad(images, (reach[1], reach[1], reach[0], reach[0]))
+    image = torch.arange(batch, device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _cutout(images: Tensor, generator: Generator) -> Tensor:
+    """A rectangle of half of each side, centred anywhere, becomes zero."""
+    batch, _, height, width = images.shape
+    inside = []
+    for n in (height, width):
+        size = int(n * CUTOUT + 0.5)
+        start = torch.randint(0, n + 1 - size % 2, (batch, 1), generator=generator) - size // 2
+        position = torch.arange(n)
+        inside.append((position >= start) & (position < start + size))
+    hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return images * (~hole).to(images)
+
+
+def _flip(images: Tensor, generator: Generator) -> Tensor:
+    return torch.where(_uniform(images, generator) < 0.5, images.flip(3), images)
+
+
+def _scale(images: Tensor, generator: Generator) -> Tensor:
+    """Stretch height and width independently by a factor in [1/1.2, 1.2]."""
+    low, high = 1 / SCALE, SCALE
+    factors = torch.rand(len(images), 2, generator=generator) * (high - low) + low
+    return _warp(images, torch.diag_embed(factors))
+
+
+def _rotate(images: Tensor, generator: Generator) -> Tensor:
+    angle = (torch.rand(len(images), generator=generator) - 0.5) * (2 * ROTATE_DEGREES * pi / 180)
+    rows = [torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)]
+    return _warp(images, torch.stack(rows, 1))
+
+
+def _warp(images: Tensor, linear_map: Tensor) -> Tensor:
+    """Sample each image at ``linear_map`` (B, 2, 2) of the normalised pixel grid, bilinear, zero outside."""
+    affine = torch.cat([linear_map, torch.zeros(len(images), 2, 1)], 2).to(images)
+    return grid_sample(images, affine_grid(affine, list(images.shape), align_corners=False), align_corners=False)
+
+
+_OPERATIONS: dict[str, Callable[[Tensor, Generator], Tensor]] = {
+    "color": _color,
+    "crop": _crop,
+    "cutout": _cutout,
+    "flip": _flip,
+    "scale": _scale,
+    "rotate": _rotate,
+}

@@ -1,0 +1,200 @@
+"""The matching engine: an inner SGD on synthetic images, its distance to an expert, and the gradient of that distance.
+
+    theta_{t+1} = theta_t - alpha g_t,   g_t = grad_theta L(theta_t; A_t(x_t), softmax(y_t)),   t < T
+    l_S = ||theta_T - theta*||_S^2 / ||theta_0 - theta*||_S^2,   S = backbone, classifier or all
+
+Shapes: M synthetic images, B inner batch, C classes, P parameters, T inner steps; images x (M, K, H, W), soft-label logits
+y (M, C), theta (P,). With S = classifier only theta_c moves: the backbone is frozen, its features are the images of the inner
+problem, and the second derivatives never enter it.
+
+Three ways to the gradient over x, y and alpha:
+
+- ``exact``: the adjoint of the inner SGD. Keeps theta_0..theta_T and walks back with lambda_T = dl/dtheta_T,
+  lambda_t = lambda_{t+1} - alpha d<lambda_{t+1}, g_t>/dtheta_t. Memory is that of one step, whatever T.
+- ``first_order``: the same walk with lambda held at lambda_T, which is what TESLA (Cui et al., ICML 2023) and the published
+  script compute.
+- ``unrolled``: autograd through all T steps (MTT, Cazenavette et al., CVPR 2022). Memory grows with T; the oracle for small T.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import grad
+
+from ltdd_ray.augment import Augmentation
+from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.seeding import generator
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Logits = Callable[[Tensor, Tensor], Tensor]
+Scope = Literal["backbone", "classifier", "all"]
+Hypergradient = Literal["exact", "first_order", "unrolled"]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A matching loss and its gradients, all detached: loss (), images_grad (M, K, H, W), labels_grad (M, C), lr_grad ()."""
+
+    loss: Tensor
+    images_grad: Tensor
+    labels_grad: Tensor
+    lr_grad: Tensor
+
+
+def match(
+    model: nn.Module | FlatModel,
+    start: Tensor,
+    target: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    lr: Tensor | float,
+    *,
+    steps: int,
+    batch_size: int,
+    scope: Scope,
+    loss: Loss,
+    augment: Augmentation,
+    seed: int,
+    hypergradient: Hypergradient = "exact",
+) -> Match:
+    """Train on the synthetic set from ``start`` for ``steps`` and compare with ``target``.
+
+    Args:
+        model: any module with a ``classifier``; its own weights are not used.
+        start, target: theta_0 and theta* (P,), in the order of ``FlatModel(model).layout``.
+        images: x (M, K, H, W) in model space. labels: soft-label logits y (M, C). lr: alpha > 0.
+        steps: T. batch_size: B, capped at M; batches walk through a shuffled set, reshuffled when it is used up.
+        scope: S. With ``classifier`` only theta_c is trained.
+        loss: L(logits (B, C), soft labels (B, C)) -> scalar.
+        augment: A. seed: decides the batches and the augmentation of every step.
+
+    Raises ``ValueError`` if ``start`` equals ``target`` on S (the loss is a ratio to their distance) or a size is wrong.
+    """
+    flat = model if isinstance(model, FlatModel) else FlatModel(model)
+    part = _part(flat, scope)
+    if start.shape != (flat.layout.size,) or target.shape != start.shape:
+        raise ValueError(
+            f"start {tuple(start.shape)} and target {tuple(target.shape)} must be vectors of {flat.layout.size} parameters"
+        )
+    scale = (start[part] - target[part]).square().sum()
+    if not scale > 0:
+        raise ValueError("start and target are equal on the matched part; choose another segment")
+
+    rate = torch.as_tensor(lr, dtype=start.dtype, device=start.device).detach()
+    steps_of = _Steps(images.detach(), labels.detach(), augment, seed, _batches(len(images), batch_size, steps, seed))
+    walk = _unrolled if hypergradient == "unrolled" else partial(_adjoint, first_order=hypergradient == "first_order")
+    if scope == "classifier":
+        backbone = start.detach()
+        frozen = replace(steps_of, prepare=lambda images: flat.features(backbone, images))
+        return walk(flat.head, loss, start[part], rate, frozen, _Distance(slice(None), target[part], scale))
+    return walk(flat.logits, loss, start, rate, steps_of, _Distance(part, target, scale))
+
+
+def _part(flat: FlatModel, scope: Scope) -> slice:
+    backbone = flat.layout.backbone_size
+    return {"backbone": slice(0, backbone), "classifier": slice(backbone, None), "all": slice(None)}[scope]
+
+
+def _batches(count: int, batch_size: int, steps: int, seed: int) -> list[Tensor]:
+    """The indices (B,) of each step: the whole set in order, or consecutive pieces of fresh permutations."""
+    if batch_size >= count:
+        return [torch.arange(count)] * steps
+    order = generator(seed, "batches")
+    pieces: list[Tensor] = []
+    while len(pieces) < steps:
+        pieces += torch.randperm(count, generator=order).split(batch_size)[: count // batch_size]
+    return pieces[:steps]
+
+
+def _identity(images: Tensor) -> Tensor:
+    return images
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The data of every inner step, computed anew each time it is asked for: nothing of it is kept.
+
+    ``prepare`` maps augmented images to what the moving part of the network sees: themselves, or a frozen backbone's features.
+    """
+
+    images: Tensor
+    labels: Tensor
+    augment: Augmentation
+    seed: int
+    batches: list[Tensor]
+    prepare: Callable[[Tensor], Tensor] = _identity
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def inputs(self, step: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(prepare(A_t(x_t)), softmax(y_t)) with B rows each, differentiable in the full sets given."""
+        index = self.batches[step].to(images.device)
+        augmented = self.augment(images[index], generator(self.seed, "augment", step))
+        return self.prepare(augmented), labels[index].softmax(-1)
+
+
+@dataclass(frozen=True)
+class _Distance:
+    """l_S = ||theta - theta*||_S^2 / scale."""
+
+    part: slice
+    target: Tensor
+    scale: Tensor
+
+    def __call__(self, theta: Tensor) -> Tensor:
+        return (theta[self.part] - self.target[self.part]).square().sum() / self.scale
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        """dl_S/dtheta, the shape of theta."""
+        bar = torch.zeros_like(theta)
+        bar[self.part] = (theta[self.part] - self.target[self.part]) * (2 / self.scale)
+        return bar
+
+
+def _adjoint(
+    logits: Logits, loss: Loss, start: Tensor, rate: Tensor, steps: _Steps, distance: _Distance, first_order: bool
+) -> Match:
+    thetas = [start.detach()]
+    for t in range(len(steps)):
+        with torch.no_grad():
+            inputs, soft_label = steps.inputs(t, steps.images, steps.labels)
+        theta = thetas[-1].detach().requires_grad_()
+        (step,) = grad(loss(logits(theta, inputs), soft_label), theta)
+        thetas.append(thetas[-1] - rate * step)
+
+    value = distance(thetas[-1])
+    adjoint = distance.gradient(thetas.pop())
+    images, labels = steps.images.requires_grad_(), steps.labels.requires_grad_()
+    images_grad, labels_grad, lr_grad = torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(rate)
+    for t in reversed(range(len(steps))):
+        given = steps.inputs(t, images, labels)
+        # Cut the graph here: the second derivatives stay within the moving part, and only first ones go on to the images.
+        inputs, soft_label = (tensor.detach().requires_grad_() for tensor in given)
+        theta = thetas.pop().requires_grad_()
+        (step,) = grad(loss(logits(theta, inputs), soft_label), theta, create_graph=True)
+        along = step @ adjoint
+        wanted = (inputs, soft_label) if first_order else (inputs, soft_label, theta)
+        inputs_bar, soft_label_bar, *theta_bar = grad(along, wanted)
+        images_bar, labels_bar = grad(given, (images, labels), (inputs_bar, soft_label_bar))
+        images_grad -= rate * images_bar
+        labels_grad -= rate * labels_bar
+        lr_grad -= along.detach()
+        if not first_order:
+            adjoint = adjoint - rate * theta_bar[0]
+    return Match(value, images_grad, labels_grad, lr_grad)
+
+
+def _unrolled(logits: Logits, loss: Loss, start: Tensor, rate: Tensor, steps: _Steps, distance: _Distance) -> Match:
+    images, labels, rate = steps.images.requires_grad_(), steps.labels.requires_grad_(), rate.requires_grad_()
+    theta = start.detach().requires_grad_()
+    for t in range(len(steps)):
+        inputs, soft_label = steps.inputs(t, images, labels)
+        (step,) = grad(loss(logits(theta, inputs), soft_label), theta, create_graph=True)
+        theta = theta - rate * step
+    value = distance(theta)
+    return Match(value.detach(), *grad(value, (images, labels, rate)))

@@ -1,0 +1,49 @@
+"""Losses on soft labels.
+
+B batch, C classes; logits z (B, C), soft labels p (B, C) with rows that sum to 1, prior s (C,) with s_k = n_k / N.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+def soft_cross_entropy(logits: Tensor, soft_label: Tensor) -> Tensor:
+    """-(1/B) sum_b sum_k p_bk log softmax(z_b)_k, a scalar in nats."""
+    return -(soft_label * logits.log_softmax(-1)).sum(-1).mean()
+
+
+@dataclass(frozen=True)
+class DamLoss:
+    """The distribution-agnostic loss (Zhao et al., CVPR 2025, Sec. 4.1):
+
+        L_DAM = -(1/B) sum_b sum_k g_k p_bk log softmax(z_b - lambda log s)_k
+
+    A student trained on balanced images under it has to raise head logits by itself, and so acquires the bias of an expert
+    trained on long-tailed images without the images having to carry it. ``class_weights`` g of ones and ``logit_shift``
+    -lambda log s of zeros give :func:`soft_cross_entropy`. The published configurations use g_k = s_k and lambda = 0.
+    """
+
+    class_weights: Tensor
+    logit_shift: Tensor
+
+    @classmethod
+    def from_prior(
+        cls,
+        prior: Tensor,
+        lambda_prior: float,
+        class_weights: Literal["none", "frequency", "mean_one"],
+        frequency_floor: float = 0.0,
+    ) -> "DamLoss":
+        """From s (C,): g is 1 (`none`), (s_k + f)/(1 + f) (`frequency`) or C s_k (`mean_one`)."""
+        weights = {
+            "none": torch.ones_like(prior),
+            "frequency": (prior + frequency_floor) / (1 + frequency_floor),
+            "mean_one": prior * len(prior),
+        }
+        return cls(weights[class_weights], -lambda_prior * prior.log())
+
+    def __call__(self, logits: Tensor, soft_label: Tensor) -> Tensor:
+        return soft_cross_entropy(logits + self.logit_shift, self.class_weights * soft_label)

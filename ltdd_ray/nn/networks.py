@@ -1,0 +1,111 @@
+"""The networks of the field. Each is a backbone that ends in a flat feature vector, and a linear classifier.
+
+B batch, K image channels, H x W image size, F features, C classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ltdd_ray.config import ModelConfig
+from ltdd_ray.errors import UserError
+
+
+class Network(nn.Module):
+    """images (B, K, H, W) -> logits (B, C), through features (B, F) that alone reach ``classifier``."""
+
+    def __init__(self, backbone: nn.Module, classifier: nn.Linear) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.backbone(images))
+
+
+def build_network(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> Network:
+    """A freshly initialised network for images of ``image_shape`` (K, H, W); equal seeds give equal weights.
+
+    Raises ``UserError`` if the images are too small for the network's pooling.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = _BACKBONES[config.name](config, image_shape[0])
+        features = _feature_size(backbone, image_shape, config)
+        return Network(backbone, nn.Linear(features, num_classes))
+
+
+def _feature_size(backbone: nn.Module, image_shape: tuple[int, int, int], config: ModelConfig) -> int:
+    try:
+        with torch.no_grad():
+            return backbone.eval()(torch.zeros(2, *image_shape)).shape[1]
+    except RuntimeError:
+        size = "x".join(map(str, image_shape[1:]))
+        remedy = "lower model.depth or " if config.name == "convnet" else ""
+        raise UserError(
+            f"images of {size} pixels vanish in the pooling of model.name {config.name}; {remedy}set data.image_size larger"
+        ) from None
+    finally:
+        backbone.train()
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    if kind == "instance":
+        return nn.GroupNorm(channels, channels)  # per image and channel, with an affine part: the field's "instancenorm"
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
+
+
+def _conv_block(inputs: int, outputs: int, norm: str) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, padding=1), _norm(norm, outputs), nn.ReLU()]
+
+
+def _convnet(config: ModelConfig, channels: int) -> nn.Module:
+    """ConvNet-D (Gidaris & Komodakis, CVPR 2018): D blocks of convolution, norm, ReLU and average pooling."""
+    layers: list[nn.Module] = []
+    for block in range(config.depth):
+        layers += [*_conv_block(config.width if block else channels, config.width, config.norm), nn.AvgPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def _vgg11(config: ModelConfig, channels: int) -> nn.Module:
+    """VGG11 (Simonyan & Zisserman, ICLR 2015) without its fully connected layers, as the field uses it at 32 pixels."""
+    layers: list[nn.Module] = []
+    for outputs, pooled in [
+        (64, True),
+        (128, True),
+        (256, False),
+        (256, True),
+        (512, False),
+        (512, True),
+        (512, False),
+        (512, True),
+    ]:
+        layers += _conv_block(channels, outputs, config.norm)
+        channels = outputs
+        if pooled:
+            layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def _alexnet(config: ModelConfig, channels: int) -> nn.Module:
+    """AlexNet (Krizhevsky et al., NeurIPS 2012) cut down to small images, as the field uses it; it has no norm layers."""
+    layers: list[nn.Module] = []
+    for outputs, kernel, pooled in [(128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True)]:
+        layers += [nn.Conv2d(channels, outputs, kernel, padding=kernel // 2), nn.ReLU()]
+        channels = outputs
+        if pooled:
+            layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+def _resnet18(config: ModelConfig, channels: int) -> nn.Module:
+    """ResNet18 (He et al., CVPR 2016) with the 3x3 stem for small images and no pooling before the first stage."""
+    from torchvision.models import resnet18  # only here: the other networks need no torchvision
+
+    net = resnet18(norm_layer=lambda width: _norm(config.norm, width))
+    net.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+    net.maxpool = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    net.fc = nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+    return net
+
+
+_BACKBONES = {"convnet": _convnet, "vgg11": _vgg11, "alexnet": _alexnet, "resnet18": _resnet18}

@@ -1,0 +1,107 @@
+"""Charts as inline SVG that take colours and fonts from the page's style sheet.
+
+Positions are percentages of the space a chart is given while strokes and text keep their size, so a chart reads the same on
+a phone and on a desk. Every chart is one image to a screen reader, described by its ``label``.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+CURVE_POINTS = 200
+
+
+def bar(
+    length: float, limit: float, style: str, label: str, spread: float = 0.0, marks: Sequence[tuple[str, float]] = ()
+) -> Markup:
+    """One horizontal bar on an axis 0..limit, with a whisker of ± ``spread`` and a tick for each (style, value) of ``marks``."""
+    parts = [
+        Markup('<rect class="track" width="100%" height="100%"/>'),
+        Markup('<rect class="fill {}" width="{}" height="100%"/>').format(style, _percent(length, limit)),
+    ]
+    for mark_style, value in marks:
+        line = Markup('<line class="mark {0}" x1="{1}" x2="{1}" y1="-2" y2="18"/>').format(mark_style, _percent(value, limit))
+        parts += [line.replace("mark", "halo", 1), line]
+    if spread:
+        low, high = _percent(length - spread, limit), _percent(length + spread, limit)
+        parts.append(Markup('<line class="whisker" x1="{0}" x2="{1}" y1="50%" y2="50%"/>').format(low, high))
+        parts += [Markup('<line class="whisker" x1="{0}" x2="{0}" y1="25%" y2="75%"/>').format(end) for end in (low, high)]
+    return Markup('<svg class="bar" role="img" aria-label="{}">{}</svg>').format(label, Markup("").join(parts))
+
+
+def line_chart(x: Sequence[float], y: Sequence[float], label: str) -> Markup:
+    """A line through finite points (x ascending from 0 or more, y), on a logarithmic y axis where y spans more than a factor of 30.
+
+    From ``2 * CURVE_POINTS`` points on it is the mean of equal stretches, inside a band from their least to their greatest value.
+    """
+    logarithmic = min(y) > 0 and max(y) / min(y) > 30
+    scale = np.log10 if logarithmic else np.asarray
+    x_ticks = [tick for tick in _ticks(0, x[-1]) if tick <= x[-1]]
+    y_ticks = _decades(min(y), max(y)) if logarithmic else _ticks(min(y), max(y))
+    bottom, top = scale([y_ticks[0], y_ticks[-1]])
+
+    def across(value):
+        return np.asarray(value) / (x[-1] or 1)
+
+    def down(value):
+        return (top - scale(value)) / (top - bottom)
+
+    def points(x: np.ndarray, y: np.ndarray) -> str:
+        return " ".join(f"{1000 * a:.1f},{1000 * d:.1f}" for a, d in zip(across(x), down(y)))
+
+    size = max(1, len(x) // CURVE_POINTS)
+    _, x_mean, _ = _stretches(x, size)
+    low, mean, high = _stretches(y, size)
+    band = Markup('<polygon class="band" points="{} {}"/>').format(points(x_mean, high), points(x_mean[::-1], low[::-1]))
+    line = Markup('<polyline class="curve" vector-effect="non-scaling-stroke" points="{}"/>').format(points(x_mean, mean))
+    labels = [_gridline(float(down(tick)), _number(tick)) for tick in y_ticks]
+    labels += [_x_label(float(across(tick)), _number(tick)) for tick in x_ticks]
+    return Markup(
+        '<svg class="plot" role="img" aria-label="{}">{}'
+        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" width="100%" height="100%">{}{}</svg></svg>'
+    ).format(label, Markup("").join(labels), band if size > 1 else "", line)
+
+
+def axis_limit(values: Sequence[float]) -> float:
+    """The next tenth that holds every accuracy (0..1), so that low accuracies still fill their axis."""
+    return min(1.0, max(0.1, math.ceil(10 * max(values) - 1e-9) / 10))
+
+
+def _gridline(down: float, text: str) -> Markup:
+    return Markup('<line class="grid" x2="100%" y1="{0}" y2="{0}"/><text class="y" x="-8" y="{0}" dy=".32em">{1}</text>').format(
+        f"{100 * down:.2f}%", text
+    )
+
+
+def _x_label(across: float, text: str) -> Markup:
+    return Markup('<text class="x" x="{}" y="100%" dy="1.6em">{}</text>').format(f"{100 * across:.2f}%", text)
+
+
+def _percent(value: float, limit: float) -> str:
+    return f"{100 * min(max(value / limit, 0.0), 1.0):.2f}%"
+
+
+def _stretches(values: Sequence[float], size: int) -> np.ndarray:
+    """(3, stretches): least, mean and greatest of every ``size`` values in a row."""
+    parts = [np.asarray(values[i : i + size], float) for i in range(0, len(values), size)]
+    return np.array([(part.min(), part.mean(), part.max()) for part in parts]).T
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers that enclose low..high."""
+    span = high - low or abs(high) or 1.0
+    rough = span / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [i * step for i in range(first, max(last, first + 1) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    return [10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"

@@ -1,0 +1,85 @@
+"""The distilled images as a page shows them: PNGs inside data URIs, grouped by class from head to tail, with their soft labels.
+
+M synthetic images, C classes, K channels, H height, W width.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ltdd_ray.distill.artifact import DistilledSet
+
+# Learned images barely compress, so their number of values bounds the size of the page.
+PAGE_VALUES = 12_000_000
+LABELS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image: its PNG as a data URI and the largest entries of its soft label as (class name, probability)."""
+
+    source: str
+    soft_label: list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """One class: the ``total`` images initialised for it, as far as the page holds them; ``before`` is empty if not kept."""
+
+    name: str
+    count: int
+    total: int
+    before: list[Tile]
+    after: list[Tile]
+
+
+def galleries(folder: Path, class_counts: Sequence[int]) -> list[Gallery]:
+    """One gallery per class, the class with most training images first; none where ``folder`` holds no distilled set."""
+    if not (folder / "distilled.safetensors").exists():
+        return []
+    distilled = DistilledSet.load(folder)
+    initial = DistilledSet.load(folder, "initial") if (folder / "initial.safetensors").exists() else None
+    shown = _shown_per_class(distilled, sets=1 if initial is None else 2)
+
+    def gallery(k: int) -> Gallery:
+        before = [] if initial is None else _tiles(initial, k, shown)
+        return Gallery(
+            name=distilled.class_names[k],
+            count=class_counts[k],
+            total=int((distilled.classes == k).sum()),
+            before=before,
+            after=_tiles(distilled, k, shown),
+        )
+
+    return [gallery(k) for k in sorted(range(len(class_counts)), key=lambda k: -class_counts[k])]
+
+
+def png_data_uri(pixels: Tensor) -> str:
+    """Pixels 0..1, (1 or 3, H, W), as a PNG in a data URI."""
+    levels = pixels.mul(255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2)
+    buffer = io.BytesIO()
+    Image.fromarray(levels.numpy()).save(buffer, "png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _shown_per_class(distilled: DistilledSet, sets: int) -> int:
+    per_class = distilled.images[0].numel() * len(distilled.class_names) * sets
+    return max(1, PAGE_VALUES // per_class)
+
+
+def _tiles(images: DistilledSet, k: int, shown: int) -> list[Tile]:
+    rows = torch.nonzero(images.classes == k).flatten()[:shown]
+    pixels = images.denormalize(images.images[rows])
+    return [Tile(png_data_uri(p), _largest(label, images.class_names)) for p, label in zip(pixels, images.soft_labels[rows])]
+
+
+def _largest(soft_label: Tensor, class_names: Sequence[str]) -> list[tuple[str, float]]:
+    """The LABELS_SHOWN largest entries of a soft label (C,), largest first."""
+    top = soft_label.topk(min(LABELS_SHOWN, len(class_names)))
+    return [(class_names[int(k)], float(share)) for k, share in zip(top.indices, top.values)]

@@ -1,0 +1,227 @@
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ltdd_ray.data.normalisation import Normalisation
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.errors import UserError
+from ltdd_ray.report.page import duration, size, write_report
+
+# Label order is not head to tail, and one name must not become markup.
+CLASS_NAMES = ("plane", "<b>bold</b>", "deer & doe", 'it\'s "quoted"')
+CLASS_COUNTS = [40, 5000, 7, 600]
+INFORMATION = {
+    "commit": "abc123",
+    "hardware": {"cpu": "fast", "memory": 2**34, "gpus": []},
+    "timings": {"experts": 3723.0, "distill": 95.2, "evaluate": 0.04},
+    "peak_memory": {"experts": 3 * 2**29, "distill": 2**29},
+}
+IPC, SHAPE = 3, (3, 6, 8)
+SECTIONS = ["accuracy", "classes", "images", "optimisation", "time", "repeat"]
+
+
+class Page(HTMLParser):
+    """The parts of a page the tests ask about: every tag with its attributes, and the text of all of them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += f" {data}"
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def measured(shift: float) -> dict:
+    """One series of results.json, every mean ``shift`` above a base."""
+    per_class = [0.4 + shift, 0.5 + shift, 0.2 + shift, 0.45 + shift]
+    return {
+        "accuracy": {"mean": 0.3875 + shift, "std": 0.01, "runs": [0.3775 + shift, 0.3975 + shift]},
+        "per_class": {"mean": per_class, "std": [0.02] * 4},
+        "groups": {name: {"mean": mean + shift, "std": 0.015} for name, mean in (("many", 0.5), ("medium", 0.425), ("few", 0.2))},
+    }
+
+
+def results() -> dict:
+    described = {"name": "trial", "dataset": "pictures", "imbalance_factor": None, "ipc": IPC, "method": "ltdd", "split": "test"}
+    classes = {"class_names": list(CLASS_NAMES), "class_counts": CLASS_COUNTS}
+    model = {"model": {"name": "convnet", "width": 32, "depth": 3, "norm": "instance"}}
+    return described | classes | model | measured(0.15) | {"random_baseline": measured(0.0), "initial": measured(0.05)}
+
+
+def distilled_set(seed: int) -> DistilledSet:
+    draw = torch.Generator().manual_seed(seed)
+    images = torch.randn(len(CLASS_NAMES) * IPC, *SHAPE, generator=draw)
+    return DistilledSet(
+        images=images,
+        soft_labels=torch.rand(len(images), len(CLASS_NAMES), generator=draw).softmax(1),
+        classes=torch.arange(len(CLASS_NAMES)).repeat_interleave(IPC),
+        learning_rate=0.02,
+        normalisation=Normalisation(torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.25)),
+        class_names=CLASS_NAMES,
+        augmentation="",
+    )
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    (tmp_path / "results.json").write_text(json.dumps(results()))
+    (tmp_path / "config.yaml").write_text("name: trial  # <script>\n")
+    (tmp_path / "run.json").write_text(json.dumps(INFORMATION))
+    distilled_set(1).save(tmp_path / "distilled")
+    distilled_set(0).save(tmp_path / "distilled", "initial")
+    updates = [{"update": u, "loss/total": 1 / u, "loss/representation": 0.9, "syn_lr": 0.01 * u} for u in range(1, 6)]
+    (tmp_path / "distilled" / "history.jsonl").write_text("".join(json.dumps(u) + "\n" for u in updates))
+    return tmp_path
+
+
+def rendered(run_folder: Path) -> Page:
+    path = write_report(run_folder)
+    assert path == run_folder / "report.html"
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_every_section_is_there_and_linked(run_folder):
+    page = rendered(run_folder)
+    assert [section["id"] for section in page.all("section")] == SECTIONS
+    assert [link["href"] for link in page.all("a")][1:] == [f"#{name}" for name in SECTIONS]
+
+
+def test_headline_compares_with_random_selection(run_folder):
+    text = " ".join(rendered(run_folder).text.split())
+    assert "53.8 % accuracy from 12 distilled images" in text
+    assert "15.0 points above as many randomly selected real images" in text
+
+
+def test_groups_show_every_series_and_their_classes(run_folder):
+    text = " ".join(rendered(run_folder).text.split())
+    assert "Few-shot 1 class, 7 images LTDD 35.0 ± 1.5 Random selection 20.0 ± 1.5 Before distillation 25.0 ± 1.5" in text
+    assert "Medium-shot 2 classes, 40 to 600 images each" in text
+
+
+def test_classes_run_from_head_to_tail(run_folder):
+    page = rendered(run_folder)
+    head_to_tail = [CLASS_NAMES[k] for k in (1, 3, 0, 2)]
+    bars = [svg["aria-label"] or "" for svg in page.all("svg") if svg.get("class") == "bar"]
+    assert [label for label in bars if label.startswith(CLASS_NAMES)] == [
+        f"{name}: {share} %" for name, share in zip(head_to_tail, ("65.0", "60.0", "55.0", "35.0"))
+    ]
+    marks = [line["class"] for line in page.all("line") if (line.get("class") or "").startswith("mark")]
+    assert marks == ["mark random_baseline", "mark initial"] * len(CLASS_NAMES)
+    strips = [group["aria-label"] for group in page.all("div") if group.get("class") == "strip"]
+    assert strips == [f"{name}, {when}" for name in head_to_tail for when in ("before", "after")]
+
+
+def test_images_are_the_denormalised_sets_with_their_soft_labels(run_folder):
+    page = rendered(run_folder)
+    images = [image for image in page.all("img") if image.get("src")]
+    labels = [json.loads(button["data-soft-label"] or "") for button in page.all("button")]
+    assert len(images) == len(labels) == 2 * len(CLASS_NAMES) * IPC
+
+    # Class 1 has most training images: its first image before distillation opens the gallery.
+    initial, k = distilled_set(0), IPC
+    source = images[0]["src"] or ""
+    assert source.startswith("data:image/png;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as picture:
+        assert picture.size == (SHAPE[2], SHAPE[1])
+        pixels = torch.tensor(list(picture.tobytes())).view(SHAPE[1], SHAPE[2], 3).permute(2, 0, 1)
+    assert torch.equal(pixels, (initial.images[k] * 0.25 + 0.5).clamp(0, 1).mul(255).round().long())
+
+    expected = initial.soft_labels[k].sort(descending=True)
+    assert [name for name, _ in labels[0]] == [CLASS_NAMES[i] for i in expected.indices.tolist()]
+    assert [share for _, share in labels[0]] == pytest.approx(expected.values.tolist())
+    assert (images[0]["alt"] or "").startswith(f"{CLASS_NAMES[1]} 1, before; soft label: {labels[0][0][0]} ")
+
+
+def test_curves_leave_out_what_was_not_recorded(run_folder):
+    labels = [svg["aria-label"] or "" for svg in rendered(run_folder).all("svg") if svg.get("class") == "plot"]
+    assert [label.partition(" over")[0] for label in labels] == ["Joint matching loss", "Representation phase", "Learned rate"]
+    assert labels[0] == "Joint matching loss over updates 1 to 5: from 1 to 0.2"
+
+
+def test_names_and_config_are_text_not_markup(run_folder):
+    page = rendered(run_folder)
+    assert not page.all("b")
+    assert len(page.all("script")) == 1
+    assert "<b>bold</b>" in page.text
+    assert "name: trial  # <script>" in page.text
+
+
+def test_the_page_is_self_contained(run_folder):
+    page = rendered(run_folder)
+    references = [tag[key] or "" for _, tag in page.tags for key in ("src", "href") if key in tag]
+    assert all(reference.startswith(("#", "data:")) for reference in references)
+    html = (run_folder / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|@import|url\(", html)
+
+
+def test_cost_facts_and_command(run_folder):
+    text = " ".join(rendered(run_folder).text.split())
+    assert "Experts 1 h 2 min 1.5 GiB Distill 1 min 35 s 512 MiB Evaluate 0.0 s" in text
+    assert "Time, all stages 1 h 3 min Peak memory of a process 1.5 GiB" in text
+    assert "commit abc123 hardware cpu fast hardware memory 16.0 GiB hardware gpus none" in text
+    assert "timings experts" not in text
+    assert f"ltdd-ray run {run_folder / 'config.yaml'} --set output=repeat" in text
+
+
+def test_results_alone_are_enough(tmp_path):
+    bare = {key: value for key, value in results().items() if key not in ("random_baseline", "initial")}
+    (tmp_path / "results.json").write_text(json.dumps(bare))
+    page = rendered(tmp_path)
+    assert [section["id"] for section in page.all("section")] == ["accuracy", "classes", "repeat"]
+    assert "Random" not in page.text
+
+
+def test_a_run_that_evaluated_random_selection_alone(run_folder):
+    alone = {key: value for key, value in results().items() if key not in ("accuracy", "per_class", "groups", "initial")}
+    (run_folder / "results.json").write_text(json.dumps(alone))
+    text = " ".join(rendered(run_folder).text.split())
+    assert "38.8 % accuracy from 12 randomly selected images" in text
+    assert "points above" not in text
+    assert "LTDD" not in text
+
+
+def test_without_results_the_error_names_the_stage_to_run(run_folder):
+    (run_folder / "results.json").unlink()
+    with pytest.raises(UserError, match=r"run `ltdd-ray evaluate .*config.yaml` first"):
+        write_report(run_folder)
+    (run_folder / "distilled" / "distilled.safetensors").unlink()
+    with pytest.raises(UserError, match=r"run `ltdd-ray run .*config.yaml` first"):
+        write_report(run_folder)
+    assert not (run_folder / "report.html").exists()
+
+
+def test_unusable_results_are_named(run_folder):
+    with pytest.raises(UserError, match="no such run folder"):
+        write_report(run_folder / "other")
+    (run_folder / "results.json").write_text('{"name": ')
+    with pytest.raises(UserError, match=r"results.json: not readable as JSON"):
+        write_report(run_folder)
+    (run_folder / "results.json").write_text('{"name": "trial"}')
+    with pytest.raises(UserError, match="lacks `dataset`"):
+        write_report(run_folder)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.21, "3.2 s"), (59.96, "1 min 0 s"), (95, "1 min 35 s"), (3599.7, "1 h 0 min"), (31388, "8 h 43 min")]
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_size():
+    assert (size(700 * 2**20), size(3 * 2**29)) == ("700 MiB", "1.5 GiB")

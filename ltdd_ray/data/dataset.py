@@ -1,0 +1,83 @@
+"""The one type every room receives images in.
+
+N images, C classes, K channels, H height, W width.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ltdd_ray.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class LongTailedDataset:
+    """Labelled images with a known, usually skewed, class distribution.
+
+    Attributes:
+        images: uint8 (N, K, H, W), values 0..255, K = 1 or 3.
+        labels: int64 (N,), values 0..C-1; every class has at least one image.
+        class_names: C names, in label order.
+
+    Arrays, not tensors: Ray shares them between processes without a copy.
+    Raises ``UserError`` where these conditions do not hold.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
+            raise UserError(
+                f"images are {self.images.dtype} of shape {self.images.shape}; expected uint8 (N, 1 or 3 channels, height, width)"
+            )
+        if self.labels.shape != (len(self.images),) or self.labels.dtype.kind not in "iu":
+            raise UserError(
+                f"labels are {self.labels.dtype} of shape {self.labels.shape}; expected {len(self.images)} whole numbers, "
+                "one per image"
+            )
+        outside = np.setdiff1d(self.labels, np.arange(self.num_classes))
+        if len(outside):
+            raise UserError(f"label {outside[0]} lies outside 0..{self.num_classes - 1}; renumber the labels to 0..C-1")
+        empty = np.flatnonzero(self.class_counts == 0)
+        if len(empty):
+            names = ", ".join(repr(self.class_names[k]) for k in empty[:5])
+            raise UserError(f"{len(empty)} class(es) without a single image: {names}; add images or drop the class")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(K, H, W)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @cached_property
+    def class_counts(self) -> np.ndarray:
+        """int64 (C,): n_k, the number of images of class k."""
+        return np.bincount(self.labels, minlength=self.num_classes)
+
+    @property
+    def prior(self) -> np.ndarray:
+        """float64 (C,): s_k = n_k / N."""
+        return self.class_counts / len(self)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of images, labels and class names: equal exactly for equal data. 16 hex digits."""
+        digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels.astype(np.int64)).data)
+        return digest.hexdigest()[:16]
+
+    def subset(self, indices: np.ndarray) -> "LongTailedDataset":
+        """The images at ``indices`` (int (M,)), in that order, under the same class names."""
+        return LongTailedDataset(self.images[indices], self.labels[indices], self.class_names)

@@ -1,0 +1,58 @@
+"""From the data section of a config to the images of a run."""
+
+from dataclasses import dataclass
+
+from ltdd_ray.config import DataConfig
+from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.longtail import long_tail_indices
+from ltdd_ray.data.sources import load_source
+from ltdd_ray.data.split import hold_out
+from ltdd_ray.errors import UserError
+
+# Not the run's seed: runs that differ in their seed alone must be measured on the same test images.
+TEST_SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class DataSplits:
+    """Disjoint parts under the same class names and image shape; ``validation`` is cut from the training images."""
+
+    train: LongTailedDataset
+    validation: LongTailedDataset | None
+    test: LongTailedDataset
+
+
+def load_data(config: DataConfig, seed: int) -> DataSplits:
+    """Read the source, then hold out a test set if it has none, apply the imbalance profile, hold out validation.
+
+    ``seed`` (the run's) decides the validation split alone. Raises ``UserError`` for anything missing, broken or inconsistent,
+    and for a class with a single image when ``validation_fraction`` asks for one.
+    """
+    train, test = load_source(config)
+    if train.num_classes < 2:
+        raise UserError(f"source {config.source} has one class, {train.class_names[0]!r}; at least two are needed")
+    if test is None:
+        if config.test_fraction is None:
+            raise UserError(
+                f"source {config.source} at {config.path} has no test images; set data.test_path, or data.test_fraction "
+                "(for example 0.2) to hold out a share of each class"
+            )
+        train, test = hold_out(train, config.test_fraction, TEST_SPLIT_SEED, "test split")
+    _check_same_kind(train, test)
+    if config.imbalance_factor is not None:
+        train = train.subset(long_tail_indices(train.labels, train.class_names, config.imbalance_factor, config.selection))
+    validation = None
+    if config.validation_fraction:
+        train, validation = hold_out(train, config.validation_fraction, seed, "validation split")
+    return DataSplits(train, validation, test)
+
+
+def _check_same_kind(train: LongTailedDataset, test: LongTailedDataset) -> None:
+    if train.image_shape != test.image_shape:
+        raise UserError(
+            f"training images have shape {train.image_shape} (channels, height, width) but test images {test.image_shape}; "
+            "set data.image_size if the sizes differ, and convert the images if one part is grey and the other in colour"
+        )
+    if train.class_names != test.class_names:
+        odd = sorted(set(train.class_names) ^ set(test.class_names)) or ["the same names in another order"]
+        raise UserError(f"training and test classes differ ({', '.join(odd[:5])}); give both parts the same classes")

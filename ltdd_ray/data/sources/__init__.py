@@ -1,0 +1,27 @@
+"""One loader per value of ``data.source``: config -> (train, test or None when the source has no test images).
+
+Loaders read everything that is there; the profile, hold-outs and consistency between the parts are ``data.load``'s.
+"""
+
+from collections.abc import Callable
+
+from ltdd_ray.config import DataConfig
+from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.sources.arrays import load_cifar, load_digits, load_npz
+from ltdd_ray.data.sources.folders import load_imagefolder, load_tiny_imagenet
+from ltdd_ray.data.sources.parquet import load_parquet
+
+_LOADERS: dict[str, Callable[[DataConfig], tuple[LongTailedDataset, LongTailedDataset | None]]] = {
+    "digits": load_digits,
+    "cifar10": load_cifar,
+    "cifar100": load_cifar,
+    "tiny_imagenet": load_tiny_imagenet,
+    "parquet": load_parquet,
+    "imagefolder": load_imagefolder,
+    "npz": load_npz,
+}
+
+
+def load_source(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
+    """Raises ``UserError`` naming the file or key at fault and the remedy."""
+    return _LOADERS[config.source](config)

@@ -1,0 +1,35 @@
+"""What every loader asks of its input."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ltdd_ray.config import DataConfig
+from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.errors import UserError
+
+# How the part to measure on may be called inside `data.path`, in order of preference.
+TEST_NAMES = ("test", "val")
+
+
+def required_path(config: DataConfig) -> str:
+    if config.path is None:
+        raise UserError(f"data.path is missing; source {config.source} needs to know where its images are")
+    return config.path
+
+
+def existing(path: str | Path, key: str) -> Path:
+    """``path`` itself if it is there; ``key`` says where it was written."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise UserError(f"{key}: {path} does not exist; correct the path")
+    return path
+
+
+def named_dataset(where: str, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> LongTailedDataset:
+    """A dataset whose errors begin with where its images came from."""
+    try:
+        return LongTailedDataset(images, labels, tuple(class_names))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None

@@ -1,0 +1,94 @@
+"""Sources that are folders of image files: one folder per class, and Tiny-ImageNet as distributed."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ltdd_ray.config import DataConfig
+from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.sources.checks import TEST_NAMES, existing, named_dataset, required_path
+from ltdd_ray.data.sources.decode import decode_images
+from ltdd_ray.errors import UserError
+
+
+def load_imagefolder(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
+    """``path``/train/CLASS/* with ``path``/test/CLASS/* (or val), or ``path``/CLASS/* with the test classes in ``test_path``.
+
+    Classes are numbered in the order of their sorted names; files that are no images by their extension are passed over.
+    """
+    root = existing(required_path(config), "data.path")
+    train_root, test_root = root, None
+    if _subfolders(root / "train"):
+        train_root = root / "train"
+        test_root = next((root / name for name in TEST_NAMES if _subfolders(root / name)), None)
+    if config.test_path is not None:
+        test_root = existing(config.test_path, "data.test_path")
+    train = _read_class_folders(train_root, config.image_size)
+    return train, None if test_root is None else _read_class_folders(test_root, config.image_size)
+
+
+def load_tiny_imagenet(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset]:
+    """The distributed folder: wnids.txt, train/WNID/images/*, val/images/* labelled by val/val_annotations.txt.
+
+    Classes are numbered in the order of their sorted WordNet ids, as the published subsets are, and named by the first word of
+    their entry in words.txt if that file is there. The public validation images are the test set.
+    """
+    root = existing(required_path(config), "data.path")
+    wnids = sorted(_read_lines(root / "wnids.txt"))
+    names = _read_words(root / "words.txt")
+    class_names = [names.get(wnid, wnid) for wnid in wnids]
+
+    train_files = [(file, k) for k, wnid in enumerate(wnids) for file in _image_files(root / "train" / wnid / "images")]
+    number = {wnid: k for k, wnid in enumerate(wnids)}
+    annotations = root / "val" / "val_annotations.txt"
+    test_files = []
+    for line in _read_lines(annotations):
+        file, wnid, *_ = [*line.split("\t"), ""]
+        if wnid not in number:
+            raise UserError(f"{annotations}: {wnid!r} of {file!r} is not in wnids.txt; extract the archive again")
+        test_files.append((root / "val" / "images" / file, number[wnid]))
+    return (
+        _read_files(root / "train", train_files, class_names, config.image_size),
+        _read_files(root / "val", test_files, class_names, config.image_size),
+    )
+
+
+def _read_class_folders(root: Path, image_size: int | None) -> LongTailedDataset:
+    folders = _subfolders(root)
+    if not folders:
+        raise UserError(f"{root} has no class folders; expected one folder of images per class")
+    files = [(file, k) for k, folder in enumerate(folders) for file in _image_files(folder)]
+    return _read_files(root, files, [folder.name for folder in folders], image_size)
+
+
+def _read_files(root: Path, files: list[tuple[Path, int]], class_names: list[str], image_size: int | None) -> LongTailedDataset:
+    """A dataset of (file, label) pairs found below ``root``."""
+    if not files:
+        raise UserError(f"{root} holds no image files; check that it was extracted in full")
+    labels = np.array([label for _, label in files], dtype=np.int64)
+    images = decode_images(((str(file), file) for file, _ in files), image_size)
+    return named_dataset(str(root), images, labels, class_names)
+
+
+def _subfolders(root: Path) -> list[Path]:
+    return sorted(folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != ".") if root.is_dir() else []
+
+
+def _image_files(folder: Path) -> list[Path]:
+    known = Image.registered_extensions()
+    if not folder.is_dir():
+        return []
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in known and file.name[0] != ".")
+
+
+def _read_lines(path: Path) -> list[str]:
+    return existing(path, "data.path").read_text(encoding="utf-8").splitlines()
+
+
+def _read_words(path: Path) -> dict[str, str]:
+    """WordNet id -> the first of its synonyms; empty without the file."""
+    if not path.exists():
+        return {}
+    entries = (line.partition("\t") for line in _read_lines(path))
+    return {wnid: synonyms.split(",")[0] for wnid, _, synonyms in entries}

@@ -1,0 +1,105 @@
+"""The distilled set as a file: everything needed to train on it, and nothing that must be unpickled.
+
+M images, C classes, K x H x W image shape.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ltdd_ray.data.normalisation import Normalisation
+from ltdd_ray.errors import UserError
+from ltdd_ray.files import write_atomic
+
+
+@dataclass(frozen=True, eq=False)
+class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
+    """A torch ``Dataset`` of (image (K, H, W) in model space, soft label (C,)).
+
+    Attributes:
+        images: float32 (M, K, H, W) in model space. soft_labels: float32 (M, C), rows that sum to 1.
+        classes: int64 (M,), the class each image was initialised for.
+        learning_rate: the learned rate alpha, to train a network from scratch with.
+        normalisation: the way from pixels to model space and back. augmentation: the DSA strategy to train with.
+        provenance: where the set comes from (config fingerprint, dataset, update).
+    """
+
+    images: Tensor
+    soft_labels: Tensor
+    classes: Tensor
+    learning_rate: float
+    normalisation: Normalisation
+    class_names: tuple[str, ...]
+    augmentation: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.soft_labels[index]
+
+    def denormalize(self, images: Tensor | None = None) -> Tensor:
+        """Images (B, K, H, W), by default the set's own, as pixels in 0..1 (clipped)."""
+        return self.normalisation.invert(self.images if images is None else images).clamp(0, 1)
+
+    def save(self, folder: Path, name: str = "distilled") -> Path:
+        """Write ``name``.safetensors, metadata inside and, for people, as ``name``.json beside it; each appears whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {"images": self.images, "soft_labels": self.soft_labels, "classes": self.classes}
+        tensors |= {f"normalisation.{key}": value for key, value in self.normalisation.state().items()}
+        tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        described = {
+            "format": 1,
+            "learning_rate": self.learning_rate,
+            "class_names": list(self.class_names),
+            "augmentation": self.augmentation,
+            "provenance": dict(self.provenance),
+        }
+        path = folder / f"{name}.safetensors"
+        text = json.dumps(described, indent=2, sort_keys=True)
+        write_atomic(path, save(tensors, {"ltdd_ray": text}))
+        write_atomic(folder / f"{name}.json", text)
+        return path
+
+    @classmethod
+    def load(cls, folder: Path | str, name: str = "distilled") -> "DistilledSet":
+        """Read what :meth:`save` wrote. ``folder`` may be the run's folder, its ``distilled`` folder or the file itself."""
+        path = _find(Path(folder), name)
+        try:
+            tensors = load_file(path)
+            described = json.loads(_metadata(path))
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise UserError(f"{path}: not a readable distilled set ({error}); distil again or restore the file") from None
+        prefix = "normalisation."
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        return cls(
+            images=tensors["images"],
+            soft_labels=tensors["soft_labels"],
+            classes=tensors["classes"],
+            learning_rate=described["learning_rate"],
+            normalisation=Normalisation.from_state(state),
+            class_names=tuple(described["class_names"]),
+            augmentation=described["augmentation"],
+            provenance=described["provenance"],
+        )
+
+
+def _find(place: Path, name: str) -> Path:
+    candidates = [place] if place.is_file() else [place / f"{name}.safetensors", place / "distilled" / f"{name}.safetensors"]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise UserError(f"{place}: no {name}.safetensors in it; run `ltdd-ray distill CONFIG` first or give the run's folder")
+
+
+def _metadata(path: Path) -> str:
+    with safe_open(path, framework="pt") as file:
+        return file.metadata()["ltdd_ray"]

@@ -1,0 +1,165 @@
+"""One optimisation loop, the same for one process and for many: all of distillation but Ray.
+
+Every rank holds the whole synthetic set and computes its share of an update's segments; DDP averages what they found.
+M images, C classes, E experts, N training images.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from ltdd_ray.augment import Augmentation
+from ltdd_ray.config import RunConfig, result_fingerprint
+from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.device import default_device
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
+from ltdd_ray.distill.objective import Objective
+from ltdd_ray.distill.schedule import share
+from ltdd_ray.distill.synthetic import Gradients, SyntheticSet, choose_initial, describe_initial, initial_images
+from ltdd_ray.errors import NonFiniteLossError
+from ltdd_ray.experts.plan import expectation, expert_network
+from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.store import TrajectoryStore
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """``update`` of ``updates`` is done; ``metrics`` are averages over all segments and so equal on every rank."""
+
+    update: int
+    updates: int
+    metrics: dict[str, float]
+
+
+def distill(
+    config: RunConfig,
+    data: PreparedData,
+    *,
+    on_update: Callable[[UpdateReport, SyntheticSet], None],
+    on_checkpoint: Callable[[Callable[[Path], None], int], None],
+    on_initial: Callable[[DistilledSet, list[str]], None],
+    rank: int = 0,
+    world_size: int = 1,
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+    resume_from: Path | None = None,
+) -> DistilledSet:
+    """Run every update that ``resume_from`` (a checkpoint's folder) has not seen, and return the last iterate.
+
+    Args:
+        on_update: after each update, on every rank.
+        on_checkpoint: called on every rank with (write, update) every ``checkpoint_every`` updates and after the last; ``write``
+            puts the complete state into a folder.
+        on_initial: on rank 0 of a fresh start, with the set before its first update and what had to be filled in.
+        wrap: makes backward through the module average gradients over ranks (DDP); it must start all ranks from rank 0's set.
+
+    Raises ``NonFiniteLossError`` on every rank at once, before the update that would have spoilt the set.
+    """
+    device = default_device()
+    flat = expert_network(config, data.train, 0)
+    flat.model.to(device)
+    store = TrajectoryStore.open(config.store_uri, expect=expectation(config, data.train))
+    synthetic, said = _start(config, data, flat, store, device, compute=rank == 0 and resume_from is None)
+    optimiser = synthetic.optimiser(config.distill)
+    done = load_checkpoint(resume_from, synthetic, optimiser) if resume_from else 0
+    if rank == 0 and resume_from is None:
+        on_initial(snapshot(config, data, synthetic, 0), said)
+    module = wrap(synthetic)
+
+    objective = Objective(config, flat, store, torch.tensor(data.train.prior, dtype=torch.float32, device=device))
+    updates = config.distill.updates
+    for update in range(done, updates):
+        gradients = Gradients.zeros(synthetic)
+        losses: list[dict[str, float]] = []
+        error = None
+        try:
+            for segment in share(config.distill.segments_per_update, rank, world_size):
+                found = objective.add_segment(synthetic, gradients, update, segment)
+                losses.append({name: float(value) for name, value in found.items()})
+        except NonFiniteLossError as caught:
+            error = str(caught)
+        shares = _exchange((losses, error), world_size)
+        for _, message in shares:
+            if message is not None:
+                raise NonFiniteLossError(message)
+        optimiser.zero_grad()
+        (module(gradients) * world_size).backward()  # DDP divides by world_size; the weights are those of the whole update
+        metrics = _metrics([one for found, _ in shares for one in found], config, synthetic)
+        optimiser.step()
+        on_update(UpdateReport(update + 1, updates, metrics), synthetic)
+        if (update + 1) % config.distill.checkpoint_every == 0 or update + 1 == updates:
+            on_checkpoint(lambda folder, at=update + 1: save_checkpoint(folder, synthetic, optimiser, at), update + 1)
+    return snapshot(config, data, synthetic, updates)
+
+
+def snapshot(config: RunConfig, data: PreparedData, synthetic: SyntheticSet, update: int) -> DistilledSet:
+    """The set as it is after ``update`` updates, on the CPU."""
+    return DistilledSet(
+        images=synthetic.images.detach().cpu().clone(),
+        soft_labels=synthetic.labels.detach().softmax(-1).cpu(),
+        classes=synthetic.classes.cpu(),
+        learning_rate=float(synthetic.syn_lr),
+        normalisation=data.normalisation.to(torch.device("cpu")),
+        class_names=data.train.class_names,
+        augmentation=config.augmentation,
+        provenance={"config": result_fingerprint(config), "dataset": data.train.fingerprint, "update": update},
+    )
+
+
+def _start(
+    config: RunConfig, data: PreparedData, flat: FlatModel, store: TrajectoryStore, device: torch.device, compute: bool
+) -> tuple[SyntheticSet, list[str]]:
+    """The initial set, and what had to be filled in. Without ``compute`` only its shapes: a checkpoint or rank 0 has the values."""
+    train, ipc = data.train, config.distill.ipc
+    classes = torch.arange(train.num_classes, device=device).repeat_interleave(ipc)
+    if not compute:
+        empty = torch.zeros(len(classes), *train.image_shape, device=device)
+        return SyntheticSet(empty, torch.zeros(len(classes), train.num_classes, device=device), classes, config.distill.syn_lr), []
+    images, labels = model_space(train, data.normalisation, device)
+    logits = _expert_logits(config, flat, store, images)
+    index, label_logits, repeat = choose_initial(logits, labels, ipc, config.seed)
+    chosen = initial_images(images, index, repeat, Augmentation(config.augmentation), config.seed)
+    said = describe_initial(logits, labels, ipc, train.class_names)
+    return SyntheticSet(chosen, label_logits, classes, config.distill.syn_lr), said
+
+
+@torch.no_grad()
+def _expert_logits(config: RunConfig, flat: FlatModel, store: TrajectoryStore, images: Tensor) -> Tensor:
+    """(E, N, C): the last epoch of each ``label_expert`` on every training image."""
+    found = []
+    for expert in range(config.experts.count):
+        stage = config.distill.label_expert
+        last = store.epochs(expert, stage)[-1]
+        segment = store.segment(expert, stage, last, last)
+        theta = torch.cat([segment.start_backbone, segment.start_classifier]).to(images.device, torch.float32)
+        found.append(torch.cat([flat.logits(theta, part) for part in images.split(512)]))
+    return torch.stack(found)
+
+
+def _exchange(value: Any, world_size: int) -> list[Any]:
+    """``value`` of every rank, in rank order."""
+    if world_size == 1:
+        return [value]
+    gathered: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(gathered, value)
+    return gathered
+
+
+def _metrics(losses: list[dict[str, float]], config: RunConfig, synthetic: SyntheticSet) -> dict[str, float]:
+    """Mean losses, gradient norms and what they act on, taken before the step."""
+    weights = {"representation": config.distill.lambda_rep, "classifier": config.distill.lambda_cls}
+    means = {name: sum(one[name] for one in losses) / len(losses) for name in losses[0]}
+    log_p = synthetic.labels.detach().log_softmax(-1)
+    gradients = {"images": synthetic.images.grad, "labels": synthetic.labels.grad, "log_lr": synthetic.log_lr.grad}
+    return {
+        "loss/total": sum(weights[name] * value for name, value in means.items()),
+        **{f"loss/{name}": value for name, value in means.items()},
+        "syn_lr": float(synthetic.syn_lr),
+        "label_entropy": float(-(log_p.exp() * log_p).sum(-1).mean()),
+        **{f"grad_norm/{name}": float(value.norm()) for name, value in gradients.items() if value is not None},
+    }

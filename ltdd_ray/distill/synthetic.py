@@ -1,0 +1,120 @@
+"""The learnable set and where it starts from.
+
+M = ipc * C synthetic images, C classes, E experts, N training images, K x H x W image shape.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ltdd_ray.augment import Augmentation
+from ltdd_ray.config import DistillConfig
+from ltdd_ray.distill.matching import Match
+from ltdd_ray.seeding import generator
+
+
+class SyntheticSet(nn.Module):
+    """Images x (M, K, H, W), soft-label logits y (M, C) and log alpha, the parameters that distillation learns.
+
+    The rate is learned as log alpha, so it stays positive whatever the step.
+    """
+
+    classes: Tensor
+
+    def __init__(self, images: Tensor, labels: Tensor, classes: Tensor, syn_lr: float) -> None:
+        super().__init__()
+        self.images = nn.Parameter(images)
+        self.labels = nn.Parameter(labels)
+        self.log_lr = nn.Parameter(torch.tensor(syn_lr, device=images.device).log())
+        self.register_buffer("classes", classes)
+
+    @property
+    def syn_lr(self) -> Tensor:
+        return self.log_lr.detach().exp()
+
+    def forward(self, gradients: "Gradients") -> Tensor:
+        """<parameters, gradients>: its backward leaves ``gradients`` in ``.grad``, averaged over workers under DDP.
+
+        ``torch.autograd.grad`` through a DDP module would average nothing, so what ``match`` returns goes this way round.
+        """
+        dot = (self.images * gradients.images).sum() + (self.labels * gradients.labels).sum()
+        return dot + self.log_lr * gradients.log_lr
+
+    def optimiser(self, config: DistillConfig) -> torch.optim.SGD:
+        groups = [
+            {"params": [self.images], "lr": config.lr_image, "momentum": config.momentum_image},
+            {"params": [self.labels], "lr": config.lr_label, "momentum": config.momentum_label},
+            {"params": [self.log_lr], "lr": config.lr_syn_lr, "momentum": config.momentum_syn_lr},
+        ]
+        return torch.optim.SGD(groups)
+
+
+@dataclass
+class Gradients:
+    """A weighted sum of matching gradients, in the shapes of :class:`SyntheticSet`'s parameters."""
+
+    images: Tensor
+    labels: Tensor
+    log_lr: Tensor
+
+    @classmethod
+    def zeros(cls, synthetic: SyntheticSet) -> "Gradients":
+        return cls(*(torch.zeros_like(p) for p in (synthetic.images, synthetic.labels, synthetic.log_lr)))
+
+    def add(self, match: Match, weight: float, syn_lr: Tensor) -> None:
+        self.images += weight * match.images_grad
+        self.labels += weight * match.labels_grad
+        self.log_lr += weight * syn_lr * match.lr_grad  # dl/dlog(alpha) = alpha dl/dalpha
+
+
+def choose_initial(logits: Tensor, labels: Tensor, ipc: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pick real images to start from and label them.
+
+    Args:
+        logits: (E, N, C), every expert's prediction on every training image. labels: (N,).
+
+    Returns:
+        index (M,), soft-label logits (M, C) and repeat (M,) bool, class by class. Images that most experts predict correctly
+        come first, in random order; a class short of them is filled by its other images, and one short of images by repeats,
+        which ``repeat`` marks. An image's label is the mean logits of the experts that are right about it, or of all where
+        none is.
+    """
+    right = logits.argmax(-1) == labels  # (E, N)
+    trusted = right.double().mean(0) >= 0.5
+    chosen: list[Tensor] = []
+    repeats: list[Tensor] = []
+    for k in range(logits.shape[-1]):
+        members = torch.nonzero(labels == k)[:, 0].cpu()
+        members = members[torch.randperm(len(members), generator=generator(seed, "initial-images", k))]
+        known = trusted.cpu()[members]
+        ordered = torch.cat([members[known], members[~known]])
+        chosen.append(ordered.repeat(-(-ipc // len(ordered)))[:ipc])
+        repeats.append(torch.arange(ipc) >= len(ordered))
+    index = torch.cat(chosen).to(labels.device)
+    vote = right[:, index].to(logits.dtype)
+    vote = torch.where(vote.sum(0) > 0, vote, torch.ones_like(vote))
+    mean = (logits[:, index] * vote[..., None]).sum(0) / vote.sum(0)[:, None]
+    return index, mean, torch.cat(repeats)
+
+
+def describe_initial(logits: Tensor, labels: Tensor, ipc: int, class_names: Sequence[str]) -> list[str]:
+    """One sentence per class that has not enough correctly predicted images, for the run to say."""
+    trusted = (logits.argmax(-1) == labels).double().mean(0) >= 0.5
+    said = []
+    for k, name in enumerate(class_names):
+        known, there = int(trusted[labels == k].sum()), int((labels == k).sum())
+        if known < ipc:
+            others, repeats = min(ipc, there) - known, max(ipc - there, 0)
+            filled = f"{others} other images" + (f" and {repeats} augmented repeats" if repeats else "")
+            said.append(f"class {name}: {known} of {ipc} initial images are predicted correctly; filled by {filled}")
+    return said
+
+
+def initial_images(images: Tensor, index: Tensor, repeat: Tensor, augment: Augmentation, seed: int) -> Tensor:
+    """Images (M, K, H, W) for the chosen ``index`` (M,), repeats being augmented so that no two are equal."""
+    chosen = images[index].clone()
+    for at in torch.nonzero(repeat)[:, 0].tolist():
+        chosen[at] = augment(chosen[at : at + 1], generator(seed, "initial-repeats", at))[0]
+    return chosen

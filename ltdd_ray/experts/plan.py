@@ -1,0 +1,57 @@
+"""Which trajectories a run needs, which of them are missing, and what identifies each."""
+
+from dataclasses import dataclass
+
+from ltdd_ray.config import RunConfig, fingerprint
+from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.networks import build_network
+from ltdd_ray.seeding import derive_seed
+from ltdd_ray.store import Expectation, Stage, TrajectoryStore
+
+
+@dataclass(frozen=True)
+class TrajectoryTask:
+    """One trajectory to train; ``identity`` hashes everything that decides its outcome, and nothing else."""
+
+    expert: int
+    stage: Stage
+    identity: str
+
+
+def expert_network(config: RunConfig, train: LongTailedDataset, expert: int) -> FlatModel:
+    """The freshly initialised network expert number ``expert`` starts from."""
+    seed = derive_seed(config.seed, "expert-network", expert)
+    return FlatModel(build_network(config.model, train.image_shape, train.num_classes, seed))
+
+
+def trajectory_tasks(config: RunConfig, train: LongTailedDataset, expert: int) -> tuple[TrajectoryTask, TrajectoryTask]:
+    """The representation and the classifier trajectory of one expert."""
+    experts = config.experts
+    kept = [experts.dtype, experts.keep_epochs]
+    common = [train.fingerprint, config.data.normalisation, config.model, config.augmentation, config.seed, expert, kept]
+    representation = fingerprint("representation", *common, experts.representation)
+    classifier = fingerprint("classifier", representation, experts.classifier)
+    return TrajectoryTask(expert, "representation", representation), TrajectoryTask(expert, "classifier", classifier)
+
+
+def plan_trajectories(config: RunConfig, train: LongTailedDataset) -> list[TrajectoryTask]:
+    """Every trajectory of the run, expert by expert."""
+    return [task for expert in range(config.experts.count) for task in trajectory_tasks(config, train, expert)]
+
+
+def expectation(config: RunConfig, train: LongTailedDataset) -> Expectation:
+    """What a store must have been made for, to serve this run."""
+    layout = expert_network(config, train, 0).layout
+    experts = config.experts.model_dump(mode="json", exclude={"count", "store"})
+    made_by = fingerprint(config.data.normalisation, config.model, config.augmentation, config.seed, experts)
+    return Expectation(layout=layout, dataset_fingerprint=train.fingerprint, config_fingerprint=made_by)
+
+
+def missing_experts(config: RunConfig, train: LongTailedDataset) -> list[int]:
+    """The experts that lack at least one stage.
+
+    Raises ``UserError`` if the store was made for another architecture, dataset or config.
+    """
+    store = TrajectoryStore.open(config.store_uri, expect=expectation(config, train), create=True)
+    return sorted({task.expert for task in store.missing(plan_trajectories(config, train))})

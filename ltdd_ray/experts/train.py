@@ -1,0 +1,146 @@
+"""The two stages of an expert, in plain torch: images resident on the device, parameters as one vector.
+
+N images, B batch, C classes, F features, P parameters (Pb backbone, Pc classifier).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd import grad
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
+
+from ltdd_ray.augment import Augmentation
+from ltdd_ray.config import ClassifierStage, RepresentationStage
+from ltdd_ray.errors import NonFiniteLossError
+from ltdd_ray.experts.sharpness import sharpen
+from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.seeding import generator
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The vector (P,) or (Pc,) after ``epoch`` epochs, with the mean loss and accuracy over that epoch's augmented batches.
+
+    Epoch 0 is the start of the stage and has neither.
+    """
+
+    epoch: int
+    theta: Tensor
+    loss: float | None
+    accuracy: float | None
+
+
+class _Tally:
+    """Running mean loss and accuracy of an epoch; the numbers stay on the device until asked for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        right = (logits.argmax(-1) == labels).sum()
+        self._sums += torch.stack([loss.detach() * len(labels), right, right.new_tensor(len(labels))]).double()
+
+    def result(self, where: str) -> tuple[float, float]:
+        loss, right, count = self._sums.tolist()
+        if not loss < float("inf"):
+            raise NonFiniteLossError(f"{where}: the loss is not finite; lower the stage's lr")
+        return loss / count, right / count
+
+
+def representation_stage(
+    stage: RepresentationStage, flat: FlatModel, images: Tensor, labels: Tensor, augment: Augmentation, seed: int, expert: int
+) -> Iterator[Epoch]:
+    """Train the whole network on the long-tailed images (N, K, H, W), labels (N,); yields epochs 0..stage.epochs."""
+    theta = flat.initial().to(images.device).requires_grad_()
+    optimiser = SGD([theta], stage.lr, stage.momentum, weight_decay=stage.weight_decay)
+    yield Epoch(0, theta.detach().clone(), None, None)
+    for epoch in range(1, stage.epochs + 1):
+        draw = generator(seed, "representation", expert, epoch)
+        tally = _Tally(images.device)
+        for index in torch.randperm(len(images), generator=draw).split(stage.batch_size):
+            index = index.to(images.device)
+            batch, target = augment(images[index], draw), labels[index]
+            logits = flat.logits(theta, batch)
+            loss = cross_entropy(logits, target)
+            tally.add(loss, logits, target)
+            (here,) = grad(loss, theta)
+
+            def gradient(at: Tensor, batch: Tensor = batch, target: Tensor = target) -> Tensor:
+                at = at.detach().requires_grad_()
+                return grad(cross_entropy(flat.logits(at, batch), target), at)[0]
+
+            theta.grad = sharpen(here, gradient, theta.detach(), stage.sharpness, stage.rho, stage.alpha)
+            optimiser.step()
+        yield Epoch(epoch, theta.detach().clone(), *tally.result(f"expert {expert}, representation epoch {epoch}"))
+
+
+def classifier_stage(
+    stage: ClassifierStage,
+    flat: FlatModel,
+    theta: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    augment: Augmentation,
+    seed: int,
+    expert: int,
+) -> Iterator[Epoch]:
+    """Fine-tune theta_c alone on class-balanced samples, the backbone frozen at ``theta`` (P,); yields epochs 0..stage.epochs.
+
+    An epoch is C times the largest class, as in the class-aware sampler the paper uses.
+    """
+    head = flat.split(theta)[1].detach().clone().requires_grad_()
+    optimiser = SGD([head], stage.lr, stage.momentum, weight_decay=stage.weight_decay)
+    cap = _row_cap(flat, head, stage.max_norm)
+    yield Epoch(0, head.detach().clone(), None, None)
+    for epoch in range(1, stage.epochs + 1):
+        draw = generator(seed, "classifier", expert, epoch)
+        tally = _Tally(images.device)
+        for index in balanced_indices(labels.cpu(), stage.samples_per_class, draw).split(stage.batch_size):
+            index = index.to(images.device)
+            with torch.no_grad():
+                features = flat.features(theta, augment(images[index], draw))
+            logits = flat.head(head, features)
+            loss = cross_entropy(logits, labels[index])
+            tally.add(loss, logits, labels[index])
+            head.grad = grad(loss, head)[0]
+            optimiser.step()
+            if cap is not None:
+                _cap_rows(flat, head, cap)
+        yield Epoch(epoch, head.detach().clone(), *tally.result(f"expert {expert}, classifier epoch {epoch}"))
+
+
+def balanced_indices(labels: Tensor, samples_per_class: int, draw: torch.Generator) -> Tensor:
+    """One epoch of the class-aware sampler (Kang et al., ICLR 2020): indices (about C max_k n_k,) into labels (N,).
+
+    Classes come in turn, in an order redrawn every round, ``samples_per_class`` images each; a class's images are used up in
+    random order before any repeats.
+    """
+    counts = torch.bincount(labels)
+    num_classes, largest = len(counts), int(counts.max())
+    rounds = -(-largest // samples_per_class)
+    wanted = rounds * samples_per_class
+    queues = torch.empty(num_classes, wanted, dtype=torch.int64)
+    for k in range(num_classes):
+        members = torch.nonzero(labels == k)[:, 0]
+        passes = [members[torch.randperm(len(members), generator=draw)] for _ in range(-(-wanted // len(members)))]
+        queues[k] = torch.cat(passes)[:wanted]
+    order = torch.stack([torch.randperm(num_classes, generator=draw) for _ in range(rounds)])  # (rounds, C)
+    blocks = queues.view(num_classes, rounds, samples_per_class)
+    return blocks[order, torch.arange(rounds)[:, None]].flatten()
+
+
+def _row_cap(flat: FlatModel, head: Tensor, share: float | None) -> Tensor | None:
+    """MaxNorm's cap, a share of the way from the smallest to the largest row norm (Alshammari et al., CVPR 2022)."""
+    if share is None:
+        return None
+    norms = flat.head_weight(head.detach()).norm(dim=1)
+    return norms.min() + share * (norms.max() - norms.min())
+
+
+@torch.no_grad()
+def _cap_rows(flat: FlatModel, head: Tensor, cap: Tensor) -> None:
+    weight = flat.head_weight(head)
+    weight *= (cap / weight.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)

@@ -1,0 +1,100 @@
+"""The stages on problems small enough to reason about."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
+
+from ltdd_ray.augment import Augmentation
+from ltdd_ray.config import ClassifierStage, ModelConfig, RepresentationStage
+from ltdd_ray.errors import NonFiniteLossError
+from ltdd_ray.experts.sharpness import sharpen
+from ltdd_ray.experts.train import balanced_indices, classifier_stage, representation_stage
+from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.networks import build_network
+from ltdd_ray.seeding import generator
+
+PLAIN = Augmentation("")
+LABELS = torch.tensor([0] * 12 + [1] * 5 + [2])
+
+
+@pytest.fixture
+def flat() -> FlatModel:
+    return FlatModel(build_network(ModelConfig(width=4, depth=1), (1, 8, 8), 3, seed=0))
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    noise = torch.randn(18, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return noise + LABELS.view(-1, 1, 1, 1) * torch.linspace(-2, 2, 8)
+
+
+def test_representation_stage_is_torchs_sgd(flat: FlatModel, images: torch.Tensor) -> None:
+    stage = RepresentationStage(epochs=2, batch_size=7, lr=0.1, momentum=0.9, weight_decay=0.01, sharpness="none")
+    epochs = list(representation_stage(stage, flat, images, LABELS, PLAIN, seed=3, expert=1))
+    model = build_network(ModelConfig(width=4, depth=1), (1, 8, 8), 3, seed=0)
+    optimiser = SGD(model.parameters(), 0.1, 0.9, weight_decay=0.01)
+    for epoch in (1, 2):
+        for index in torch.randperm(18, generator=generator(3, "representation", 1, epoch)).split(7):
+            optimiser.zero_grad()
+            cross_entropy(model(images[index]), LABELS[index]).backward()
+            optimiser.step()
+        torch.testing.assert_close(epochs[epoch].theta, FlatModel(model).initial())
+    assert [e.epoch for e in epochs] == [0, 1, 2]
+    assert epochs[0].loss is None and 0 < epochs[2].accuracy <= 1
+
+
+def test_classifier_stage_leaves_the_backbone_and_learns(flat: FlatModel, images: torch.Tensor) -> None:
+    stage = ClassifierStage(epochs=4, batch_size=6, lr=0.3, max_norm=None)
+    theta = flat.initial()
+    epochs = list(classifier_stage(stage, flat, theta, images, LABELS, PLAIN, seed=0, expert=0))
+    assert torch.equal(epochs[0].theta, flat.split(theta)[1])
+    assert epochs[4].theta.shape == (flat.layout.classifier_size,)
+    assert epochs[4].loss < 0.5 * epochs[1].loss
+
+
+def test_max_norm_caps_every_row(flat: FlatModel, images: torch.Tensor) -> None:
+    theta = flat.initial()
+    norms = flat.head_weight(flat.split(theta)[1]).norm(dim=1)
+    cap = float(norms.min() + 0.1 * (norms.max() - norms.min()))
+    capped, free = (
+        list(classifier_stage(ClassifierStage(epochs=2, lr=0.5, max_norm=share), flat, theta, images, LABELS, PLAIN, 0, 0))[
+            -1
+        ].theta
+        for share in (0.1, None)
+    )
+    assert float(flat.head_weight(capped).norm(dim=1).max()) <= cap * (1 + 1e-5)
+    assert float(flat.head_weight(free).norm(dim=1).max()) > cap
+
+
+def test_a_stage_that_diverges_says_so(flat: FlatModel, images: torch.Tensor) -> None:
+    stage = RepresentationStage(epochs=1, lr=0.1, sharpness="none")
+    with pytest.raises(NonFiniteLossError, match="expert 7, representation epoch 1"):
+        list(representation_stage(stage, flat, images * float("inf"), LABELS, PLAIN, seed=0, expert=7))
+
+
+def test_balanced_indices_give_every_class_the_same() -> None:
+    index = balanced_indices(LABELS, 4, generator(0, "test"))
+    drawn = LABELS[index]
+    assert torch.bincount(drawn).tolist() == [12, 12, 12]
+    assert all(len(set(block.tolist())) == 1 for block in drawn.split(4))
+    assert all(len(set(drawn[at : at + 12].tolist())) == 3 for at in range(0, 36, 12))
+    assert torch.bincount(index, minlength=18)[:12].tolist() == [1] * 12
+    assert sorted(torch.bincount(index, minlength=18)[12:17].tolist()) == [2, 2, 2, 3, 3]
+
+
+def test_sharpness_on_a_quadratic() -> None:
+    """f = theta' A theta / 2 has the gradient A theta; SAM and GSAM follow by hand."""
+    curvature = torch.tensor([4.0, 1.0])
+    theta = torch.tensor([1.0, 1.0])
+    here = curvature * theta
+    ahead = curvature * (theta + 0.1 * here / here.norm())
+
+    def direction(kind) -> torch.Tensor:
+        return sharpen(here, lambda at: curvature * at, theta, kind, rho=0.1, alpha=0.3)
+
+    assert torch.equal(direction("none"), here)
+    torch.testing.assert_close(direction("sam"), ahead)
+    across = here - (here @ ahead) / (ahead @ ahead) * ahead
+    torch.testing.assert_close(direction("gsam"), ahead - 0.3 * across)
+    assert abs(float(across @ ahead)) < 1e-5

@@ -20,68 +20,78 @@ class DataConfig(Section):
 
     source: Literal["digits", "cifar10", "cifar100", "tiny_imagenet", "parquet", "imagefolder", "npz"]
     path: str | None = Field(
-        None,
+        default=None,
         description="Folder, file or URI: one with train and test inside, or the training part alone.",
     )
-    test_path: str | None = Field(None, description="Where the test images lie if not inside `path`.")
+    test_path: str | None = Field(default=None, description="Where the test images lie if not inside `path`.")
     test_fraction: float | None = Field(
-        None, gt=0, lt=1, description="Share of each class held out as a test set when the source has none."
+        default=None, gt=0, lt=1, description="Share of each class held out as a test set when the source has none."
     )
     validation_fraction: float = Field(
-        0.0, ge=0, lt=1, description="Share of each training class held out for tuning; 0 trains on everything."
+        default=0.0, ge=0, lt=1, description="Share of each training class held out for tuning; 0 trains on everything."
     )
-    download: bool = Field(False, description="Let torchvision download CIFAR into `path`.")
+    download: bool = Field(default=False, description="Let torchvision download CIFAR into `path`.")
     imbalance_factor: float | None = Field(
-        None, ge=1, description="n_max / n_min of the long-tailed profile; null keeps the natural counts."
+        default=None, ge=1, description="n_max / n_min of the long-tailed profile; null keeps the natural counts."
     )
     selection: Literal["random", "first"] = Field(
-        "random", description="Which images of a class the profile keeps: a fixed random choice, or the first ones in file order."
+        default="random",
+        description="Which images of a class the profile keeps: a fixed random choice, or the first ones in file order.",
     )
-    image_size: int | None = Field(None, ge=8, description="Resize to this many pixels square; null keeps the images' own size.")
-    normalisation: Literal["standard", "zca"] = Field("zca", description="Per-channel standardisation, or ZCA whitening.")
+    image_size: int | None = Field(
+        default=None, ge=8, description="Resize to this many pixels square; null keeps the images' own size."
+    )
+    normalisation: Literal["standard", "zca"] = Field(default="zca", description="Per-channel standardisation, or ZCA whitening.")
 
 
 class ModelConfig(Section):
     name: Literal["convnet", "alexnet", "vgg11", "resnet18"] = "convnet"
-    width: int = Field(128, ge=1, description="Channels of every ConvNet block.")
-    depth: int = Field(3, ge=1, le=6, description="Blocks of the ConvNet; each halves the image.")
+    width: int = Field(default=128, ge=1, description="Channels of every ConvNet block.")
+    depth: int = Field(default=3, ge=1, le=6, description="Blocks of the ConvNet; each halves the image.")
     norm: Literal["instance", "batch", "none"] = "instance"
 
 
 class RepresentationStage(Section):
     """The whole network on the long-tailed images (paper, Sec. 4.2)."""
 
-    epochs: int = Field(100, ge=1)
-    batch_size: int = Field(256, ge=1)
-    lr: float = Field(0.01, gt=0)
-    momentum: float = Field(0.0, ge=0, lt=1)
-    weight_decay: float = Field(5e-3, ge=0)
+    epochs: int = Field(default=100, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    lr: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-3, ge=0)
     sharpness: Literal["none", "sam", "gsam"] = Field(
-        "gsam", description="Sharpness-aware minimisation; costs a second pass per step."
+        default="gsam", description="Sharpness-aware minimisation; costs a second pass per step."
     )
-    rho: float = Field(0.01, gt=0, description="SAM's ascent radius.")
-    alpha: float = Field(0.3, ge=0, description="GSAM's weight of the surrogate gap.")
+    rho: float = Field(default=0.01, gt=0, description="SAM's ascent radius.")
+    alpha: float = Field(default=0.3, ge=0, description="GSAM's weight of the surrogate gap.")
 
 
 class ClassifierStage(Section):
     """The classifier alone on class-balanced samples, the backbone frozen at the representation stage's last epoch."""
 
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(256, ge=1)
-    lr: float = Field(0.01, gt=0)
-    momentum: float = Field(0.0, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    samples_per_class: int = Field(4, ge=1, description="Images of one class drawn in a row by the class-aware sampler.")
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    lr: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    samples_per_class: int = Field(default=4, ge=1, description="Images of one class drawn in a row by the class-aware sampler.")
     max_norm: float | None = Field(
-        0.1, ge=0, le=1, description="MaxNorm: cap classifier rows at min + this (max - min) of their initial norms; null for none."
+        default=0.1,
+        ge=0,
+        le=1,
+        description="MaxNorm: cap classifier rows at min + this (max - min) of their initial norms; null for none.",
     )
 
 
 class ExpertsConfig(Section):
-    count: int = Field(100, ge=1)
-    store: str | None = Field(None, description="Folder or URI of the trajectory store; null for the run's own `experts` folder.")
+    count: int = Field(default=100, ge=1)
+    store: str | None = Field(
+        default=None, description="Folder or URI of the trajectory store; null for the run's own `experts` folder."
+    )
     dtype: Literal["float32", "float16"] = "float32"
-    keep_epochs: int | None = Field(None, ge=1, description="Keep representation epochs 0..this and the last one; null keeps all.")
+    keep_epochs: int | None = Field(
+        default=None, ge=1, description="Keep representation epochs 0..this and the last one; null keeps all."
+    )
     representation: RepresentationStage = RepresentationStage()
     classifier: ClassifierStage = ClassifierStage()
 
@@ -89,18 +99,20 @@ class ExpertsConfig(Section):
 class Dam(Section):
     """The two knobs of the distribution-agnostic loss (design: L_DAM)."""
 
-    class_weights: Literal["none", "frequency", "mean_one"] = Field("frequency", description="g: 1, (s_k + f)/(1 + f), or C s_k.")
-    frequency_floor: float = Field(0.0, ge=0, description="f of `frequency`.")
-    lambda_prior: float = Field(0.0, ge=0, description="lambda: weight of log s in the logits.")
+    class_weights: Literal["none", "frequency", "mean_one"] = Field(
+        default="frequency", description="g: 1, (s_k + f)/(1 + f), or C s_k."
+    )
+    frequency_floor: float = Field(default=0.0, ge=0, description="f of `frequency`.")
+    lambda_prior: float = Field(default=0.0, ge=0, description="lambda: weight of log s in the logits.")
 
 
 class StartEpochs(Section):
     """Start epochs are uniform in [min, m], m growing linearly from `initial_max` to `max` over the first `growth` updates."""
 
-    min: int = Field(0, ge=0)
-    max: int = Field(0, ge=0)
-    initial_max: int | None = Field(None, ge=0, description="null starts at `max`.")
-    growth: int = Field(0, ge=0)
+    min: int = Field(default=0, ge=0)
+    max: int = Field(default=0, ge=0)
+    initial_max: int | None = Field(default=None, ge=0, description="null starts at `max`.")
+    growth: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> "StartEpochs":
@@ -113,80 +125,86 @@ class StartEpochs(Section):
 
 
 class RepresentationPhase(Section):
-    syn_steps: int = Field(80, ge=1)
-    batch_size: int = Field(500, ge=1, description="Synthetic images per inner step; capped at the size of the set.")
-    expert_epochs: int = Field(2, ge=1)
+    syn_steps: int = Field(default=80, ge=1)
+    batch_size: int = Field(default=500, ge=1, description="Synthetic images per inner step; capped at the size of the set.")
+    expert_epochs: int = Field(default=2, ge=1)
     start_epochs: StartEpochs = StartEpochs(max=40)
-    scope: Literal["backbone", "all"] = Field("backbone", description="S of l_S: what the distance to the expert is measured on.")
+    scope: Literal["backbone", "all"] = Field(
+        default="backbone", description="S of l_S: what the distance to the expert is measured on."
+    )
     dam: Dam = Dam()
 
 
 class ClassifierPhase(Section):
-    syn_steps: int = Field(60, ge=1)
-    batch_size: int = Field(500, ge=1)
-    expert_epochs: int = Field(2, ge=1)
+    syn_steps: int = Field(default=60, ge=1)
+    batch_size: int = Field(default=500, ge=1)
+    expert_epochs: int = Field(default=2, ge=1)
     start_epochs: StartEpochs = StartEpochs()
 
 
 class DistillConfig(Section):
     ipc: int = Field(ge=1, description="Synthetic images per class.")
-    updates: int = Field(10_000, ge=0)
-    segments_per_update: int = Field(1, ge=1, description="Expert segments averaged in one update, over all workers together.")
+    updates: int = Field(default=10_000, ge=0)
+    segments_per_update: int = Field(
+        default=1, ge=1, description="Expert segments averaged in one update, over all workers together."
+    )
     hypergradient: Literal["exact", "first_order", "unrolled"] = "exact"
-    lambda_rep: float = Field(1.0, ge=0)
-    lambda_cls: float = Field(0.5, ge=0)
+    lambda_rep: float = Field(default=1.0, ge=0)
+    lambda_cls: float = Field(default=0.5, ge=0)
     representation: RepresentationPhase = RepresentationPhase()
     classifier: ClassifierPhase = ClassifierPhase()
+    augmentation: str | None = Field(default=None, description="DSA strategy within the inner steps; null takes the run's own.")
     label_expert: Literal["classifier", "representation"] = Field(
-        "classifier", description="Whose mean logits initialise the soft labels and judge the initial images."
+        default="classifier", description="Whose mean logits initialise the soft labels and judge the initial images."
     )
-    lr_image: float = Field(1000.0, ge=0)
-    momentum_image: float = Field(0.5, ge=0, lt=1)
-    lr_label: float = Field(2.0, ge=0)
-    momentum_label: float = Field(0.9, ge=0, lt=1)
-    syn_lr: float = Field(0.01, gt=0, description="Initial inner learning rate alpha.")
-    lr_syn_lr: float = Field(0.1, ge=0, description="Step size for log(alpha); alpha = exp(.) stays positive.")
-    momentum_syn_lr: float = Field(0.5, ge=0, lt=1)
-    checkpoint_every: int = Field(100, ge=1)
+    lr_image: float = Field(default=1000.0, ge=0)
+    momentum_image: float = Field(default=0.5, ge=0, lt=1)
+    lr_label: float = Field(default=2.0, ge=0)
+    momentum_label: float = Field(default=0.9, ge=0, lt=1)
+    syn_lr: float = Field(default=0.01, gt=0, description="Initial inner learning rate alpha.")
+    lr_syn_lr: float = Field(default=0.1, ge=0, description="Step size for log(alpha); alpha = exp(.) stays positive.")
+    momentum_syn_lr: float = Field(default=0.5, ge=0, lt=1)
+    checkpoint_every: int = Field(default=100, ge=1)
 
 
 class EvaluateConfig(Section):
-    networks: int = Field(5, ge=1)
+    networks: int = Field(default=5, ge=1)
     sets: tuple[Literal["distilled", "random", "initial"], ...] = Field(
-        ("distilled", "random"), min_length=1, description="What to train on; `initial` is the set before its first update."
+        default=("distilled", "random"), min_length=1, description="What to train on; `initial` is the set before its first update."
     )
     split: Literal["test", "validation"] = "test"
-    epochs: int = Field(1000, ge=1)
-    batch_size: int = Field(128, ge=1)
-    lr: float = Field(0.01, gt=0, description="Rate for sets that did not learn one (random selection).")
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
+    epochs: int = Field(default=1000, ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    lr: float = Field(default=0.01, gt=0, description="Rate for sets that did not learn one (random selection).")
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
 
 
 class ComputeConfig(Section):
     """Where and how wide. Nothing here may change a result beyond float reassociation."""
 
-    address: str | None = Field(None, description="Ray cluster to join; null starts one on this machine.")
-    num_cpus: int | None = Field(None, ge=1, description="CPUs of a cluster started here; null for all.")
-    num_actors: int = Field(2, ge=1)
-    cpus_per_actor: float = Field(1, ge=0)
-    gpus_per_actor: float = Field(0, ge=0)
-    num_workers: int = Field(2, ge=1, description="DDP workers of the distillation job.")
-    cpus_per_worker: float = Field(1, ge=0)
-    gpus_per_worker: float = Field(0, ge=0)
-    threads: int = Field(1, ge=1, description="torch threads of each actor and worker.")
-    max_failures: int = Field(3, ge=0, description="Lost actors or workers survived by one stage.")
+    address: str | None = Field(default=None, description="Ray cluster to join; null starts one on this machine.")
+    num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a cluster started here; null for all.")
+    num_actors: int = Field(default=2, ge=1)
+    cpus_per_actor: float = Field(default=1, ge=0)
+    gpus_per_actor: float = Field(default=0, ge=0)
+    num_workers: int = Field(default=2, ge=1, description="DDP workers of the distillation job.")
+    cpus_per_worker: float = Field(default=1, ge=0)
+    gpus_per_worker: float = Field(default=0, ge=0)
+    threads: int = Field(default=1, ge=1, description="torch threads of each actor and worker.")
+    max_failures: int = Field(default=3, ge=0, description="Lost actors or workers survived by one stage.")
 
 
 class RunConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
-    output: str = Field("runs", description="Parent of the run's folder.")
-    method: str = Field("ltdd", description="What results and report call the distilled set.")
-    seed: int = Field(0, ge=0)
+    output: str = Field(default="runs", description="Parent of the run's folder.")
+    method: str = Field(default="ltdd", description="What results and report call the distilled set.")
+    seed: int = Field(default=0, ge=0)
     data: DataConfig
     model: ModelConfig = ModelConfig()
     augmentation: str = Field(
-        "color_crop_cutout_flip_scale_rotate", description="DSA operations joined by `_`, one drawn per batch; empty for none."
+        default="color_crop_cutout_flip_scale_rotate",
+        description="DSA operations joined by `_`, one drawn per batch; empty for none.",
     )
     experts: ExpertsConfig = ExpertsConfig()
     distill: DistillConfig

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchvision.utils import make_grid
-
 from ltdd_ray.data.normalisation import Normalisation
 
 if TYPE_CHECKING:
@@ -17,8 +15,11 @@ class Watcher:
     """Writes for one process; on a resume everything after ``done`` updates is dropped first, so nothing is told twice."""
 
     def __init__(self, history: Path, tensorboard: Path, normalisation: Normalisation, done: int, image_every: int) -> None:
+        # Both take seconds to import, and only the one process that watches needs them.
         from torch.utils.tensorboard import SummaryWriter
+        from torchvision.utils import make_grid
 
+        self._make_grid = make_grid
         history.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _lines(history) if json.loads(line)["update"] <= done]
         history.write_text("".join(line + "\n" for line in kept))
@@ -34,7 +35,7 @@ class Watcher:
         if report.update % self._image_every == 0 or report.update == report.updates:
             pixels = self._normalisation.invert(synthetic.images.detach().cpu()).clamp(0, 1)
             per_class = len(pixels) // int(synthetic.classes.max() + 1)
-            self._events.add_image("images", make_grid(pixels, nrow=per_class), report.update)
+            self._events.add_image("images", self._make_grid(pixels, nrow=per_class), report.update)
 
     def close(self) -> None:
         self._history.close()

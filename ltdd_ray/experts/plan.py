@@ -40,12 +40,16 @@ def plan_trajectories(config: RunConfig, train: LongTailedDataset) -> list[Traje
     return [task for expert in range(config.experts.count) for task in trajectory_tasks(config, train, expert)]
 
 
+def config_fingerprint(config: RunConfig) -> str:
+    """Equal for all runs that may share one store."""
+    experts = config.experts.model_dump(mode="json", exclude={"count", "store"})
+    return fingerprint(config.data.normalisation, config.model, config.augmentation, config.seed, experts)
+
+
 def expectation(config: RunConfig, train: LongTailedDataset) -> Expectation:
     """What a store must have been made for, to serve this run."""
     layout = expert_network(config, train, 0).layout
-    experts = config.experts.model_dump(mode="json", exclude={"count", "store"})
-    made_by = fingerprint(config.data.normalisation, config.model, config.augmentation, config.seed, experts)
-    return Expectation(layout=layout, dataset_fingerprint=train.fingerprint, config_fingerprint=made_by)
+    return Expectation(layout=layout, dataset_fingerprint=train.fingerprint, config_fingerprint=config_fingerprint(config))
 
 
 def missing_experts(config: RunConfig, train: LongTailedDataset) -> list[int]:

@@ -11,7 +11,7 @@ from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.device import default_device
-from ltdd_ray.experts.plan import TrajectoryTask, expectation, expert_network, trajectory_tasks
+from ltdd_ray.experts.plan import TrajectoryTask, config_fingerprint, expectation, expert_network, trajectory_tasks
 from ltdd_ray.experts.train import Epoch, classifier_stage, representation_stage
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.store import Stage, TrajectoryHeader, TrajectoryStore, TrajectoryWriter
@@ -49,13 +49,14 @@ def run_expert(config: RunConfig, data: PreparedData, expert: int, on_epoch: Cal
 
     if "representation" in missing:
         epochs = representation_stage(stages.representation, flat, images, labels, augment, config.seed, expert)
-        kept = _kept(epochs, stages.representation.epochs, stages.keep_epochs)
-        timed = _timed(kept, expert, "representation", stages.representation.epochs, len(labels), on_epoch)
-        _commit(config, data, flat, tasks[0], timed, judge, None)
+        timed = _timed(epochs, expert, "representation", stages.representation.epochs, len(labels), on_epoch)
+        kept = _kept(timed, stages.representation.epochs, stages.keep_epochs)
+        _commit(config, data, flat, tasks[0], kept, judge, None)
     if "classifier" in missing:
         store = TrajectoryStore.open(config.store_uri, expect=expectation(config, data.train))
         last = store.epochs(expert, "representation")[-1]
-        backbone, head = (part.float().to(device) for part in store.read(expert, "representation", last))
+        end = store.segment(expert, "representation", last, last)
+        backbone, head = end.target_backbone.to(device, torch.float32), end.target_classifier.to(device, torch.float32)
         theta = torch.cat([backbone, head])
         epochs = classifier_stage(stages.classifier, flat, theta, images, labels, augment, config.seed, expert)
         size = data.train.num_classes * int(data.train.class_counts.max())
@@ -101,13 +102,12 @@ def _commit(
     backbone: Tensor | None,
 ) -> None:
     """Write a stage as it is trained; a classifier stage stands on the frozen ``backbone`` (Pb,) and stores none."""
-    expected = expectation(config, data.train)
     header = TrajectoryHeader(
         expert=task.expert,
         stage=task.stage,
         identity=task.identity,
-        config_fingerprint=expected.config_fingerprint,
-        dataset_fingerprint=expected.dataset_fingerprint,
+        config_fingerprint=config_fingerprint(config),
+        dataset_fingerprint=data.train.fingerprint,
         layout=flat.layout,
         class_counts=tuple(int(n) for n in data.train.class_counts),
         seed=config.seed,

@@ -53,7 +53,11 @@ class FlatModel:
         Raises ``TypeError`` if the module does more to the classifier's output than return it.
         """
         reached: list[tuple[Tensor, Tensor]] = []
-        handle = self._classifier.register_forward_hook(lambda _, inputs, output: reached.append((inputs[0], output)))
+
+        def catch(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            reached.append((inputs[0], output))
+
+        handle = self._classifier.register_forward_hook(catch)
         try:
             returned = self.logits(theta, images)
         finally:

@@ -1,0 +1,7 @@
+"""`ltdd-ray evaluate` as a Ray job: ray job submit --working-dir . -- python jobs/evaluate.py CONFIG --set output=/shared/runs"""
+
+import sys
+
+from ltdd_ray.cli import main
+
+sys.exit(main(["evaluate", *sys.argv[1:]]))

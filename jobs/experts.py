@@ -1,0 +1,7 @@
+"""`ltdd-ray experts` as a Ray job: ray job submit --working-dir . -- python jobs/experts.py CONFIG --set output=/shared/runs"""
+
+import sys
+
+from ltdd_ray.cli import main
+
+sys.exit(main(["experts", *sys.argv[1:]]))

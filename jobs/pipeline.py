@@ -1,0 +1,7 @@
+"""`ltdd-ray run` as a Ray job: ray job submit --working-dir . -- python jobs/pipeline.py CONFIG --set output=/shared/runs"""
+
+import sys
+
+from ltdd_ray.cli import main
+
+sys.exit(main(["run", *sys.argv[1:]]))

@@ -1,0 +1,102 @@
+"""Plain functions on a pool of Ray actors."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+
+from ltdd_ray.cluster.mailbox import Mailbox, Outbox
+from ltdd_ray.cluster.queue import TaskQueue
+from ltdd_ray.cluster.session import require_capacity
+from ltdd_ray.config import ComputeConfig
+from ltdd_ray.device import prepare_process
+from ltdd_ray.hardware import peak_memory
+
+POLL_SECONDS = 0.2
+
+
+class Outcome(NamedTuple):
+    """A finished task, what its function returned, and the peak memory (bytes) of the process that ran it."""
+
+    task: tuple
+    result: Any
+    peak_memory: int
+
+
+@ray.remote
+class Worker:
+    """Runs one task at a time. ``shared`` arrives by reference, so every actor of a machine reads the same memory."""
+
+    def __init__(self, function: Callable, threads: int, mailbox: Any, *shared: Any) -> None:
+        prepare_process(threads)
+        self._function, self._outbox, self._shared = function, Outbox(mailbox), shared
+
+    def run(self, task: tuple) -> tuple[Any, int]:
+        result = self._function(*self._shared, *task, self._outbox.add)
+        self._outbox.flush()
+        return result, peak_memory()
+
+
+def run_tasks(
+    function: Callable[..., Any],
+    tasks: Sequence[tuple],
+    *,
+    shared: tuple,
+    compute: ComputeConfig,
+    on_report: Callable[[Any], None],
+) -> Iterator[Outcome]:
+    """Call ``function(*shared, *task, report)`` for every task and yield the outcomes as they come.
+
+    Args:
+        function: a plain function of an importable module; what it passes to ``report`` reaches ``on_report`` in this process.
+        shared: arguments equal for all tasks, put once into the object store; their arrays arrive read-only, without a copy.
+        compute: how many actors, what each holds, and how many may die (see :class:`TaskQueue`).
+
+    Raises ``UserError`` before the first task where the actors do not fit the cluster. An exception in ``function`` ends the
+    pool and is raised here as it was.
+    """
+    if not tasks:
+        return
+    num_actors = min(compute.num_actors, len(tasks))
+    require_capacity("num_actors", num_actors, compute.cpus_per_actor, compute.gpus_per_actor)
+    queue: TaskQueue[tuple] = TaskQueue(tasks, compute.max_failures)
+    references = [ray.put(value) for value in shared]
+    mailbox: Any = Mailbox.remote()
+    hired: list[Any] = []
+    running: dict[ray.ObjectRef, Any] = {}
+
+    def hire() -> Any:
+        options = Worker.options(num_cpus=compute.cpus_per_actor, num_gpus=compute.gpus_per_actor)
+        hired.append(options.remote(function, compute.threads, mailbox, *references))
+        return hired[-1]
+
+    def assign(worker: Any) -> None:
+        task = queue.start(worker)
+        if task is None:
+            ray.kill(worker)
+        else:
+            running[worker.run.remote(task)] = worker
+
+    try:
+        for _ in range(num_actors):
+            assign(hire())
+        while running:
+            finished, _ = ray.wait(list(running), timeout=POLL_SECONDS)
+            for report in ray.get(mailbox.drain.remote()):
+                on_report(report)
+            for reference in finished:
+                worker = running.pop(reference)
+                try:
+                    result, peak = ray.get(reference)
+                except RayTaskError as error:
+                    raise error.cause from error
+                except (RayActorError, OutOfMemoryError):
+                    queue.lose(worker)
+                    assign(hire())
+                else:
+                    yield Outcome(queue.finish(worker), result, peak)
+                    assign(worker)
+    finally:  # a handle in some traceback would keep an actor, and its CPU, for ever
+        for actor in (*hired, mailbox):
+            ray.kill(actor)

@@ -1,0 +1,95 @@
+"""Starting a Ray cluster on this machine, or joining one."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import ray
+
+from ltdd_ray.config import ComputeConfig
+from ltdd_ray.errors import UserError
+
+# Ray's own switches. Train polls its workers every 2 s by default, and each checkpoint waits for a poll. A process that asks for
+# no GPU shall see none, so that "is there a GPU?" means "was one asked for?" everywhere.
+HIDE_GPUS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+RAY_SETTINGS = {
+    **HIDE_GPUS,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
+LEAST_OBJECT_STORE = 100_000_000  # Ray refuses less than 78,643,200 bytes
+
+
+@contextmanager
+def ray_session(compute: ComputeConfig, shared_bytes: int = 0) -> Iterator[None]:
+    """Be connected to Ray for the length of the block.
+
+    Joins ``compute.address``, or the cluster this process was submitted to as a job; otherwise starts one that listens on
+    loopback only, sized for ``shared_bytes`` of images, and stops it at the end. Within a connected process it does nothing.
+    Raises ``UserError`` where no cluster answers.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    for name, value in RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    address = compute.address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            _join(address)
+        else:
+            _start(compute.num_cpus, LEAST_OBJECT_STORE + 2 * shared_bytes)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def inside_job() -> bool:
+    """Whether this process is the entry point of a `ray job submit`."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, runtime_env={"env_vars": HIDE_GPUS}, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, ValueError) as error:
+        raise UserError(f"no Ray cluster answers at {address}: {error}; start one or set compute.address to null") from error
+
+
+def _start(num_cpus: int | None, object_store_memory: int) -> None:
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        object_store_memory=object_store_memory,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+    )
+
+
+def require_capacity(setting: str, count: int, cpus: float, gpus: float) -> None:
+    """Raise ``UserError`` where ``count`` processes of this size can never run at once; Ray would wait for ever without a word."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fitting = capacity(nodes, cpus, gpus, count)
+    if fitting < count:
+        total = ray.cluster_resources()
+        raise UserError(
+            f"compute.{setting}: {count} processes of {cpus:g} CPU and {gpus:g} GPU each do not fit the Ray cluster, whose "
+            f"{len(nodes)} node(s) have {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU, room for {fitting}; "
+            + (f"--set compute.{setting}={fitting}" if fitting else "lower what each one asks for")
+        )
+
+
+def capacity(nodes: Sequence[dict[str, float]], cpus: float, gpus: float, enough: int) -> int:
+    """How many processes of this size the nodes hold together, counted up to ``enough``; one process lies on one node."""
+    room = 0
+    for node in nodes:
+        limits = [int(node.get(name, 0) / need + 1e-9) for name, need in (("CPU", cpus), ("GPU", gpus)) if need > 0]
+        room += min(limits, default=enough)
+    return min(room, enough)

@@ -1,0 +1,62 @@
+"""Evaluating networks on Ray actors; each finished one is a file, so that a resumed run repeats only the missing ones."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ltdd_ray.cluster.pool import run_tasks
+from ltdd_ray.config import RunConfig, fingerprint, result_fingerprint
+from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.evaluate.train import EvaluationReport, NetworkResult, evaluate_network
+from ltdd_ray.files import write_json
+from ltdd_ray.runfolder import RunFolder
+
+
+@dataclass(frozen=True)
+class Record:
+    """The file of one evaluated network; ``identity`` hashes the config, the data and the distilled set it was measured with."""
+
+    file: Path
+    set_name: str
+    network: int
+    identity: str
+
+    def read(self) -> NetworkResult | None:
+        """The result; None where there is none yet, or one of another distilled set."""
+        try:
+            content = json.loads(self.file.read_text())
+        except (OSError, ValueError):
+            return None
+        return NetworkResult.from_json(content["result"]) if content.get("identity") == self.identity else None
+
+    def write(self, result: NetworkResult) -> None:
+        self.file.parent.mkdir(exist_ok=True)
+        write_json(self.file, {"identity": self.identity, "result": result.to_json()})
+
+
+def plan_networks(config: RunConfig, data: PreparedData, folder: RunFolder) -> list[Record]:
+    """Every network of the evaluation, set by set; the distilled set must exist."""
+    distilled = hashlib.sha256((folder.distilled / "distilled.safetensors").read_bytes()).hexdigest()
+    identity = fingerprint(result_fingerprint(config), data.train.fingerprint, data.evaluation.fingerprint, distilled)
+    return [
+        Record(folder.evaluation / f"{set_name}-{network}.json", set_name, network, identity)
+        for set_name in config.evaluate.sets
+        for network in range(config.evaluate.networks)
+    ]
+
+
+def evaluate_networks(
+    config: RunConfig, data: PreparedData, records: Sequence[Record], on_epoch: Callable[[EvaluationReport], None]
+) -> int:
+    """Train and measure the network of each of ``records`` and write its file.
+
+    Returns the peak memory of the largest actor in bytes. Errors are those of :func:`~ltdd_ray.cluster.pool.run_tasks`.
+    """
+    by_task = {(record.set_name, record.network): record for record in records}
+    peak = 0
+    for outcome in run_tasks(evaluate_network, list(by_task), shared=(config, data), compute=config.compute, on_report=on_epoch):
+        by_task[outcome.task].write(outcome.result)
+        peak = max(peak, outcome.peak_memory)
+    return peak

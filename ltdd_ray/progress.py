@@ -1,0 +1,51 @@
+"""Progress of a stage: a bar on a terminal, now and then a line elsewhere; always with rate and time left."""
+
+import time
+from collections.abc import Hashable
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class StageProgress:
+    """Counts the units of work that several workers finish; to be used as a context manager.
+
+    Each worker's part goes by a key, so that a part begun anew after a death counts from its beginning again.
+    """
+
+    def __init__(self, stage: str, total: int, unit: str, console: Console) -> None:
+        self._unit, self._console = unit, console
+        self._done: dict[Hashable, int] = {}
+        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        self._bar = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(stage, total=total, rate="", note="")
+
+    def __enter__(self) -> "StageProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, key: Hashable, done: int, note: str) -> None:
+        """``done`` units of the part ``key`` are finished; ``note`` says what just happened."""
+        self._done[key] = done
+        task = self._bar.tasks[self._task]
+        rate = f"{task.speed:.1f} {self._unit}/s" if task.speed else self._unit
+        self._bar.update(self._task, completed=sum(self._done.values()), rate=rate, note=note)
+        if not self._console.is_terminal and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+            left = f", {timedelta(seconds=round(task.time_remaining))} left" if task.time_remaining else ""
+            self._console.print(f"{task.description}: {task.completed:g}/{task.total:g} {rate}{left}; {note}", highlight=False)

@@ -1,0 +1,76 @@
+"""The pool on real actors. Tasks are nested functions, which travel by value; actors cannot import a test module."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ltdd_ray.cluster.pool import run_tasks
+from ltdd_ray.config import ComputeConfig
+from ltdd_ray.errors import UserError
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+TWO_ACTORS = ComputeConfig(num_actors=2, threads=2, max_failures=1)
+
+
+def test_results_reports_and_shared_arrays() -> None:
+    import torch
+
+    def task(images: np.ndarray, offset: int, report: Callable[[object], None]) -> tuple[int, bool, int]:
+        report(("seen", offset))
+        return int(images.sum()) + offset, images.flags.writeable, torch.get_num_threads()
+
+    heard: list[tuple[str, int]] = []
+    images = np.ones(1000, dtype=np.uint8)
+    outcomes = list(run_tasks(task, [(1,), (2,), (3,)], shared=(images,), compute=TWO_ACTORS, on_report=heard.append))
+    assert sorted((o.task, o.result) for o in outcomes) == [((k,), (1000 + k, False, 2)) for k in (1, 2, 3)]
+    assert all(o.peak_memory > 10_000_000 for o in outcomes)
+    assert sorted(heard) == [("seen", 1), ("seen", 2), ("seen", 3)]
+
+
+@pytest.mark.parametrize("kind", [UserError, ZeroDivisionError])
+def test_an_error_in_a_task_arrives_as_it_was(kind: type[Exception]) -> None:
+    def task(number: int, report: Callable[[object], None]) -> None:
+        if number == 1:
+            raise kind("number is 1")
+
+    with pytest.raises(kind, match=r"^number is 1$") as caught:
+        list(run_tasks(task, [(k,) for k in range(3)], shared=(), compute=TWO_ACTORS, on_report=print))
+    assert type(caught.value) is kind
+
+
+def test_a_killed_actor_costs_its_task_once(tmp_path: Path) -> None:
+    def task(number: int, report: Callable[[object], None]) -> int:
+        (tmp_path / f"{number}-{os.getpid()}").touch()
+        if number == 1 and len(list(tmp_path.glob("1-*"))) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    outcomes = list(run_tasks(task, [(k,) for k in range(4)], shared=(), compute=TWO_ACTORS, on_report=print))
+    assert sorted(o.result for o in outcomes) == [0, 1, 2, 3]
+    begun = sorted(file.name[0] for file in tmp_path.iterdir())
+    assert begun == ["0", "1", "1", "2", "3"]
+
+
+def test_a_task_that_always_kills_its_actor_ends_the_pool() -> None:
+    def task(report: Callable[[object], None]) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(UserError, match="2 worker processes died"):
+        list(run_tasks(task, [()], shared=(), compute=TWO_ACTORS, on_report=print))
+
+
+def test_a_failed_pool_gives_its_cpus_back_though_its_error_is_kept() -> None:
+    import ray
+    from ray._common.test_utils import wait_for_condition
+
+    def task(report: Callable[[object], None]) -> None:
+        raise UserError("kept")
+
+    with pytest.raises(UserError) as kept:
+        list(run_tasks(task, [(), ()], shared=(), compute=TWO_ACTORS, on_report=print))
+    wait_for_condition(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], timeout=20)
+    assert kept.value.__traceback__ is not None

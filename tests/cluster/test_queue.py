@@ -1,0 +1,47 @@
+"""The pool's policy, against a model: whatever dies and finishes in whatever order, each task ends exactly once."""
+
+import random
+
+import pytest
+
+from ltdd_ray.cluster.queue import TaskQueue
+from ltdd_ray.errors import UserError
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_task_finishes_once_whatever_dies(seed: int) -> None:
+    draw = random.Random(seed)
+    tasks = [(number,) for number in range(draw.randrange(1, 9))]
+    queue = TaskQueue(tasks, max_failures=1000)
+    idle, busy, names, finished = [0, 1, 2], [], 3, []
+    while idle or busy:
+        if idle:
+            worker = idle.pop()
+            if queue.start(worker) is not None:
+                busy.append(worker)
+        else:
+            worker = busy.pop(draw.randrange(len(busy)))
+            if draw.random() < 0.4:
+                queue.lose(worker)
+                idle.append(names := names + 1)
+            else:
+                finished.append(queue.finish(worker))
+                idle.append(worker)
+    assert sorted(finished) == tasks
+
+
+def test_tasks_start_in_order_and_a_lost_one_comes_next() -> None:
+    queue = TaskQueue("abc", max_failures=1)
+    assert [queue.start(1), queue.start(2)] == ["a", "b"]
+    queue.lose(1)
+    assert [queue.start(3), queue.start(4), queue.start(5)] == ["a", "c", None]
+
+
+def test_one_death_more_than_allowed_ends_the_stage() -> None:
+    queue = TaskQueue("ab", max_failures=2)
+    for worker in range(2):
+        queue.start(worker)
+        queue.lose(worker)
+    queue.start(2)
+    with pytest.raises(UserError, match=r"3 worker processes died, more than compute\.max_failures = 2"):
+        queue.lose(2)

@@ -1,0 +1,95 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ltdd_ray import cli
+from ltdd_ray.config import RunConfig
+from ltdd_ray.config_file import dump_config
+from ltdd_ray.errors import UserError
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny: Callable[..., RunConfig]) -> str:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(dump_config(tiny(tmp_path / "runs")))
+    return str(file)
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["--help"])
+    assert exit.value.code == 0
+    help = capsys.readouterr().out
+    assert all(f"  {name} " in help for name in ("run", "experts", "distill", "evaluate", "report", "store", "data"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["store", "ls"], ["run", "a.yaml", "--sett", "x=1"]])
+def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        cli.main(arguments)
+    assert exit.value.code == 2
+
+
+def test_overrides_reach_the_config(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data", "info", config, "--set", "data.imbalance_factor=5", "data.test_fraction=0.25", "--set", "seed=1"]) == 0
+    assert "imbalance factor 5.1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("distill.ipcc=3", "unknown key `distill.ipcc`; did you mean `distill.ipc`?"),
+        ("distill.ipc=0", "`distill.ipc` = 0"),
+        ("data.imbalance_factor=0.5", "`data.imbalance_factor` = 0.5"),
+        ("distill.classifier.expert_epochs=4", "lies beyond the trajectory"),
+        ("data.source=imagefolder", "data.path"),
+        ("output=tiny.yaml", "not writable"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    config: str, change: str, complaint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(config).parent
+    monkeypatch.chdir(folder)
+    assert cli.main(["run", config, "--set", change]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and complaint in error
+    assert [entry.name for entry in folder.iterdir()] == ["tiny.yaml"]
+
+
+def test_a_stage_says_which_one_it_needs_first(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["distill", config]) == 1
+    assert "run `ltdd-ray experts` with the same config first" in capsys.readouterr().err
+    assert not (Path(config).parent / "runs" / "tiny").exists()
+
+
+def test_debug_shows_where_an_error_came_from(config: str) -> None:
+    with pytest.raises(UserError):
+        cli.main(["run", config, "--set", "distill.ipc=0", "--debug"])
+
+
+def test_ctrl_c_says_how_to_go_on(config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ltdd_ray.config_file.load_config", interrupted)
+    assert cli.main(["run", config]) == 130
+    assert "the same command resumes" in capsys.readouterr().err
+
+
+def test_store_commands_and_their_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["store", "ls", str(tmp_path / "none")]) == 1
+    assert "error: " in capsys.readouterr().err
+    (tmp_path / "store").mkdir()
+    for action in ("ls", "verify", "gc"):
+        assert cli.main(["store", action, str(tmp_path / "store"), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == []
+
+
+def test_the_package_runs_as_a_module() -> None:
+    answer = subprocess.run([sys.executable, "-m", "ltdd_ray", "run", "none.yaml"], capture_output=True, text=True, check=False)
+    assert answer.returncode == 1 and answer.stderr.startswith("error: none.yaml: no such config file")

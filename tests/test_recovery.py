@@ -1,0 +1,154 @@
+"""Kill -9 of an actor, of Train workers and of the driver, each followed by a resume: the same distilled set, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ltdd_ray.config import RunConfig
+from ltdd_ray.config_file import dump_config
+from ltdd_ray.data.prepare import prepare_data
+from ltdd_ray.distill import job
+from ltdd_ray.errors import NonFiniteLossError
+from ltdd_ray.experts import pool
+from ltdd_ray.pipeline import run
+from ltdd_ray.store import TrajectoryStore
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+Tiny = Callable[..., RunConfig]
+PATIENCE = 120.0  # seconds
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny: Tiny, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """The config of a run that nothing happened to."""
+    config = tiny(tmp_path_factory.mktemp("undisturbed"))
+    run(config, ("experts", "distill"))
+    return config
+
+
+def distilled_bytes(config: RunConfig) -> bytes:
+    return (config.folder / "distilled" / "distilled.safetensors").read_bytes()
+
+
+def test_stages_after_one_another(undisturbed: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    run(undisturbed, ("experts", "distill", "evaluate", "report"))
+    said = capsys.readouterr().out
+    assert "experts: already finished" in said and "distill: already finished" in said and "evaluate: finished in" in said
+    assert "LTDD" in said and "random" in said and str(undisturbed.folder / "report.html") in said
+    results = json.loads((undisturbed.folder / "results.json").read_text())
+    assert len(results["accuracy"]["runs"]) == len(results["random_baseline"]["accuracy"]["runs"]) == 2
+    assert {"experts", "distill", "evaluate"} <= set(results["timings"])
+
+    (undisturbed.folder / "evaluation" / "random-1.json").unlink()
+    before = {file: file.stat().st_mtime_ns for file in (undisturbed.folder / "evaluation").iterdir()}
+    run(undisturbed, ("evaluate", "report"))
+    assert {file: file.stat().st_mtime_ns for file in before} == before, "networks that were there were evaluated again"
+    again = json.loads((undisturbed.folder / "results.json").read_text())
+    assert again["random_baseline"]["accuracy"] == results["random_baseline"]["accuracy"]
+
+    capsys.readouterr()
+    run(undisturbed, ("experts", "distill", "evaluate", "report"))
+    assert capsys.readouterr().out.count("already finished") == 4
+
+
+def test_killed_actor(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    struck = tmp_path / "struck"
+
+    def fragile(config: RunConfig, data: Any, expert: int, on_epoch: Callable[[Any], None]) -> None:
+        from ltdd_ray.experts.run import run_expert
+
+        def strike(report: Any) -> None:
+            on_epoch(report)
+            if report.stage == "classifier" and not struck.exists():
+                struck.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        run_expert(config, data, expert, strike)
+
+    monkeypatch.setattr(pool, "run_expert", fragile)
+    config = tiny(tmp_path)
+    run(config, ("experts",))
+    assert struck.exists()
+    found, expected = (TrajectoryStore.open(c.store_uri) for c in (config, undisturbed))
+    assert found.verify() == []
+    for expert in range(config.experts.count):
+        for stage in ("representation", "classifier"):
+            assert found.epochs(expert, stage) == expected.epochs(expert, stage)
+            for epoch in expected.epochs(expert, stage):
+                for ours, theirs in zip(found.read(expert, stage, epoch), expected.read(expert, stage, epoch)):
+                    assert (ours is theirs is None) or (ours is not None and theirs is not None and ours.equal(theirs))
+
+
+def test_killed_train_worker(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    struck = tmp_path / "struck"
+
+    def fragile(task: dict[str, Any]) -> Any:
+        from ltdd_ray.distill import job
+
+        plain = job.distill
+
+        def striking(config: RunConfig, data: Any, *, on_update: Callable, rank: int, **settings: Any) -> Any:
+            def strike(report: Any, synthetic: Any) -> None:
+                on_update(report, synthetic)
+                if rank == 0 and report.update == 5 and not struck.exists():
+                    struck.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            if struck.exists():
+                assert settings["resume_from"] is not None
+            return plain(config, data, on_update=strike, rank=rank, **settings)
+
+        job.distill = striking
+        return loop(task)
+
+    loop = job._loop
+    monkeypatch.setattr(job, "_loop", fragile)
+    config = tiny(tmp_path, experts={**undisturbed.experts.model_dump(), "store": undisturbed.store_uri})
+    run(config, ("distill",))
+    assert struck.exists()
+    assert distilled_bytes(config) == distilled_bytes(undisturbed)
+    history = [json.loads(line) for line in (config.folder / "distilled" / "history.jsonl").read_text().splitlines()]
+    assert [record["update"] for record in history] == list(range(1, 13))
+
+
+def test_killed_driver(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(tmp_path, compute={"num_cpus": 2})
+    file = tmp_path / "tiny.yaml"
+    file.write_text(dump_config(config))
+    stages = "('experts', 'distill')"
+    code = f"from ltdd_ray.config_file import *; from ltdd_ray.pipeline import *; run(load_config({str(file)!r}), {stages})"
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", code])
+
+    def kill_when(driver: subprocess.Popen[bytes], happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not happened():
+            assert driver.poll() is None and time.monotonic() < deadline, "the driver ended before it could be killed"
+            time.sleep(0.01)
+        driver.kill()
+        driver.wait()
+
+    kill_when(start(), lambda: bool(list((config.folder / "experts").glob("*.json"))))
+    kill_when(start(), lambda: (config.folder / "distilled" / "checkpoints" / "checkpoint_manager_snapshot.json").exists())
+    assert not (config.folder / "distilled" / "distilled.safetensors").exists()
+    assert start().wait(PATIENCE) == 0
+    assert distilled_bytes(config) == distilled_bytes(undisturbed)
+
+
+def test_a_loss_that_is_not_finite_is_not_tried_again(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path) -> None:
+    settings = {**undisturbed.distill.model_dump(), "lr_image": 1e30}
+    config = tiny(tmp_path, experts={**undisturbed.experts.model_dump(), "store": undisturbed.store_uri}, distill=settings)
+    heard: list[Any] = []
+    with pytest.raises(NonFiniteLossError, match="expert"):
+        job.run_job(config, prepare_data(config), heard.append)
+    updates = [report.update for report in heard if not isinstance(report, str)]
+    assert updates == list(range(1, len(updates) + 1)), "the job was started again"

@@ -1,0 +1,41 @@
+"""The walls between the rooms: who works with Ray or with training code forbidden."""
+
+import pkgutil
+import subprocess
+import sys
+
+import ltdd_ray
+
+MODULES = [module.name for module in pkgutil.walk_packages(ltdd_ray.__path__, "ltdd_ray.") if not module.name.endswith("__main__")]
+ON_RAY = ("ltdd_ray.cluster.session", "ltdd_ray.cluster.pool", "ltdd_ray.cluster.mailbox", "ltdd_ray.experts.pool")
+ON_RAY += ("ltdd_ray.evaluate.pool", "ltdd_ray.distill.job", "ltdd_ray.pipeline")
+TRAINING = ("augment", "losses", "nn", "experts", "distill", "evaluate", "baselines")
+
+
+def import_without(blocked: list[str], modules: list[str]) -> str:
+    """Import ``modules`` in a fresh process that cannot import ``blocked``; what it wrote to stderr."""
+    code = (
+        "import sys\n" + "".join(f"sys.modules[{name!r}] = None\n" for name in blocked) + "".join(f"import {m}\n" for m in modules)
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+
+
+def test_only_the_edges_import_ray() -> None:
+    core = [name for name in MODULES if name not in ON_RAY]
+    assert len(core) > 20
+    assert import_without(["ray"], core) == ""
+
+
+def test_the_edges_do_import_ray() -> None:
+    for edge in ON_RAY:
+        assert "import of ray halted" in import_without(["ray"], [edge]), f"{edge} belongs to the core; take it off the list"
+
+
+def test_the_store_imports_no_training_code() -> None:
+    store = [name for name in MODULES if name.startswith("ltdd_ray.store")]
+    assert len(store) > 3
+    assert import_without(["ray", "torchvision", *(f"ltdd_ray.{room}" for room in TRAINING)], store) == ""
+
+
+def test_the_command_line_parses_before_it_imports_torch() -> None:
+    assert import_without(["torch", "ray", "numpy", "pydantic", "yaml", "rich"], ["ltdd_ray.cli"]) == ""

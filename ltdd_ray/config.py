@@ -153,7 +153,6 @@ class DistillConfig(Section):
     lambda_cls: float = Field(default=0.5, ge=0)
     representation: RepresentationPhase = RepresentationPhase()
     classifier: ClassifierPhase = ClassifierPhase()
-    augmentation: str | None = Field(default=None, description="DSA strategy within the inner steps; null takes the run's own.")
     label_expert: Literal["classifier", "representation"] = Field(
         default="classifier", description="Whose mean logits initialise the soft labels and judge the initial images."
     )

@@ -75,7 +75,7 @@ def test_killed_actor(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkey
 
     monkeypatch.setattr(pool, "run_expert", fragile)
     config = tiny(tmp_path)
-    run(config, ("experts",))
+    run(config, ("experts", "distill"))
     assert struck.exists()
     found, expected = (TrajectoryStore.open(c.store_uri) for c in (config, undisturbed))
     assert found.verify() == []
@@ -85,6 +85,7 @@ def test_killed_actor(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkey
             for epoch in expected.epochs(expert, stage):
                 for ours, theirs in zip(found.read(expert, stage, epoch), expected.read(expert, stage, epoch)):
                     assert (ours is theirs is None) or (ours is not None and theirs is not None and ours.equal(theirs))
+    assert distilled_bytes(config) == distilled_bytes(undisturbed)
 
 
 def test_killed_train_worker(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

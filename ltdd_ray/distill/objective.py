@@ -43,8 +43,7 @@ class Objective:
 
     def __init__(self, config: RunConfig, flat: FlatModel, store: TrajectoryStore, prior: Tensor) -> None:
         self._config, self._flat, self._store = config, flat, store
-        own = config.distill.augmentation
-        self._augment = Augmentation(config.augmentation if own is None else own)
+        self._augment = Augmentation(config.augmentation)
         self._phases = phases(config, prior)
 
     def add_segment(self, synthetic: SyntheticSet, gradients: Gradients, update: int, segment: int) -> dict[str, Tensor]:

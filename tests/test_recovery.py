@@ -38,6 +38,18 @@ def distilled_bytes(config: RunConfig) -> bytes:
     return (config.folder / "distilled" / "distilled.safetensors").read_bytes()
 
 
+def checkpointed(config: RunConfig) -> Path:
+    """The file in which Ray Train lists the checkpoints it knows of."""
+    return config.folder / "distilled" / "checkpoints" / "checkpoint_manager_snapshot.json"
+
+
+def wait_until(happened: Callable[[], bool], alive: Callable[[], bool] = lambda: True) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert alive() and time.monotonic() < deadline, "what the test waits for did not happen"
+        time.sleep(0.01)
+
+
 def test_stages_after_one_another(undisturbed: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
     run(undisturbed, ("experts", "distill", "evaluate", "report"))
     said = capsys.readouterr().out
@@ -90,6 +102,8 @@ def test_killed_actor(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkey
 
 def test_killed_train_worker(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     struck = tmp_path / "struck"
+    config = tiny(tmp_path, experts={**undisturbed.experts.model_dump(), "store": undisturbed.store_uri})
+    noted = checkpointed(config)
 
     def fragile(task: dict[str, Any]) -> Any:
         from ltdd_ray.distill import job
@@ -100,6 +114,8 @@ def test_killed_train_worker(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path,
             def strike(report: Any, synthetic: Any) -> None:
                 on_update(report, synthetic)
                 if rank == 0 and report.update == 5 and not struck.exists():
+                    while not noted.exists():  # Train notes a checkpoint some time after it was reported
+                        time.sleep(0.01)
                     struck.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -112,7 +128,6 @@ def test_killed_train_worker(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path,
 
     loop = job._loop
     monkeypatch.setattr(job, "_loop", fragile)
-    config = tiny(tmp_path, experts={**undisturbed.experts.model_dump(), "store": undisturbed.store_uri})
     run(config, ("distill",))
     assert struck.exists()
     assert distilled_bytes(config) == distilled_bytes(undisturbed)
@@ -131,15 +146,12 @@ def test_killed_driver(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path) -> No
         return subprocess.Popen([sys.executable, "-c", code])
 
     def kill_when(driver: subprocess.Popen[bytes], happened: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not happened():
-            assert driver.poll() is None and time.monotonic() < deadline, "the driver ended before it could be killed"
-            time.sleep(0.01)
+        wait_until(happened, alive=lambda: driver.poll() is None)
         driver.kill()
         driver.wait()
 
     kill_when(start(), lambda: bool(list((config.folder / "experts").glob("*.json"))))
-    kill_when(start(), lambda: (config.folder / "distilled" / "checkpoints" / "checkpoint_manager_snapshot.json").exists())
+    kill_when(start(), checkpointed(config).exists)
     assert not (config.folder / "distilled" / "distilled.safetensors").exists()
     assert start().wait(PATIENCE) == 0
     assert distilled_bytes(config) == distilled_bytes(undisturbed)

@@ -18,7 +18,7 @@ def prepare_process(threads: int) -> None:
     """Make this process one that computes: ``threads`` torch threads, and freed memory kept for the next tensor.
 
     The last bits of a sum depend on the number of threads, so a run fixes it. By default glibc gives the pages of every large
-    tensor back to the system and faults them in again for the next one, which on a CPU took two thirds of a training step
+    tensor back to the system and faults them in again for the next one, which costs a third of a training step on a CPU
     (`benchmarks/allocator.py`).
     """
     torch.set_num_threads(threads)

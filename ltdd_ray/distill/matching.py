@@ -16,8 +16,7 @@ Three ways to the gradient over x, y and alpha:
 - ``unrolled``: autograd through all T steps (MTT, Cazenavette et al., CVPR 2022). Memory grows with T; the oracle for small T.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -26,11 +25,12 @@ from torch import Tensor, nn
 from torch.autograd import grad
 
 from ltdd_ray.augment import Augmentation
+from ltdd_ray.nn.convnet import ConvNet, ConvNetPasses
 from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.networks import Network
+from ltdd_ray.nn.passes import Loss, Passes
 from ltdd_ray.seeding import generator
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-Logits = Callable[[Tensor, Tensor], Tensor]
 Scope = Literal["backbone", "classifier", "all"]
 Hypergradient = Literal["exact", "first_order", "unrolled"]
 
@@ -60,6 +60,7 @@ def match(
     augment: Augmentation,
     seed: int,
     hypergradient: Hypergradient = "exact",
+    micro_batch: int | None = None,
 ) -> Match:
     """Train on the synthetic set from ``start`` for ``steps`` and compare with ``target``.
 
@@ -71,6 +72,7 @@ def match(
         scope: S. With ``classifier`` only theta_c is trained.
         loss: L(logits (B, C), soft labels (B, C)) -> scalar.
         augment: A. seed: decides the batches and the augmentation of every step.
+        micro_batch: the most images to go through the network at once, for batches larger than memory; not with ``unrolled``.
 
     Raises ``ValueError`` if ``start`` equals ``target`` on S (the loss is a ratio to their distance) or a size is wrong.
     """
@@ -81,6 +83,8 @@ def match(
             f"start {tuple(start.shape)} and target {tuple(target.shape)} must be vectors of {flat.layout.size} parameters"
         )
     scale = (start[part] - target[part]).square().sum()
+    if micro_batch is not None and (hypergradient == "unrolled" or _mixes_images(flat.model)):
+        raise ValueError(f"micro_batch={micro_batch} needs hypergradient exact or first_order, and a network without batch norm")
     if not scale > 0:
         raise ValueError("start and target are equal on the matched part; choose another segment")
 
@@ -88,10 +92,26 @@ def match(
     steps_of = _Steps(images.detach(), labels.detach(), augment, seed, _batches(len(images), batch_size, steps, seed))
     walk = _unrolled if hypergradient == "unrolled" else partial(_adjoint, first_order=hypergradient == "first_order")
     if scope == "classifier":
-        backbone = start.detach()
-        frozen = replace(steps_of, prepare=lambda images: flat.features(backbone, images))
-        return walk(flat.head, loss, start[part], rate, frozen, _Distance(slice(None), target[part], scale))
-    return walk(flat.logits, loss, start, rate, steps_of, _Distance(part, target, scale))
+        passes, distance = _classifier_passes(flat, start, loss, micro_batch), _Distance(slice(None), target[part], scale)
+        return walk(passes, start[part], rate, steps_of, distance)
+    return walk(_network_passes(flat, loss, micro_batch), start, rate, steps_of, _Distance(part, target, scale))
+
+
+def _network_passes(flat: FlatModel, loss: Loss, micro_batch: int | None) -> Passes:
+    model = flat.model
+    if isinstance(model, Network) and isinstance(model.backbone, ConvNet) and isinstance(model.classifier, nn.Linear):
+        return ConvNetPasses(flat, model.backbone.depth, loss, micro_batch)
+    return Passes(flat.logits, loss, micro_batch)
+
+
+def _classifier_passes(flat: FlatModel, start: Tensor, loss: Loss, micro_batch: int | None) -> Passes:
+    """The passes of theta_c (Pc,), the backbone frozen at ``start`` (P,)."""
+    backbone = start.detach()
+    return Passes(lambda theta_c, images: flat.head(theta_c, flat.features(backbone, images)), loss, micro_batch)
+
+
+def _mixes_images(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def _part(flat: FlatModel, scope: Scope) -> slice:
@@ -110,32 +130,23 @@ def _batches(count: int, batch_size: int, steps: int, seed: int) -> list[Tensor]
     return pieces[:steps]
 
 
-def _identity(images: Tensor) -> Tensor:
-    return images
-
-
 @dataclass(frozen=True)
 class _Steps:
-    """The data of every inner step, computed anew each time it is asked for: nothing of it is kept.
-
-    ``prepare`` maps augmented images to what the moving part of the network sees: themselves, or a frozen backbone's features.
-    """
+    """The data of every inner step, computed anew each time it is asked for: nothing of it is kept."""
 
     images: Tensor
     labels: Tensor
     augment: Augmentation
     seed: int
     batches: list[Tensor]
-    prepare: Callable[[Tensor], Tensor] = _identity
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def inputs(self, step: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(prepare(A_t(x_t)), softmax(y_t)) with B rows each, differentiable in the full sets given."""
+        """(A_t(x_t), softmax(y_t)) with B rows each, differentiable in the full sets given."""
         index = self.batches[step].to(images.device)
-        augmented = self.augment(images[index], generator(self.seed, "augment", step))
-        return self.prepare(augmented), labels[index].softmax(-1)
+        return self.augment(images[index], generator(self.seed, "augment", step)), labels[index].softmax(-1)
 
 
 @dataclass(frozen=True)
@@ -156,16 +167,11 @@ class _Distance:
         return bar
 
 
-def _adjoint(
-    logits: Logits, loss: Loss, start: Tensor, rate: Tensor, steps: _Steps, distance: _Distance, first_order: bool
-) -> Match:
+def _adjoint(passes: Passes, start: Tensor, rate: Tensor, steps: _Steps, distance: _Distance, first_order: bool) -> Match:
     thetas = [start.detach()]
-    for t in range(len(steps)):
-        with torch.no_grad():
-            inputs, soft_label = steps.inputs(t, steps.images, steps.labels)
-        theta = thetas[-1].detach().requires_grad_()
-        (step,) = grad(loss(logits(theta, inputs), soft_label), theta)
-        thetas.append(thetas[-1] - rate * step)
+    with torch.no_grad():
+        for t in range(len(steps)):
+            thetas.append(thetas[-1] - rate * passes.gradient(thetas[-1], *steps.inputs(t, steps.images, steps.labels)))
 
     value = distance(thetas[-1])
     adjoint = distance.gradient(thetas.pop())
@@ -173,28 +179,23 @@ def _adjoint(
     images_grad, labels_grad, lr_grad = torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(rate)
     for t in reversed(range(len(steps))):
         given = steps.inputs(t, images, labels)
-        # Cut the graph here: the second derivatives stay within the moving part, and only first ones go on to the images.
-        inputs, soft_label = (tensor.detach().requires_grad_() for tensor in given)
-        theta = thetas.pop().requires_grad_()
-        (step,) = grad(loss(logits(theta, inputs), soft_label), theta, create_graph=True)
-        along = step @ adjoint
-        wanted = (inputs, soft_label) if first_order else (inputs, soft_label, theta)
-        inputs_bar, soft_label_bar, *theta_bar = grad(along, wanted)
-        images_bar, labels_bar = grad(given, (images, labels), (inputs_bar, soft_label_bar))
+        # Cut the graph here: the second derivatives stay within the network, and only first ones go on to the images.
+        inputs, soft_label = (tensor.detach() for tensor in given)
+        along, *bars, theta_bar = passes.along(thetas.pop(), adjoint, inputs, soft_label, not first_order)
+        images_bar, labels_bar = grad(given, (images, labels), bars)
         images_grad -= rate * images_bar
         labels_grad -= rate * labels_bar
-        lr_grad -= along.detach()
-        if not first_order:
-            adjoint = adjoint - rate * theta_bar[0]
+        lr_grad -= along
+        if theta_bar is not None:
+            adjoint = adjoint - rate * theta_bar
     return Match(value, images_grad, labels_grad, lr_grad)
 
 
-def _unrolled(logits: Logits, loss: Loss, start: Tensor, rate: Tensor, steps: _Steps, distance: _Distance) -> Match:
+def _unrolled(passes: Passes, start: Tensor, rate: Tensor, steps: _Steps, distance: _Distance) -> Match:
     images, labels, rate = steps.images.requires_grad_(), steps.labels.requires_grad_(), rate.requires_grad_()
     theta = start.detach().requires_grad_()
     for t in range(len(steps)):
-        inputs, soft_label = steps.inputs(t, images, labels)
-        (step,) = grad(loss(logits(theta, inputs), soft_label), theta, create_graph=True)
+        (step,) = grad(passes.value(theta, *steps.inputs(t, images, labels)), theta, create_graph=True)
         theta = theta - rate * step
     value = distance(theta)
     return Match(value.detach(), *grad(value, (images, labels, rate)))

@@ -43,6 +43,10 @@ class FlatModel:
         """Views (theta_b (Pb,), theta_c (Pc,)) of theta (P,)."""
         return theta[: self.layout.backbone_size], theta[self.layout.backbone_size :]
 
+    def views(self, theta: Tensor) -> dict[str, Tensor]:
+        """The parameters by name, each a view into theta (P,) in its own shape."""
+        return self._views(theta, self.layout.parameters)
+
     def logits(self, theta: Tensor, images: Tensor) -> Tensor:
         """(B, C) for images (B, K, H, W) at theta (P,); differentiable in both."""
         return functional_call(self.model, self._state(theta), (images,))
@@ -77,7 +81,7 @@ class FlatModel:
     def _state(self, theta: Tensor) -> dict[str, Tensor]:
         # Batch norm writes its running averages; hand it copies.
         buffers = {name: buffer.detach().clone() for name, buffer in self.model.named_buffers()}
-        return self._views(theta, self.layout.parameters) | buffers
+        return self.views(theta) | buffers
 
     def _views(self, vector: Tensor, parameters: tuple[Parameter, ...], prefix: str = "") -> dict[str, Tensor]:
         pieces = vector.split([p.size for p in parameters])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ltdd_ray.config import ModelConfig
 from ltdd_ray.errors import UserError
+from ltdd_ray.nn.convnet import ConvNet
 
 
 class Network(nn.Module):
@@ -60,6 +61,8 @@ def _conv_block(inputs: int, outputs: int, norm: str) -> list[nn.Module]:
 
 def _convnet(config: ModelConfig, channels: int) -> nn.Module:
     """ConvNet-D (Gidaris & Komodakis, CVPR 2018): D blocks of convolution, norm, ReLU and average pooling."""
+    if config.norm == "instance":
+        return ConvNet(channels, config.width, config.depth)
     layers: list[nn.Module] = []
     for block in range(config.depth):
         layers += [*_conv_block(config.width if block else channels, config.width, config.norm), nn.AvgPool2d(2)]

@@ -195,6 +195,30 @@ def test_batch_norm_runs_on_batch_statistics_and_leaves_the_module_alone() -> No
     assert all(torch.equal(before[name], buffer) for name, buffer in flat.model.named_buffers())
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("mode", ["exact", "first_order"])
+@pytest.mark.parametrize("settings", [{}, {"norm": "none"}], ids=["by hand", "differentiated twice"])
+def test_a_split_batch_changes_nothing(settings: dict, scope: str, mode: str) -> None:
+    flat = network(**settings)
+    given = problem(flat)
+    whole, split = (run(flat, given, scope=scope, hypergradient=mode, micro_batch=size) for size in (None, 3))
+    assert max(difference(a, b) for a, b in zip(grads(split), grads(whole))) < 1e-12
+
+
+def test_a_batch_that_cannot_be_split_is_refused(flat: FlatModel) -> None:
+    with pytest.raises(ValueError, match="micro_batch=3 needs"):
+        run(flat, problem(flat), hypergradient="unrolled", micro_batch=3)
+    batch_norm = network(norm="batch")
+    with pytest.raises(ValueError, match="without batch norm"):
+        run(batch_norm, problem(batch_norm), micro_batch=3)
+
+
+def test_forty_steps(flat: FlatModel) -> None:
+    given = problem(flat) | {"lr": torch.tensor(0.05, dtype=torch.float64)}
+    exact, unrolled = (run(flat, given, steps=40, scope="backbone", hypergradient=mode) for mode in ("exact", "unrolled"))
+    assert max(difference(a, b) for a, b in zip(grads(exact), grads(unrolled))) < 1e-9
+
+
 def test_equal_seeds_give_equal_results_and_others_do_not(flat: FlatModel) -> None:
     given = problem(flat)
     one, two, other = (run(flat, given, batch_size=3, seed=seed) for seed in (3, 3, 4))

@@ -1,0 +1,200 @@
+// Instance norm, ReLU and 2x2 average pooling as one operation, with its gradient and the tangents of both.
+//
+//   n = (u - mean) r,  r = 1/sqrt(var + eps),  a = gamma n + beta,  y = pool(max(a, 0)),  per image and channel
+//
+// A dot marks the derivative along a direction, `_bar` a gradient. Arrays are channels-last: u (N, H, W, C), y (N, H/2, W/2, C);
+// an odd last row or column takes part in the norm and not in the pooling. Work is cut into one image times one vector of channels,
+// which stays in a core's cache over the passes it takes; sums run over pixels in a fixed order, so results do not depend on threads.
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef DOUBLE
+typedef double Real;
+typedef int64_t Bits;
+#else
+typedef float Real;
+typedef int32_t Bits;
+#endif
+typedef int64_t Int;
+typedef Real Vector __attribute__((vector_size(64)));
+typedef Bits Mask __attribute__((vector_size(64)));
+typedef struct { Int n, height, width, channels; double eps; } Shape;
+
+enum { LANES = 64 / sizeof(Real) };
+static const Real zeros[LANES];
+#define INLINE static inline __attribute__((always_inline))
+
+// `lanes` is LANES, a constant that makes these single moves, or what is left of the channels.
+INLINE Vector load(const Real *from, const int lanes) { Vector v = {0}; memcpy(&v, from, lanes * sizeof(Real)); return v; }
+INLINE void store(Real *to, Vector v, const int lanes) { memcpy(to, &v, lanes * sizeof(Real)); }
+INLINE Vector where_positive(Vector test, Vector value) { return (Vector)((Mask)value & ~(test <= 0)); } // NaN passes
+
+INLINE Vector inverse_root(Vector variance, double eps) {
+    for (int c = 0; c < LANES; c++) variance[c] = (Real)(1 / sqrt(variance[c] + eps));
+    return variance;
+}
+
+// The pooled pixel that a pixel belongs to, or zeros where it belongs to none.
+INLINE const Real *pooled(const Shape *s, const Real *y, Int row, Int column, Int stride) {
+    Int half = s->width / 2;
+    return y && row / 2 < s->height / 2 && column / 2 < half ? y + (row / 2 * half + column / 2) * stride : zeros;
+}
+
+// Runs `one(LANES, or what is left of the channels)` for every image and vector of channels. `at` is its place in arrays (N, C).
+#define FOR_EACH_GROUP(one)                                                                   \
+    const Int C = s->channels, groups = (C + LANES - 1) / LANES;                              \
+    const Int pixels = s->height * s->width, halved = (s->height / 2) * (s->width / 2);       \
+    _Pragma("omp parallel for schedule(static)")                                              \
+    for (Int i = 0; i < s->n * groups; i++) {                                                 \
+        const Int image = i / groups, first = i % groups * LANES, at = image * C + first;     \
+        const Int u_at = image * pixels * C + first, y_at = image * halved * C + first;       \
+        if (first + LANES <= C) one(LANES); else one((int)(C - first));                       \
+    }
+
+INLINE void forward_group(const Shape *s, const int lanes, const Real *u, const Real *gamma, const Real *beta, Real *y, Real *stats) {
+    const Int C = s->channels, pixels = s->height * s->width, half = s->width / 2;
+    const Real count = pixels;
+    Vector mean = {0}, variance = {0};
+    for (Int p = 0; p < pixels; p++) mean += load(u + p * C, lanes);
+    mean /= count;
+    for (Int p = 0; p < pixels; p++) { Vector d = load(u + p * C, lanes) - mean; variance += d * d; }
+    Vector r = inverse_root(variance / count, s->eps);
+    store(stats, mean, lanes), store(stats + s->n * C, r, lanes);
+    Vector scale = load(gamma, lanes) * r, shift = load(beta, lanes) - mean * scale;
+    for (Int row = 0; row < s->height / 2; row++)
+        for (Int column = 0; column < half; column++) {
+            Vector sum = {0};
+            for (int k = 0; k < 4; k++) {
+                Vector a = load(u + ((2 * row + k / 2) * s->width + 2 * column + k % 2) * C, lanes) * scale + shift;
+                sum += where_positive(a, a);
+            }
+            store(y + (row * half + column) * C, sum / 4, lanes);
+        }
+}
+
+INLINE void backward_group(const Shape *s, const int lanes, const Real *u, const Real *gamma, const Real *beta, const Real *stats,
+                           const Real *y_bar, Real *u_bar, Real *params_bar) {
+    const Int C = s->channels;
+    const Real count = s->height * s->width;
+    const Vector mean = load(stats, lanes), r = load(stats + s->n * C, lanes), g = load(gamma, lanes), b = load(beta, lanes);
+    Vector s0 = {0}, s1 = {0};
+#define EACH_PIXEL                                                                                                   \
+    for (Int row = 0, p = 0; row < s->height; row++)                                                                 \
+        for (Int column = 0; column < s->width; column++, p++) {                                                     \
+            Vector n = (load(u + p * C, lanes) - mean) * r;                                                          \
+            Vector a_bar = where_positive(g * n + b, load(pooled(s, y_bar, row, column, C), lanes)) / 4;
+    EACH_PIXEL
+        s0 += a_bar, s1 += a_bar * n;
+    }
+    store(params_bar, s1, lanes), store(params_bar + s->n * C, s0, lanes);
+    const Vector m0 = g * s0 / count, m1 = g * s1 / count;
+    EACH_PIXEL
+        store(u_bar + p * C, r * (g * a_bar - m0 - n * m1), lanes);
+    }
+#undef EACH_PIXEL
+}
+
+// u_pair (N, H, W, 2C) holds u and u_dot side by side; u_extra (N, H, W, C), unless NULL, is first added to u_dot in place.
+// stats (4, N, C): mean, r, mean of u_dot, mean of n u_dot.
+INLINE void tangent_forward_group(const Shape *s, const int lanes, Real *u_pair, const Real *u_extra, const Real *gamma,
+                                  const Real *beta, const Real *gamma_dot, const Real *beta_dot, Real *y, Real *y_dot, Real *stats) {
+    const Int C = s->channels, NC = s->n * C, pixels = s->height * s->width, half = s->width / 2;
+    const Real count = pixels;
+    Vector mean = {0}, mean_dot = {0}, variance = {0}, along = {0};
+    for (Int p = 0; p < pixels; p++) {
+        Vector u_dot = load(u_pair + p * 2 * C + C, lanes);
+        if (u_extra) {
+            u_dot += load(u_extra + p * C, lanes);
+            store(u_pair + p * 2 * C + C, u_dot, lanes);
+        }
+        mean += load(u_pair + p * 2 * C, lanes), mean_dot += u_dot;
+    }
+    mean /= count, mean_dot /= count;
+    for (Int p = 0; p < pixels; p++) {
+        Vector d = load(u_pair + p * 2 * C, lanes) - mean;
+        variance += d * d, along += d * (load(u_pair + p * 2 * C + C, lanes) - mean_dot);
+    }
+    const Vector r = inverse_root(variance / count, s->eps);
+    along *= r / count;
+    store(stats, mean, lanes), store(stats + NC, r, lanes), store(stats + 2 * NC, mean_dot, lanes), store(stats + 3 * NC, along, lanes);
+    const Vector g = load(gamma, lanes), b = load(beta, lanes), g_dot = load(gamma_dot, lanes), b_dot = load(beta_dot, lanes);
+    for (Int row = 0; row < s->height / 2; row++)
+        for (Int column = 0; column < half; column++) {
+            Vector sum = {0}, sum_dot = {0};
+            for (int k = 0; k < 4; k++) {
+                const Real *here = u_pair + ((2 * row + k / 2) * s->width + 2 * column + k % 2) * 2 * C;
+                Vector n = (load(here, lanes) - mean) * r, n_dot = (load(here + C, lanes) - mean_dot - n * along) * r;
+                Vector a = g * n + b;
+                sum += where_positive(a, a), sum_dot += where_positive(a, g * n_dot + g_dot * n + b_dot);
+            }
+            store(y + (row * half + column) * C, sum / 4, lanes), store(y_dot + (row * half + column) * C, sum_dot / 4, lanes);
+        }
+}
+
+// y_bar_pair (N, H/2, W/2, 2C) holds y_bar and y_bar_dot, to which y_bar_extra is added unless NULL.
+INLINE void tangent_backward_group(const Shape *s, const int lanes, const Real *u_pair, const Real *gamma, const Real *beta,
+                                   const Real *gamma_dot, const Real *stats, const Real *y_bar, const Real *y_bar_extra, Real *u_bar,
+                                   Real *u_bar_dot, Real *params_bar_dot) {
+    const Int C = s->channels, NC = s->n * C;
+    const Real count = s->height * s->width;
+    const Vector mean = load(stats, lanes), r = load(stats + NC, lanes);
+    const Vector mean_dot = load(stats + 2 * NC, lanes), along = load(stats + 3 * NC, lanes);
+    const Vector g = load(gamma, lanes), b = load(beta, lanes), g_dot = load(gamma_dot, lanes);
+    Vector s0 = {0}, s1 = {0}, t0 = {0}, t1 = {0};
+#define EACH_PIXEL                                                                                                              \
+    for (Int row = 0, p = 0; row < s->height; row++)                                                                            \
+        for (Int column = 0; column < s->width; column++, p++) {                                                                \
+            Vector n = (load(u_pair + p * 2 * C, lanes) - mean) * r;                                                            \
+            Vector n_dot = (load(u_pair + p * 2 * C + C, lanes) - mean_dot - n * along) * r;                                    \
+            const Real *bar = pooled(s, y_bar, row, column, 2 * C), *extra = pooled(s, y_bar_extra, row, column, C);            \
+            Vector bar_dot = load(bar == zeros ? zeros : bar + C, lanes) + load(extra, lanes), a = g * n + b;                   \
+            Vector a_bar = where_positive(a, load(bar, lanes)) / 4, a_bar_dot = where_positive(a, bar_dot) / 4;
+    EACH_PIXEL
+        s0 += a_bar, s1 += a_bar * n, t0 += a_bar_dot, t1 += a_bar_dot * n + a_bar * n_dot;
+    }
+    store(params_bar_dot, t1, lanes), store(params_bar_dot + NC, t0, lanes);
+    const Vector m0 = g * s0 / count, m0_dot = (g * t0 + g_dot * s0) / count;
+    const Vector m1 = g * s1 / count, m1_dot = (g * t1 + g_dot * s1) / count;
+    EACH_PIXEL
+        Vector inner = g * a_bar - m0 - n * m1;
+        Vector inner_dot = g * a_bar_dot + g_dot * a_bar - m0_dot - n_dot * m1 - n * m1_dot;
+        store(u_bar + p * C, r * inner, lanes), store(u_bar_dot + p * C, r * (inner_dot - r * along * inner), lanes);
+    }
+#undef EACH_PIXEL
+}
+
+void forward(const Shape *s, const Real *u, const Real *gamma, const Real *beta, Real *y, Real *stats) {
+#define ONE(lanes) forward_group(s, lanes, u + u_at, gamma + first, beta + first, y + y_at, stats + at)
+    FOR_EACH_GROUP(ONE)
+#undef ONE
+}
+
+void backward(const Shape *s, const Real *u, const Real *gamma, const Real *beta, const Real *stats, const Real *y_bar, Real *u_bar,
+              Real *params_bar) {
+#define ONE(lanes) \
+    backward_group(s, lanes, u + u_at, gamma + first, beta + first, stats + at, y_bar + y_at, u_bar + u_at, params_bar + at)
+    FOR_EACH_GROUP(ONE)
+#undef ONE
+}
+
+void tangent_forward(const Shape *s, Real *u_pair, const Real *u_extra, const Real *gamma, const Real *beta, const Real *gamma_dot,
+                     const Real *beta_dot, Real *y, Real *y_dot, Real *stats) {
+#define ONE(lanes)                                                                                                             \
+    tangent_forward_group(s, lanes, u_pair + 2 * u_at - first, u_extra ? u_extra + u_at : 0, gamma + first, beta + first,             \
+                          gamma_dot + first, beta_dot + first, y + y_at, y_dot + y_at, stats + at)
+    FOR_EACH_GROUP(ONE)
+#undef ONE
+}
+
+void tangent_backward(const Shape *s, const Real *u_pair, const Real *gamma, const Real *beta, const Real *gamma_dot,
+                      const Real *stats, const Real *y_bar_pair, const Real *y_bar_extra, Real *u_bar, Real *u_bar_dot,
+                      Real *params_bar_dot) {
+#define ONE(lanes)                                                                                                             \
+    tangent_backward_group(s, lanes, u_pair + 2 * u_at - first, gamma + first, beta + first, gamma_dot + first, stats + at,           \
+                           y_bar_pair + 2 * y_at - first, y_bar_extra ? y_bar_extra + y_at : 0, u_bar + u_at, u_bar_dot + u_at,       \
+                           params_bar_dot + at)
+    FOR_EACH_GROUP(ONE)
+#undef ONE
+}

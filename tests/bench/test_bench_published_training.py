@@ -42,6 +42,7 @@ def test_the_classifier_stage_moves_the_classifier_alone_and_balances_classes() 
     experts.classifier_stage(model, train, coloured((2, 2, 2), experts.TEST_TRANSFORM), epochs=1, batch_size=16, lr=0.1)
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"classifier.weight", "classifier.bias"}
+    assert all(parameter.grad is None for parameter in model.backbone.parameters())  # no work is wasted on them
     assert len(seen) == 3 * 40
     assert np.bincount(seen).min() > 20
 

@@ -1,3 +1,5 @@
+"""`ltdd-ray bench evaluate` from a checkout: python benchmarks/evaluate.py [--json FILE] [--repeats N]"""
+
 import sys
 
 from ltdd_ray.cli import main

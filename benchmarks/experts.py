@@ -1,3 +1,5 @@
+"""`ltdd-ray bench experts` from a checkout: python benchmarks/experts.py [--json FILE] [--repeats N]"""
+
 import sys
 
 from ltdd_ray.cli import main

@@ -1,3 +1,5 @@
+"""`ltdd-ray bench matching` from a checkout: python benchmarks/matching.py [--json FILE] [--repeats N]"""
+
 import sys
 
 from ltdd_ray.cli import main

@@ -12,6 +12,12 @@ STAGES = {
     "evaluate": ("train networks on the distilled set and measure them", ("evaluate",)),
     "report": ("write the HTML page of a run", ("report",)),
 }
+BENCH = {
+    "matching": "the matching engine against unrolled and two-pass matching as published",
+    "experts": "expert training against a DataLoader loop",
+    "evaluate": "evaluation networks against training them one by one",
+    "store": "the trajectory store against torch.save and torch.load",
+}
 STORE = {"ls": "list the trajectories", "verify": "find damaged, missing and foreign files", "gc": "remove debris"}
 
 
@@ -43,6 +49,13 @@ def _parser() -> argparse.ArgumentParser:
         action.set_defaults(command=lambda options, name=name: _store(options, name), debug=False)
     data = verbs.add_parser("data", help="look at a config's images").add_subparsers(required=True, metavar="ACTION")
     _takes_config(data.add_parser("info", help="images per class and group"), _data_info)
+    bench = verbs.add_parser("bench", help="measure this machine against the published forms")
+    questions = bench.add_subparsers(required=True, metavar="QUESTION")
+    for name, about in BENCH.items():
+        question = questions.add_parser(name, help=about, description=about)
+        question.add_argument("--json", metavar="FILE", help="also write the results as JSON")
+        question.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds, side by side (default 5)")
+        question.set_defaults(command=lambda options, name=name: _bench(options, name), debug=False)
     return parser
 
 
@@ -66,6 +79,12 @@ def _store(options: argparse.Namespace, action: str) -> int:
     from ltdd_ray.store import cli
 
     return getattr(cli, action)(options.uri, options.json)
+
+
+def _bench(options: argparse.Namespace, question: str) -> None:
+    from ltdd_ray.bench.cli import bench
+
+    bench(question, options.repeats, options.json)
 
 
 def _data_info(options: argparse.Namespace) -> None:

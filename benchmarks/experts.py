@@ -1,0 +1,8 @@
+"""`ltdd-ray bench experts` from a checkout: python benchmarks/experts.py [--json FILE] [--repeats N]"""
+
+import sys
+
+from ltdd_ray.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["bench", "experts", *sys.argv[1:]]))

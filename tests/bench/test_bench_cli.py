@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ltdd_ray import cli
+from ltdd_ray.bench import evaluate
+from ltdd_ray.bench.cli import render
+from ltdd_ray.bench.result import Result, to_json
+
+FASTER = Result.of("faster", [3.0, 1.0, 2.5], target=2.0, better="higher")
+LARGER = Result.of("larger", [1.2], target=1.15, better="lower")
+
+
+def test_a_result_is_median_range_and_verdict() -> None:
+    assert (FASTER.ratio, FASTER.low, FASTER.high) == (2.5, 1.0, 3.0)
+    assert FASTER.met
+    assert not LARGER.met
+
+
+def test_results_survive_json() -> None:
+    content = json.loads(json.dumps(to_json([FASTER, LARGER])))
+    assert [Result(**entry) for entry in content["results"]] == [FASTER, LARGER]
+    assert set(content) == {"machine", "results"}
+    assert {"cpu", "cores", "torch", "threads"} <= set(content["machine"])
+
+
+def test_the_table_says_which_targets_were_missed() -> None:
+    columns = [list(column.cells) for column in render("matching", [FASTER, LARGER]).columns]
+    assert columns[0] == ["faster", "larger"]
+    assert columns[3] == ["at least 2", "at most 1.15"]
+    assert columns[4] == ["met", "missed"]
+
+
+def test_bench_prints_a_table_and_writes_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "measure", lambda repeats: [LARGER] * repeats)
+    file = tmp_path / "found.json"
+    assert cli.main(["bench", "evaluate", "--json", str(file), "--repeats", "2"]) == 0
+    assert "missed" in capsys.readouterr().out
+    assert [entry["name"] for entry in json.loads(file.read_text())["results"]] == ["larger", "larger"]
+
+
+@pytest.mark.parametrize("arguments", [["--repeats", "0"], ["--json", "missing/found.json"], ["--json", "."]])
+def test_bad_arguments_are_refused_before_anything_is_measured(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluate, "measure", lambda repeats: pytest.fail("measured"))
+    assert cli.main(["bench", "evaluate", *arguments]) == 1
+    assert f"error: {arguments[0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("question", ["matching", "experts", "evaluate", "store"])
+def test_help_answers_for_every_question(question: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["bench", "--help"], ["bench", question, "--help"]):
+        with pytest.raises(SystemExit) as exit:
+            cli.main(arguments)
+        assert exit.value.code == 0
+        assert question in capsys.readouterr().out

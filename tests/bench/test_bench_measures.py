@@ -1,0 +1,79 @@
+"""Every measure once at a tiny size: the names that others rely on, and numbers that can be ratios."""
+
+from collections.abc import Callable
+
+import pytest
+
+from ltdd_ray.bench import evaluate, experts, matching
+from ltdd_ray.bench.floor import FIRST_LAYER, OTHER_LAYERS, Floor
+from ltdd_ray.bench.result import Result
+from ltdd_ray.bench.sizes import Sizes
+from ltdd_ray.bench.timing import alternate, peak_in_fresh_process, ratios
+
+TINY = Sizes(
+    width=4,
+    depth=2,
+    image_size=8,
+    classes=3,
+    threads=1,
+    images=6,
+    steps=2,
+    update_steps=(2, 1),
+    memory_steps=(1, 2),
+    largest_class=12,
+    imbalance_factor=4,
+    test_per_class=2,
+    expert_epochs=1,
+    slow_repeats=1,
+    networks=2,
+    evaluation_epochs=2,
+)
+NAMES = {
+    matching.measure: {
+        "representation_exact_vs_unrolled": (2.5, "higher"),
+        "representation_first_order_vs_published": (2.0, "higher"),
+        "representation_over_floor": (1.5, "lower"),
+        "classifier_vs_published": (5.0, "higher"),
+        "update_vs_published": (2.0, "higher"),
+        "memory_T80_over_T5": (1.15, "lower"),
+    },
+    experts.measure: {"expert_images_vs_published": (1.7, "higher"), "classifier_stage_share": (0.1, "lower")},
+    evaluate.measure: {"evaluate_vs_published": (1.5, "higher")},
+}
+
+
+@pytest.mark.parametrize("measure", NAMES, ids=["matching", "experts", "evaluate"])
+def test_a_measure_gives_its_ratios(measure: Callable[[int, Sizes], list[Result]]) -> None:
+    results = measure(2, TINY)
+    assert {r.name: (r.target, r.better) for r in results} == NAMES[measure]
+    assert all(0 < r.low <= r.ratio <= r.high < float("inf") for r in results)
+
+
+def test_rounds_alternate_and_ratios_are_per_round() -> None:
+    order: list[str] = []
+    clock = iter([4.0, 2.0, 9.0, 3.0])
+
+    def side(name: str) -> Callable[[], float]:
+        return lambda: order.append(name) or next(clock)
+
+    measured = alternate({"a": side("a"), "b": side("b")}, 2)
+    assert order == ["a", "b", "a", "b"]
+    assert ratios(measured["a"], measured["b"]) == [2.0, 3.0]
+
+
+def allocate(megabytes: int) -> None:
+    bytearray(megabytes * 10**6)
+
+
+def test_peak_memory_is_the_childs_own() -> None:
+    """A parent that has been larger must not show in what its children report."""
+    allocate(1500)
+    small, large = (peak_in_fresh_process(allocate, megabytes, threads=1) for megabytes in (1, 300))
+    assert small < 1200e6
+    assert large - small == pytest.approx(299e6, rel=0.1)
+
+
+def test_the_floor_counts_the_passes_of_an_exact_step() -> None:
+    """By hand for ConvNet-2: 3 + 2 + 2 passes in the first layer, 4 + 4 + 3 in the second."""
+    assert [sum(vars(passes).values()) for passes in (FIRST_LAYER, OTHER_LAYERS)] == [7, 11]
+    assert Floor(TINY).seconds() > 0

@@ -27,6 +27,7 @@ from torch.autograd import grad
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.nn.convnet import ConvNet, ConvNetPasses
 from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.frozen import FrozenConvNetPasses
 from ltdd_ray.nn.networks import Network
 from ltdd_ray.nn.passes import Loss, Passes
 from ltdd_ray.seeding import generator
@@ -98,16 +99,21 @@ def match(
 
 
 def _network_passes(flat: FlatModel, loss: Loss, micro_batch: int | None) -> Passes:
-    model = flat.model
-    if isinstance(model, Network) and isinstance(model.backbone, ConvNet) and isinstance(model.classifier, nn.Linear):
-        return ConvNetPasses(flat, model.backbone.depth, loss, micro_batch)
+    if _is_convnet(flat.model):
+        return ConvNetPasses(flat, loss, micro_batch)
     return Passes(flat.logits, loss, micro_batch)
 
 
 def _classifier_passes(flat: FlatModel, start: Tensor, loss: Loss, micro_batch: int | None) -> Passes:
     """The passes of theta_c (Pc,), the backbone frozen at ``start`` (P,)."""
     backbone = start.detach()
+    if _is_convnet(flat.model):
+        return FrozenConvNetPasses(flat, backbone, loss, micro_batch)
     return Passes(lambda theta_c, images: flat.head(theta_c, flat.features(backbone, images)), loss, micro_batch)
+
+
+def _is_convnet(model: nn.Module) -> bool:
+    return isinstance(model, Network) and isinstance(model.backbone, ConvNet) and isinstance(model.classifier, nn.Linear)
 
 
 def _mixes_images(model: nn.Module) -> bool:

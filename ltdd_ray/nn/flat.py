@@ -78,6 +78,11 @@ class FlatModel:
         """The view (C, F) of theta_c (Pc,) that holds a linear classifier's rows."""
         return self._views(theta_c, self._head, "classifier.")["weight"]
 
+    def head_parameters(self, theta_c: Tensor) -> tuple[Tensor, Tensor]:
+        """The views (C, F) and (C,) of theta_c (Pc,) that hold a linear classifier's weight and bias."""
+        views = self._views(theta_c, self._head, "classifier.")
+        return views["weight"], views["bias"]
+
     def _state(self, theta: Tensor) -> dict[str, Tensor]:
         # Batch norm writes its running averages; hand it copies.
         buffers = {name: buffer.detach().clone() for name, buffer in self.model.named_buffers()}

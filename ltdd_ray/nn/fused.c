@@ -198,3 +198,23 @@ void tangent_backward(const Shape *s, const Real *u_pair, const Real *gamma, con
     FOR_EACH_GROUP(ONE)
 #undef ONE
 }
+
+// x (N, H, W, FEW), of which the first K channels count, from columns (N, H, W, 8K + FEW): the K numbers at (3i + j) K of a pixel belong
+// to its neighbour at (i - 1, j - 1). The second half of a 3x3 convolution's input gradient, after the product with the weights.
+enum { FEW = 4 };
+typedef Real Few __attribute__((vector_size(FEW * sizeof(Real)), aligned(sizeof(Real))));
+
+void fold(const Shape *s, const Real *columns, Real *x) {
+    const Int height = s->height, width = s->width, stride = 8 * s->channels + FEW;
+    _Pragma("omp parallel for schedule(static)")
+    for (Int line = 0; line < s->n * height; line++) {
+        const Int row = line % height, up = row + 1 < height, down = row > 0;
+        for (Int column = 0; column < width; column++) {
+            Few sum = {0};
+            for (Int i = 1 - up; i < 2 + down; i++)
+                for (Int j = column + 1 == width; j < 2 + (column > 0); j++)
+                    sum += *(const Few *)(columns + ((line + 1 - i) * width + column + 1 - j) * stride + (3 * i + j) * s->channels);
+            *(Few *)(x + (line * width + column) * FEW) = sum;
+        }
+    }
+}

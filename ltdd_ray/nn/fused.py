@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from ltdd_ray.nn import plain
 from ltdd_ray.nn.native import load_kernels
 from ltdd_ray.nn.plain import EPS, Affine
 
+_FEW = 4  # as in fused.c
 _REALS = {torch.float32: "float", torch.float64: "double"}
 
 
@@ -84,6 +86,22 @@ def tangent_backward(
     _call(kernels.tangent_backward, u_pair, channels, u_pair, *numbers, stats, y_bar_pair, y_bar_extra, *outputs)
     gamma_bar_dot, beta_bar_dot = params_bar_dot.sum(1)
     return u_bar, u_bar_dot, gamma_bar_dot, beta_bar_dot
+
+
+def image_bar(u_bar: Tensor, weight: Tensor) -> Tensor:
+    """The gradient (B, K, H, W) of a 3x3 convolution over its input, given that over its output u (B, C, H, W), for few channels K.
+
+    As a product with the weights and a fold; a library's kernel for it wastes most of its lanes on so few channels.
+    """
+    kernels, channels = _kernels(u_bar), weight.shape[1]
+    if kernels is None or channels > _FEW:
+        return conv_transpose2d(u_bar, weight, padding=1)
+    rows = pad(weight.permute(2, 3, 1, 0).reshape(9 * channels, -1), (0, 0, 0, _FEW - channels))
+    columns = channels_last(conv2d(u_bar, rows[:, :, None, None]))
+    shape = (len(u_bar), _FEW, *u_bar.shape[2:])
+    x_bar = torch.empty(shape, dtype=u_bar.dtype, memory_format=torch.channels_last)
+    _call(kernels.fold, u_bar, channels, columns, x_bar)
+    return x_bar[:, :channels]
 
 
 class NormReluPool(nn.Module):

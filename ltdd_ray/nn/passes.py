@@ -31,7 +31,7 @@ class Passes:
         """grad_theta L (P,)."""
         theta = theta.detach().requires_grad_()
         total = torch.zeros_like(theta)
-        for x, p, share in self._chunks(images, soft_label):
+        for x, p, share in self.chunks(images, soft_label):
             total += grad(share * self.value(theta, x, p), theta)[0]
         return total
 
@@ -43,7 +43,7 @@ class Passes:
         theta = theta.detach().requires_grad_()
         value, bars = theta.new_zeros(()), []
         theta_bar = torch.zeros_like(theta) if with_theta else None
-        for x, p, share in self._chunks(images, soft_label):
+        for x, p, share in self.chunks(images, soft_label):
             x, p = x.detach().requires_grad_(), p.detach().requires_grad_()
             (step,) = grad(share * self.value(theta, x, p), theta, create_graph=True)
             along = step @ v
@@ -55,8 +55,23 @@ class Passes:
         images_bar, labels_bar = (torch.cat(bar) for bar in zip(*bars))
         return value, images_bar, labels_bar, theta_bar
 
-    def _chunks(self, images: Tensor, soft_label: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
+    def chunks(self, images: Tensor, soft_label: Tensor) -> Iterator[tuple[Tensor, Tensor, float]]:
         """Pieces of the batch, each with its share of it."""
         size = self._micro_batch or len(images)
         for x, p in zip(images.split(size), soft_label.split(size)):
             yield x, p, len(x) / len(images)
+
+    def loss_bar(self, z: Tensor, p: Tensor, share: float) -> Tensor:
+        """The gradient of ``share`` of the loss over logits z (B, K)."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            return grad(share * self.loss(z, p), z)[0]
+
+    def loss_along(self, z: Tensor, z_dot: Tensor, p: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """For z_bar as :meth:`loss_bar` gives it: <z_bar, z_dot>, z_bar, and the gradient of the first over z and p."""
+        with torch.enable_grad():
+            z, p = z.detach().requires_grad_(), p.detach().requires_grad_()
+            (z_bar,) = grad(share * self.loss(z, p), z, create_graph=True)
+            along = (z_bar * z_dot).sum()
+            z_bar_dot, p_bar = grad(along, (z, p))
+        return along.detach(), z_bar.detach(), z_bar_dot, p_bar

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
-from torch.nn.functional import avg_pool2d, group_norm
+from torch.nn.functional import avg_pool2d, conv2d, group_norm
 
 from ltdd_ray.nn import fused, native
 from ltdd_ray.nn.fused import NormReluPool, channels_last
@@ -85,6 +85,14 @@ def test_tangents_are_differences(way: str, shape: tuple[int, ...], extra: bool)
     e = 1e-6
     for found, ahead, behind in zip([y_dot, *dots], at(e), at(-e)):
         assert torch.allclose(found, (ahead - behind) / (2 * e), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_image_bar_is_the_gradient_over_a_convolutions_input(way: str, channels: int) -> None:
+    x, weight = randn(2, channels, 5, 4).requires_grad_(), randn(7, channels, 3, 3)
+    u_bar = randn(2, 7, 5, 4)
+    (oracle,) = torch.autograd.grad(conv2d(x, weight, padding=1), x, u_bar)
+    assert torch.allclose(fused.image_bar(u_bar, weight), oracle, rtol=1e-12)
 
 
 def test_single_precision_agrees_with_double(way: str) -> None:

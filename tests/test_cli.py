@@ -82,7 +82,7 @@ def test_ctrl_c_says_how_to_go_on(config: str, capsys: pytest.CaptureFixture[str
 
 
 def test_store_commands_and_their_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["store", "ls", str(tmp_path / "none")]) == 1
+    assert cli.main(["store", "ls", str(tmp_path / "none")]) == 2
     assert "error: " in capsys.readouterr().err
     (tmp_path / "store").mkdir()
     for action in ("ls", "verify", "gc"):

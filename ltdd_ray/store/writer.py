@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from ltdd_ray.errors import UserError
+from ltdd_ray.store.drafts import Draft
 from ltdd_ray.store.garbage import remove_debris
-from ltdd_ray.store.location import Draft, open_folder, storage_errors
+from ltdd_ray.store.location import open_folder, storage_errors
 from ltdd_ray.store.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -66,7 +67,11 @@ class TrajectoryWriter:
             self._existing()
             remove_debris(self._folder, (header.expert, header.stage))
             self._draft: Draft = self._folder.draft(prefix(header.expert, header.stage))
-            self._stream = pa.ipc.new_file(self._draft.file, self._schema)
+            try:
+                self._stream = pa.ipc.new_file(self._draft.file, self._schema)
+            except BaseException:
+                self._draft.close()
+                raise
         return self
 
     def append(self, epoch: int, classifier: Any, backbone: Any = None, metrics: Mapping[str, float] | None = None) -> None:

@@ -21,7 +21,7 @@ from ltdd_ray.store.rows import DamagedRowError, open_rows
 from ltdd_ray.store.verify import Problem, data_problem, size_problem, verify_folder
 from ltdd_ray.store.writer import refuse_other_identity
 
-CACHE_BYTES = 4 << 30
+CACHE_BYTES = 4_000_000_000
 _TRAJECTORIES_IN_MEMORY = 1024  # manifests; a few tens of kilobytes each
 
 

@@ -187,9 +187,11 @@ def test_a_manifest_that_cannot_be_uploaded_spares_that_of_a_rival(port):
 
     def on_send(data):
         request = REQUEST.match(data)
-        if request and request[1] != b"HEAD" and b".json" in request[2] and not TrajectoryStore.open(direct).trajectories():
+        if request is None or request[1] not in (b"PUT", b"POST") or b".json" not in request[2]:
+            return None
+        if not TrajectoryStore.open(direct).trajectories():
             write(direct, header, range(2))
-        return FORBIDDEN if request and request[1] != b"HEAD" and b".json" in request[2] else None
+        return FORBIDDEN
 
     done = run(REFUSED_WRITER, address(Relay(port, on_send).port, "bucket/refused"), 6)
     assert "cannot write a trajectory: " in done.stdout and "; check the address, the credentials" in done.stdout, done.stderr

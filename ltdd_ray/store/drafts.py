@@ -10,10 +10,13 @@ import os
 import shutil
 import tempfile
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from pyarrow import fs
+
+_WORTH_A_THREAD = 65536  # bytes
 
 
 class DraftFile(io.BufferedWriter):
@@ -22,10 +25,21 @@ class DraftFile(io.BufferedWriter):
     def __init__(self, raw: io.RawIOBase):
         super().__init__(raw)
         self._digest = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
 
     def write(self, data) -> int:
-        self._digest.update(data)
-        return super().write(data)
+        if memoryview(data).nbytes < _WORTH_A_THREAD:
+            self._digest.update(data)
+            return super().write(data)
+        digested = self._thread.submit(self._digest.update, data)  # beside the write: hashing takes about as long as the disk
+        try:
+            return super().write(data)
+        finally:
+            digested.result()
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        super().close()
 
     @property
     def sha256(self) -> str:

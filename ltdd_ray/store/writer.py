@@ -67,11 +67,7 @@ class TrajectoryWriter:
             self._existing()
             remove_debris(self._folder, (header.expert, header.stage))
             self._draft: Draft = self._folder.draft(prefix(header.expert, header.stage))
-            try:
-                self._stream = pa.ipc.new_file(self._draft.file, self._schema)
-            except BaseException:
-                self._draft.close()
-                raise
+            self._stream = pa.ipc.new_file(self._draft.file, self._schema)
         return self
 
     def append(self, epoch: int, classifier: Any, backbone: Any = None, metrics: Mapping[str, float] | None = None) -> None:
@@ -119,7 +115,7 @@ class TrajectoryWriter:
             raise ValueError(f"{name} has shape {vector.shape}, the layout says ({size},)")
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(vector, dtype=self._header.dtype)
-        if np.isfinite(stored).sum() != np.isfinite(vector).sum():
+        if stored.dtype != vector.dtype and np.isfinite(stored).sum() != np.isfinite(vector).sum():
             raise UserError(
                 f"{name} holds {np.abs(vector).max():g}, beyond what {self._header.dtype} can hold; set experts.dtype to float32"
             )

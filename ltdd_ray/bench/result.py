@@ -1,0 +1,37 @@
+"""One measured ratio with its target, and the JSON that ``ltdd-ray bench --json`` writes."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Literal
+
+import torch
+
+from ltdd_ray.hardware import describe_hardware
+
+
+@dataclass(frozen=True)
+class Result:
+    """``ratio`` is the median over repeats, ``low`` and ``high`` their range; ``better`` says on which side of ``target`` to be."""
+
+    name: str
+    ratio: float
+    low: float
+    high: float
+    target: float
+    better: Literal["higher", "lower"]
+
+    @classmethod
+    def of(cls, name: str, ratios: Sequence[float], target: float, better: Literal["higher", "lower"]) -> "Result":
+        """From the ratio of every repeat."""
+        return cls(name, median(ratios), min(ratios), max(ratios), target, better)
+
+    @property
+    def met(self) -> bool:
+        return self.ratio >= self.target if self.better == "higher" else self.ratio <= self.target
+
+
+def to_json(results: Sequence[Result]) -> dict:
+    """``{"machine": ..., "results": [...]}``, the results in the order given."""
+    machine = {**describe_hardware(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    return {"machine": machine, "results": [asdict(result) for result in results]}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from storekit import data_file, make_header, manifest_file, names, run, vectors, write
+from storekit import data_file, make_header, names, run, vectors, write
 
 from ltdd_ray.errors import UserError
-from ltdd_ray.store import TrajectoryStore, TrajectoryWriter, cli, collect_garbage
+from ltdd_ray.store import TrajectoryStore, TrajectoryWriter, collect_garbage
 
 # Forks a writer per step; the n-th kills itself just before its n-th call of anything that touches the disk. The last survives.
 KILLED_WRITERS = """
@@ -226,31 +226,6 @@ def test_a_failing_upload_takes_its_partial_object_with_it(tmp_path, remote, mon
         write(remote, make_header(1))
     assert len(names(tmp_path / "bucket" / "store")) == 2
     assert TrajectoryStore.open(remote).verify() == []
-
-
-def test_command_line(tmp_path, capsys):
-    write(tmp_path, make_header(0))
-    write(tmp_path, make_header(0, "classifier"))
-    assert cli.ls(str(tmp_path), True) == 0
-    first, second = json.loads(capsys.readouterr().out)
-    assert (first["stage"], first["epochs"], first["train_loss"], second["stage"]) == (
-        "representation",
-        [0, 1, 2, 3],
-        0.25,
-        "classifier",
-    )
-    assert first["train_accuracy"] is None
-    assert cli.ls(str(tmp_path), False) == 0 and "4 in 0..3" in capsys.readouterr().out
-    assert cli.verify(str(tmp_path), False) == 0 and "sound" in capsys.readouterr().out
-    assert cli.gc(str(tmp_path), False) == 0 and "0 files removed" in capsys.readouterr().out
-
-    manifest_file(tmp_path).unlink()
-    stray = data_file(tmp_path).name
-    assert cli.verify(str(tmp_path), False) == 1 and f"foreign: {tmp_path}/{stray}" in capsys.readouterr().out
-    assert cli.verify(str(tmp_path), True) == 1
-    assert [p["kind"] for p in json.loads(capsys.readouterr().out)] == ["foreign"]
-    assert cli.gc(str(tmp_path), True) == 0 and json.loads(capsys.readouterr().out) == [stray]
-    assert cli.verify(str(tmp_path), True) == 0
 
 
 def test_the_store_imports_neither_ray_nor_the_other_rooms():

@@ -125,8 +125,8 @@ def _memory(folder: Path, seed: int) -> float:
     before = peak = _resident()
     for _ in range(SEGMENTS):
         expert, start = int(random.integers(EXPERTS)), int(random.integers(41))
-        for part in store.segment(expert, "representation", start, start + 2):
-            part.sum()
+        segment = store.segment(expert, "representation", start, start + 2)
+        assert all(torch.isfinite(part.sum()) for part in segment)
         touched |= {(expert, start), (expert, start + 2)}
         peak = max(peak, _resident())
     return (peak - before) / (len(touched) * row + 100 * MB)

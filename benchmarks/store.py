@@ -1,3 +1,5 @@
+"""`ltdd-ray bench store` from a checkout: python benchmarks/store.py [--json FILE] [--repeats N]"""
+
 import sys
 
 from ltdd_ray.cli import main

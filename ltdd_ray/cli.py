@@ -22,7 +22,7 @@ STORE = {"ls": "list the trajectories", "verify": "find damaged, missing and for
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0, 1 after an error that a person can mend, 2 for a wrong command line, 130 after Ctrl-C."""
+    """Exit code: 0, 1 after an error that a person can mend (``store``: 2), 2 for a wrong command line, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         return options.command(options) or 0
@@ -78,7 +78,11 @@ def _run(options: argparse.Namespace, stages: tuple[str, ...]) -> None:
 def _store(options: argparse.Namespace, action: str) -> int:
     from ltdd_ray.store import cli
 
-    return getattr(cli, action)(options.uri, options.json)
+    try:
+        return getattr(cli, action)(options.uri, options.json)
+    except UserError as error:  # not 1, which says that verify could look and found a problem
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def _bench(options: argparse.Namespace, question: str) -> None:

@@ -191,6 +191,9 @@ class ComputeConfig(Section):
     cpus_per_worker: float = Field(default=1, ge=0)
     gpus_per_worker: float = Field(default=0, ge=0)
     threads: int = Field(default=1, ge=1, description="torch threads of each actor and worker.")
+    cache_gb: float = Field(
+        default=4, ge=0, description="Local disk of each distillation worker for rows of a store on an object store, in 10^9 bytes."
+    )
     max_failures: int = Field(default=3, ge=0, description="Lost actors or workers survived by one stage.")
 
 

@@ -82,12 +82,18 @@ def test_ctrl_c_says_how_to_go_on(config: str, capsys: pytest.CaptureFixture[str
 
 
 def test_store_commands_and_their_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["store", "ls", str(tmp_path / "none")]) == 1
+    assert cli.main(["store", "ls", str(tmp_path / "none")]) == 2
     assert "error: " in capsys.readouterr().err
     (tmp_path / "store").mkdir()
     for action in ("ls", "verify", "gc"):
         assert cli.main(["store", action, str(tmp_path / "store"), "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == []
+    (tmp_path / "store" / "stray.arrow").touch()
+    assert cli.main(["store", "verify", str(tmp_path / "store")]) == 1
+    assert "stray.arrow: no manifest points to this file; move it out" in capsys.readouterr().out
+    (tmp_path / "store" / "expert-0000.classifier.json").touch()
+    for action in ("ls", "gc", "verify"):
+        assert cli.main(["store", action, str(tmp_path / "store")]) == {"ls": 2, "gc": 0, "verify": 1}[action]
 
 
 def test_the_package_runs_as_a_module() -> None:

@@ -5,6 +5,7 @@ M images, C classes, E experts, N training images.
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.device import default_device
+from ltdd_ray.distill.ahead import read_ahead
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.objective import Objective
@@ -26,6 +28,8 @@ from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.store import TrajectoryStore
+
+SEGMENTS_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def distill(
     device = default_device()
     flat = expert_network(config, data.train, 0)
     flat.model.to(device)
-    store = TrajectoryStore.open(config.store_uri, expect=expectation(config, data.train))
+    cache_bytes = int(config.compute.cache_gb * 1e9)
+    store = TrajectoryStore.open(config.store_uri, expect=expectation(config, data.train), cache_bytes=cache_bytes)
     synthetic, said = _start(config, data, flat, store, device, compute=rank == 0 and resume_from is None)
     optimiser = synthetic.optimiser(config.distill)
     done = load_checkpoint(resume_from, synthetic, optimiser) if resume_from else 0
@@ -72,28 +77,30 @@ def distill(
     module = wrap(synthetic)
 
     objective = Objective(config, flat, store, torch.tensor(data.train.prior, dtype=torch.float32, device=device))
-    updates = config.distill.updates
-    for update in range(done, updates):
-        gradients = Gradients.zeros(synthetic)
-        losses: list[dict[str, float]] = []
-        error = None
-        try:
-            for segment in share(config.distill.segments_per_update, rank, world_size):
-                found = objective.add_segment(synthetic, gradients, update, segment)
-                losses.append({name: float(value) for name, value in found.items()})
-        except NonFiniteLossError as caught:
-            error = str(caught)
-        shares = _exchange((losses, error), world_size)
-        for _, message in shares:
-            if message is not None:
-                raise NonFiniteLossError(message)
-        optimiser.zero_grad()
-        (module(gradients) * world_size).backward()  # DDP divides by world_size; the weights are those of the whole update
-        metrics = _metrics([one for found, _ in shares for one in found], config, synthetic)
-        optimiser.step()
-        on_update(UpdateReport(update + 1, updates, metrics), synthetic)
-        if (update + 1) % config.distill.checkpoint_every == 0 or update + 1 == updates:
-            on_checkpoint(lambda folder, at=update + 1: save_checkpoint(folder, synthetic, optimiser, at), update + 1)
+    updates, own = config.distill.updates, share(config.distill.segments_per_update, rank, world_size)
+    tasks = ((update, segment) for update in range(done, updates) for segment in own)
+    with closing(read_ahead(lambda task: objective.read(*task), tasks, SEGMENTS_AHEAD)) as readings:
+        for update in range(done, updates):
+            gradients = Gradients.zeros(synthetic)
+            losses: list[dict[str, float]] = []
+            error = None
+            try:
+                for _ in own:
+                    found = objective.add_segment(synthetic, gradients, update, next(readings))
+                    losses.append({name: float(value) for name, value in found.items()})
+            except NonFiniteLossError as caught:
+                error = str(caught)
+            shares = _exchange((losses, error), world_size)
+            for _, message in shares:
+                if message is not None:
+                    raise NonFiniteLossError(message)
+            optimiser.zero_grad()
+            (module(gradients) * world_size).backward()  # DDP divides by world_size; the weights are those of the whole update
+            metrics = _metrics([one for found, _ in shares for one in found], config, synthetic)
+            optimiser.step()
+            on_update(UpdateReport(update + 1, updates, metrics), synthetic)
+            if (update + 1) % config.distill.checkpoint_every == 0 or update + 1 == updates:
+                on_checkpoint(lambda folder, at=update + 1: save_checkpoint(folder, synthetic, optimiser, at), update + 1)
     return snapshot(config, data, synthetic, updates)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import ClassifierPhase, RepresentationPhase, RunConfig
 from ltdd_ray.distill.matching import Loss, Scope, match
-from ltdd_ray.distill.schedule import draw_segment
+from ltdd_ray.distill.schedule import Draw, draw_segment
 from ltdd_ray.distill.synthetic import Gradients, SyntheticSet
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.losses import DamLoss, soft_cross_entropy
@@ -25,6 +25,16 @@ class Phase:
     settings: RepresentationPhase | ClassifierPhase
     scope: Scope
     loss: Loss
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one phase of one segment matches: theta_e and theta_{e + length} (P,) of an expert's stage, float32 on the CPU."""
+
+    phase: Phase
+    draw: Draw
+    start: Tensor
+    target: Tensor
 
 
 def phases(config: RunConfig, prior: Tensor) -> list[Phase]:
@@ -46,18 +56,19 @@ class Objective:
         self._augment = Augmentation(config.augmentation)
         self._phases = phases(config, prior)
 
-    def add_segment(self, synthetic: SyntheticSet, gradients: Gradients, update: int, segment: int) -> dict[str, Tensor]:
+    def read(self, update: int, segment: int) -> list[Reading]:
+        """The expert's ends of one segment, a reading per phase. Safe to call from another thread."""
+        return [self._read(phase, update, segment) for phase in self._phases]
+
+    def add_segment(self, synthetic: SyntheticSet, gradients: Gradients, update: int, readings: list[Reading]) -> dict[str, Tensor]:
         """Add one segment's gradients, each phase by its weight over the update's segments; returns loss () per phase.
 
         Raises ``NonFiniteLossError`` naming phase, expert and epoch; ``gradients`` is then not to be used.
         """
         config, losses = self._config, {}
-        for phase in self._phases:
-            settings = phase.settings
-            draw = draw_segment(settings.start_epochs, config.experts.count, config.seed, phase.name, update, segment)
-            start, target = self._segment(
-                phase.name, draw.expert, draw.start_epoch, settings.expert_epochs, synthetic.images.device
-            )
+        for reading in readings:
+            phase, draw, settings = reading.phase, reading.draw, reading.phase.settings
+            start, target = (theta.to(synthetic.images.device) for theta in (reading.start, reading.target))
             result = match(
                 self._flat,
                 start,
@@ -83,12 +94,10 @@ class Objective:
             losses[phase.name] = result.loss
         return losses
 
-    def _segment(self, stage: Stage, expert: int, start: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """theta_e and theta_{e + length} (P,) of an expert's stage, float32 on ``device``."""
-        segment = self._store.segment(expert, stage, start, start + length)
-        ends = (
-            (segment.start_backbone, segment.start_classifier),
-            (segment.target_backbone, segment.target_classifier),
-        )
-        start_theta, target_theta = (torch.cat(parts).to(device, torch.float32) for parts in ends)
-        return start_theta, target_theta
+    def _read(self, phase: Phase, update: int, segment: int) -> Reading:
+        settings = phase.settings
+        draw = draw_segment(settings.start_epochs, self._config.experts.count, self._config.seed, phase.name, update, segment)
+        ends = self._store.segment(draw.expert, phase.name, draw.start_epoch, draw.start_epoch + settings.expert_epochs)
+        start = torch.cat([ends.start_backbone, ends.start_classifier]).float()
+        target = torch.cat([ends.target_backbone, ends.target_classifier]).float()
+        return Reading(phase, draw, start, target)

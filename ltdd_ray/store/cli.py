@@ -1,4 +1,7 @@
-"""``ltdd-ray store``: what a store holds, whether it is sound, and removing debris. Exit codes: 0 fine, 1 problems found."""
+"""``ltdd-ray store``: what a store holds, whether it is sound, and removing debris.
+
+Exit codes: 0 fine, 1 problems found, and 2 (from the caller, for a ``UserError``) where there is no store to look at.
+"""
 
 import json
 from dataclasses import asdict
@@ -8,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ltdd_ray.store.garbage import collect_garbage
+from ltdd_ray.store.location import open_folder
 from ltdd_ray.store.manifest import METRICS
 from ltdd_ray.store.reader import TrajectoryStore
 
@@ -32,7 +36,7 @@ def ls(uri: str, as_json: bool) -> int:
         print(json.dumps(records))
         return 0
     columns = ("expert", "stage", "epochs", "dtype", "size", "loss", "train", "test")
-    table = Table(*columns, title=f"{uri}: {len(records)} trajectories", box=None, padding=(0, 2, 0, 0))
+    table = Table(*columns, title=f"{open_folder(uri).uri}: {len(records)} trajectories", box=None, padding=(0, 2, 0, 0))
     for m in manifests:
         kept = f"{len(m.epochs)} in {m.epochs[0]}..{m.epochs[-1]}"
         metrics = (f"{m.final_metrics[name]:.4f}" if name in m.final_metrics else "-" for name in METRICS)
@@ -49,12 +53,12 @@ def verify(uri: str, as_json: bool) -> int:
     for problem in () if as_json else problems:
         print(f"{problem.kind}: {problem.message}")
     if not problems and not as_json:
-        print(f"{uri}: sound")
+        print(f"{open_folder(uri).uri}: sound")
     return int(bool(problems))
 
 
 def gc(uri: str, as_json: bool) -> int:
     """Remove debris and print the names of what was removed."""
     removed = collect_garbage(uri)
-    print(json.dumps(removed) if as_json else "\n".join([*removed, f"{uri}: {len(removed)} files removed"]))
+    print(json.dumps(removed) if as_json else "\n".join([*removed, f"{open_folder(uri).uri}: {len(removed)} files removed"]))
     return 0

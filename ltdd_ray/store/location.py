@@ -1,26 +1,24 @@
 """Where a store lies: a folder of this machine, or any other file system ``pyarrow.fs`` knows.
 
-Both kinds offer the same few operations and differ in two ways. A file appears at once and whole because it is written under
-a temporary name and renamed; an object because it is invisible until its upload ends. And a live writer's file is told from
-debris by a lock, which the kernel drops when the writer dies; for objects there is only age.
+Both kinds offer the same few operations. They differ in how a file appears (``drafts``) and in how a live writer's file is told
+from debris: by a lock, which the kernel drops when the writer dies; for objects there is only age.
 """
 
 import fcntl
-import hashlib
 import io
 import os
-import shutil
 import tempfile
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
 from ltdd_ray.errors import UserError
+from ltdd_ray.store.drafts import LocalDraft, ObjectDraft
 
 
 @contextmanager
@@ -30,78 +28,8 @@ def storage_errors(uri: str, action: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"{uri}: cannot {action}: {reason}; check the path, its permissions and the free space") from error
-
-
-class DraftFile(io.BufferedWriter):
-    """A file being written that knows the SHA-256 of what was meant to be written, whatever the disk made of it."""
-
-    def __init__(self, raw: io.RawIOBase):
-        super().__init__(raw)
-        self._digest = hashlib.sha256()
-
-    def write(self, data) -> int:
-        self._digest.update(data)
-        return super().write(data)
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
-
-
-class LocalDraft:
-    """A locked temporary that becomes a file of the folder when published and disappears otherwise.
-
-    The lock follows the file through the rename and is held until ``close``.
-    """
-
-    def __init__(self, folder: Path, prefix: str):
-        self._folder = folder
-        self._path, raw = _create_locked(folder, prefix)
-        self.file = DraftFile(raw)
-
-    def publish(self, name: str) -> None:
-        assert self._path is not None
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        os.replace(self._path, self._folder / name)  # noqa: PTH105 (the step that commits, spelled as in the specification)
-        self._path = None
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def close(self) -> None:
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-        with suppress(OSError):  # bytes that an unpublished draft could not flush are not missed
-            self.file.close()
-
-
-class ObjectDraft:
-    """An unnamed local file that is uploaded when published, so that a failing writer leaves no partial object."""
-
-    def __init__(self, filesystem: fs.FileSystem, folder: str):
-        self._filesystem, self._folder = filesystem, folder
-        self._raw = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with the draft)
-        self.file = DraftFile(self._raw)
-
-    def publish(self, name: str) -> None:
-        self.file.flush()
-        self._raw.seek(0)
-        target = f"{self._folder}/{name}"
-        try:
-            with self._filesystem.open_output_stream(target) as stream:
-                shutil.copyfileobj(self._raw, stream, 8 << 20)
-        except BaseException:
-            with suppress(OSError):
-                self._filesystem.delete_file(target)
-            raise
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self.file.close()
+        remedy = "address, the credentials and the network" if "://" in uri else "path, its permissions and the free space"
+        raise UserError(f"{uri}: cannot {action}: {reason}; check the {remedy}") from error
 
 
 class LocalFolder:
@@ -140,8 +68,13 @@ class LocalFolder:
     def draft(self, prefix: str) -> LocalDraft:
         return LocalDraft(self.path, prefix)
 
+    def clock(self) -> float:
+        """The time a file written now is dated with, which on a network file system is not this machine's."""
+        with tempfile.TemporaryFile(dir=self.path) as probe:
+            return os.fstat(probe.fileno()).st_mtime
+
     @contextmanager
-    def unowned(self, name: str, min_age: float) -> Iterator[bool]:
+    def unowned(self, name: str, min_age: float, clock: Callable[[], float]) -> Iterator[bool]:
         """Whether no live writer owns the file; what is true stays true while the block runs."""
         try:
             file = (self.path / name).open("r+b")
@@ -149,7 +82,7 @@ class LocalFolder:
             yield False
             return
         with file:
-            yield _lock_is_free(file, min_age)
+            yield _lock_is_free(file, min_age, clock)
 
 
 class ObjectFolder:
@@ -177,11 +110,12 @@ class ObjectFolder:
             return None
 
     def read_range(self, name: str, offset: int, length: int) -> bytearray:
-        """``length`` bytes from ``offset``, fetched without the rest of the file; fewer where it ends before."""
+        """``length`` bytes from ``offset``, fetched without the rest of the file; fewer where it ends before, or is gone."""
         buffer = bytearray(length)
-        with self.open(name) as file:
-            file.seek(offset)
+        with suppress(FileNotFoundError), self.open(name) as file:
+            file.seek(min(offset, file.size()))
             return buffer[: file.readinto(buffer)]
+        return bytearray()
 
     def open(self, name: str) -> pa.NativeFile:
         return self.filesystem.open_input_file(f"{self.path}/{name}")
@@ -192,46 +126,48 @@ class ObjectFolder:
     def draft(self, prefix: str) -> ObjectDraft:
         return ObjectDraft(self.filesystem, self.path)
 
+    def clock(self) -> float:
+        """The server's time, from an object written for it."""
+        probe = f"{self.path}/expert-0000.representation.{uuid.uuid4().hex}.tmp"  # should it be left behind, it is debris
+        with self.filesystem.open_output_stream(probe):
+            pass
+        written = self.filesystem.get_file_info(probe).mtime_ns
+        self.filesystem.delete_file(probe)
+        return written / 1e9
+
     @contextmanager
-    def unowned(self, name: str, min_age: float) -> Iterator[bool]:
+    def unowned(self, name: str, min_age: float, clock: Callable[[], float]) -> Iterator[bool]:
         """Whether the object is so old that its writer must have ended."""
         written = self.filesystem.get_file_info(f"{self.path}/{name}").mtime_ns
-        yield written is not None and time.time() - written / 1e9 >= min_age
+        yield written is not None and clock() - written / 1e9 >= min_age
 
 
 Folder = LocalFolder | ObjectFolder
-Draft = LocalDraft | ObjectDraft
 
 
 def open_folder(uri: str) -> Folder:
     """A plain path or any URI ``pyarrow.fs`` understands. Raises ``UserError`` for one it does not."""
     if "://" not in uri:
         return LocalFolder(uri, Path(uri).expanduser())
+    parts = urlsplit(uri)
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # in errors: without keys and options
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)
     except (ValueError, OSError, NotImplementedError) as error:
+        reason = str(error).replace(uri, shown)
         raise UserError(
-            f"{uri}: not a place to store trajectories ({error}); give a folder, or an s3:// or gs:// address"
+            f"{shown}: not a place to store trajectories ({reason}); give a folder, or an s3:// or gs:// address"
         ) from None
-    return LocalFolder(uri, Path(path)) if isinstance(filesystem, fs.LocalFileSystem) else ObjectFolder(uri, filesystem, path)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return LocalFolder(path, Path(path))
+    return ObjectFolder(shown, filesystem, path)
 
 
-def _create_locked(folder: Path, prefix: str) -> tuple[Path | None, io.FileIO]:
-    path = folder / f"{prefix}.{uuid.uuid4().hex}.tmp"
-    raw = io.FileIO(path, "xb+")
-    with suppress(OSError):  # a file system without locks: garbage collection falls back to age
-        fcntl.flock(raw, fcntl.LOCK_EX)
-    if os.fstat(raw.fileno()).st_nlink:
-        return path, raw
-    raw.close()  # collected as debris in the moment before the lock
-    return _create_locked(folder, prefix)
-
-
-def _lock_is_free(file: io.BufferedRandom, min_age: float) -> bool:
+def _lock_is_free(file: io.BufferedRandom, min_age: float, clock: Callable[[], float]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return time.time() - os.fstat(file.fileno()).st_mtime >= min_age
+        return clock() - os.fstat(file.fileno()).st_mtime >= min_age
     return True

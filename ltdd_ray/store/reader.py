@@ -6,22 +6,22 @@ Every read gets a private copy-on-write mapping of its own. Writing into a retur
 neither the file nor what any other read sees.
 """
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
-import numpy as np
 import torch
 
 from ltdd_ray.errors import UserError
 from ltdd_ray.layout import ParameterLayout
-from ltdd_ray.store.location import Folder, LocalFolder, open_folder, storage_errors
-from ltdd_ray.store.manifest import Column, Manifest, Row, Stage, finished, manifest_name, read_manifest
+from ltdd_ray.store.location import Folder, open_folder, storage_errors
+from ltdd_ray.store.manifest import Manifest, Row, Stage, finished, manifest_name, read_manifest
+from ltdd_ray.store.rows import DamagedRowError, open_rows
 from ltdd_ray.store.verify import Problem, data_problem, size_problem, verify_folder
 from ltdd_ray.store.writer import refuse_other_identity
 
+CACHE_BYTES = 4_000_000_000
 _TRAJECTORIES_IN_MEMORY = 1024  # manifests; a few tens of kilobytes each
 
 
@@ -49,6 +49,7 @@ class Planned(Protocol):
 
 
 _P = TypeVar("_P", bound=Planned)
+ColumnName = Literal["backbone", "classifier"]
 
 
 class Segment(NamedTuple):
@@ -61,14 +62,13 @@ class Segment(NamedTuple):
 
 
 class _Trajectory:
-    """A manifest prepared for random access, and which of its columns this process has already checked."""
+    """A manifest prepared for random access."""
 
     def __init__(self, manifest: Manifest):
         self.manifest = manifest
         self.rows = {row.epoch: row for row in manifest.rows}
-        self.dtype = np.dtype(manifest.header.dtype)
+        self.dtype: torch.dtype = getattr(torch, manifest.header.dtype)
         self.sizes = manifest.header.columns()
-        self.checked: set[int] = set()
 
 
 class TrajectoryStore:
@@ -77,24 +77,30 @@ class TrajectoryStore:
     Every error a reader can meet (a missing, cut or altered file, another version) is a ``UserError`` with the remedy.
     """
 
-    def __init__(self, folder: Folder, expect: Expectation):
+    def __init__(self, folder: Folder, expect: Expectation, cache_bytes: int):
         self._folder = folder
+        self._rows = open_rows(folder, cache_bytes)
         self._expect = expect
         self._trajectory = lru_cache(_TRAJECTORIES_IN_MEMORY)(self._load)
 
     @classmethod
-    def open(cls, uri: str, *, expect: Expectation | None = None, create: bool = False) -> "TrajectoryStore":
+    def open(
+        cls, uri: str, *, expect: Expectation | None = None, create: bool = False, cache_bytes: int = CACHE_BYTES
+    ) -> "TrajectoryStore":
         """Open a store; with ``create``, make an empty one where there is none.
+
+        Rows of a store on an object store are kept on local disk, up to ``cache_bytes`` of them.
 
         Raises ``UserError`` where there is no store, where it cannot be created or, with ``expect``, where it was made for
         another architecture, dataset or config.
         """
-        store = cls(open_folder(uri), expect or Expectation())
-        with storage_errors(uri, "open the trajectory store"):
+        folder = open_folder(uri)
+        store = cls(folder, expect or Expectation(), cache_bytes)
+        with storage_errors(folder.uri, "open the trajectory store"):
             if create:
-                store._folder.create()
-            elif not store._folder.exists():
-                raise UserError(f"{uri}: no trajectory store here; check the path, or train the experts first")
+                folder.create()
+            elif not folder.exists():
+                raise UserError(f"{folder.uri}: no trajectory store here; check the path, or train the experts first")
         if expect:
             store.trajectories()
         return store
@@ -111,9 +117,22 @@ class TrajectoryStore:
 
     def read(self, expert: int, stage: Stage, epoch: int) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Backbone (Pb,), None for the classifier stage, and classifier (Pc,) of one epoch, in the dtype they are stored in."""
+        backbone = self.column(expert, stage, epoch, "backbone") if stage == "representation" else None
+        return backbone, self.column(expert, stage, epoch, "classifier")
+
+    def column(self, expert: int, stage: Stage, epoch: int, name: ColumnName) -> torch.Tensor:
+        """Backbone (Pb,) or classifier (Pc,) of one epoch alone; the classifier stage has no backbone of its own."""
         trajectory, row = self._row(expert, stage, epoch)
-        backbone = self._column(trajectory, row, "backbone") if stage == "representation" else None
-        return backbone, self._column(trajectory, row, "classifier")
+        manifest, column = trajectory.manifest, row.columns[name]
+        try:
+            with storage_errors(self._folder.uri, "read a trajectory"):
+                values = self._rows.fetch(manifest.file, column, trajectory.sizes[name] * trajectory.dtype.itemsize)
+        except DamagedRowError as error:
+            if self._replaced(manifest):
+                return self.column(expert, stage, epoch, name)
+            what = {"cut": "the data file was cut or removed", "altered": f"epoch {epoch} was altered"}[error.kind]
+            raise UserError(data_problem(self._folder, manifest, error.kind, what).message) from None
+        return torch.from_numpy(values).view(trajectory.dtype)
 
     def segment(self, expert: int, stage: Stage, start: int, end: int) -> Segment:
         """The rows of epochs ``start`` and ``end``.
@@ -124,8 +143,8 @@ class TrajectoryStore:
         start_backbone, start_classifier = self.read(expert, stage, start)
         target_backbone, target_classifier = self.read(expert, stage, end)
         if start_backbone is None or target_backbone is None:
-            trajectory, row = self._row(expert, "representation", self.epochs(expert, "representation")[-1])
-            start_backbone = target_backbone = self._column(trajectory, row, "backbone")
+            last = self.epochs(expert, "representation")[-1]
+            start_backbone = target_backbone = self.column(expert, "representation", last, "backbone")
         return Segment(start_backbone, start_classifier, target_backbone, target_classifier)
 
     def missing(self, plan: Iterable[_P]) -> list[_P]:
@@ -184,34 +203,14 @@ class TrajectoryStore:
             )
         return trajectory, row
 
-    def _column(self, trajectory: _Trajectory, row: Row, name: str) -> torch.Tensor:
-        column, file = row.columns[name], trajectory.manifest.file
+    def _replaced(self, manifest: Manifest) -> bool:
+        """Whether another writer of the same trajectory, or one that mended it, has put its own file in place by now."""
         with storage_errors(self._folder.uri, "read a trajectory"):
-            values = _fetch(self._folder, file, column, trajectory.dtype, trajectory.sizes[name])
-        if values is None:
-            raise UserError(data_problem(self._folder, trajectory.manifest, "cut", "the data file was cut or removed").message)
-        if column.offset not in trajectory.checked:
-            if zlib.crc32(values.data) != column.crc32:
-                raise UserError(
-                    data_problem(self._folder, trajectory.manifest, "altered", f"epoch {row.epoch} was altered").message
-                )
-            trajectory.checked.add(column.offset)
-        return torch.from_numpy(values)
-
-
-def _fetch(folder: Folder, file: str, column: Column, dtype: np.dtype, size: int) -> np.ndarray | None:
-    """A private, writable view of ``size`` elements; None where the file ends before or is gone."""
-    length = size * dtype.itemsize
-    if isinstance(folder, LocalFolder):
-        # torch's own mapping rather than mmap: that one keeps a file descriptor open for as long as a tensor lives. Passing
-        # through numpy gives the tensor a storage of the row alone, so that pickling it does not carry the file along.
-        try:
-            mapped = torch.from_file(str(folder.path / file), shared=False, size=column.offset + length, dtype=torch.uint8)
-        except RuntimeError:
-            return None
-        return mapped.numpy()[column.offset :].view(dtype)
-    buffer = folder.read_range(file, column.offset, length)
-    return np.frombuffer(buffer, dtype) if len(buffer) == length else None
+            now = self._manifest(manifest.header.expert, manifest.header.stage)
+        replaced = now is not None and now.file != manifest.file
+        if replaced:
+            self._trajectory.cache_clear()
+        return replaced
 
 
 def _differing(found: object, wanted: object) -> str:

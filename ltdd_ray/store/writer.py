@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from ltdd_ray.errors import UserError
+from ltdd_ray.store.drafts import Draft
 from ltdd_ray.store.garbage import remove_debris
-from ltdd_ray.store.location import Draft, open_folder, storage_errors
+from ltdd_ray.store.location import open_folder, storage_errors
 from ltdd_ray.store.manifest import (
     FORMAT,
     FORMAT_VERSION,
@@ -114,7 +115,7 @@ class TrajectoryWriter:
             raise ValueError(f"{name} has shape {vector.shape}, the layout says ({size},)")
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(vector, dtype=self._header.dtype)
-        if np.isfinite(stored).sum() != np.isfinite(vector).sum():
+        if stored.dtype != vector.dtype and np.isfinite(stored).sum() != np.isfinite(vector).sum():
             raise UserError(
                 f"{name} holds {np.abs(vector).max():g}, beyond what {self._header.dtype} can hold; set experts.dtype to float32"
             )

@@ -1,9 +1,19 @@
 import os
+from types import SimpleNamespace
 
 import pytest
+from pyarrow import fs
 
 
 @pytest.fixture(autouse=True)
 def no_flush(monkeypatch):
     """Flushing would take most of the time, and these tests kill processes, not the power. When it is called has its own test."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """A URI whose file system is not the local one, though its files lie in ``tmp_path``/bucket/store."""
+    subtree = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    monkeypatch.setattr(fs, "FileSystem", SimpleNamespace(from_uri=lambda uri: (subtree, "bucket/store")))
+    return "s3://bucket/store"

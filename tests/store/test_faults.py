@@ -40,6 +40,58 @@ def test_a_flipped_byte_of_a_data_file_is_found(store, place):
     assert kinds(store) == [("foreign" if place == "schema in the footer" else "altered", path.name)]
 
 
+def test_whichever_byte_of_a_data_file_is_flipped_no_wrong_number_is_read(tmp_path):
+    write(tmp_path, make_header(), range(2))
+    path, expected = data_file(tmp_path), [vectors(make_header(), epoch) for epoch in range(2)]
+    original, refused = path.read_bytes(), 0
+    for position in range(len(original)):
+        flip(path, position)
+        reader = TrajectoryStore.open(str(tmp_path))
+        assert len(reader.verify()) == 1, position
+        for epoch in range(2):
+            for name, values in expected[epoch].items():
+                try:
+                    found = reader.column(0, "representation", epoch, name)
+                except UserError as error:
+                    assert "was altered; delete" in str(error)
+                    refused += 1
+                else:
+                    np.testing.assert_array_equal(found.numpy(), values)
+        path.write_bytes(original)
+    assert refused == 2 * 10 * 4  # a flipped byte of a value takes one column of one row with it
+
+
+def test_wherever_a_data_file_is_cut_the_cut_is_found(tmp_path):
+    write(tmp_path, make_header(), range(2))
+    path = data_file(tmp_path)
+    original = path.read_bytes()
+    for size in range(len(original)):
+        path.write_bytes(original[:size])
+        reader = TrajectoryStore.open(str(tmp_path))
+        assert [problem.kind for problem in reader.verify()] == ["cut"] and reader.missing([make_header()]) != []
+        with pytest.raises(UserError, match=r"bytes, not the \d+ written; delete"):
+            reader.read(0, "representation", 1)
+
+
+def test_stray_temporaries_are_no_problem_and_are_removed(store):
+    for name in (f"expert-0000.representation.{'a' * 32}.tmp", f"expert-0005.classifier.{'b' * 32}.tmp"):
+        (store / name).write_bytes(b"half a file")
+    reader = TrajectoryStore.open(str(store))
+    assert len(reader.trajectories()) == 2 and reader.verify() == []
+    np.testing.assert_array_equal(reader.read(0, "representation", 1)[1].numpy(), vectors(make_header(), 1)["classifier"])
+    assert len(collect_garbage(str(store))) == 2 and len(names(store)) == 4
+
+
+def test_a_foreign_file_stops_neither_reader_nor_writer(store):
+    foreign = ["expert_0.pt", "expert-0000.representation.json.bak", "notes.txt"]
+    for name in foreign:
+        (store / name).write_bytes(b"not ours")
+    write(store, make_header(1))
+    reader = TrajectoryStore.open(str(store))
+    assert len(reader.trajectories()) == 3 and reader.verify() == []
+    assert collect_garbage(str(store)) == [] and set(foreign) < set(names(store))
+
+
 def test_an_altered_row_is_never_read(store):
     path = data_file(store)
     flip(path, path.read_bytes().index(vectors(make_header(), 2)["backbone"].tobytes()))

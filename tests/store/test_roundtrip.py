@@ -1,27 +1,14 @@
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from pyarrow import fs
 from storekit import data_file, make_header, make_layout, names, vectors, write
 
 from ltdd_ray.errors import UserError
 from ltdd_ray.store import Expectation, TrajectoryStore, TrajectoryWriter, collect_garbage
-
-
-@pytest.fixture
-def remote(tmp_path, monkeypatch):
-    """A URI whose file system is not the local one, though its files lie in ``tmp_path``."""
-    monkeypatch.setattr(fs, "FileSystem", SimpleNamespace(from_uri=lambda uri: (_subtree(tmp_path), "bucket/store")))
-    return "s3://bucket/store"
-
-
-def _subtree(path):
-    return fs.SubTreeFileSystem(str(path), fs.LocalFileSystem())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -1,0 +1,97 @@
+"""Rows of data files as bytes: mapped where the file is local, fetched by range and kept on local disk where it is not.
+
+A row is checked against its CRC-32 when a process first maps it, and at every fetch.
+"""
+
+import tempfile
+import zlib
+from collections import OrderedDict
+from contextlib import suppress
+from threading import Lock
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ltdd_ray.store.location import Folder, LocalFolder, ObjectFolder
+from ltdd_ray.store.manifest import Column
+
+
+class DamagedRowError(Exception):
+    """The file is gone or ends before the row (``cut``), or the row's bytes are not those written (``altered``)."""
+
+    def __init__(self, kind: Literal["cut", "altered"]):
+        super().__init__(kind)
+        self.kind: Literal["cut", "altered"] = kind
+
+
+class MappedRows:
+    """Rows of local files. Each read is a private, writable, copy-on-write mapping of its own; nothing is loaded until touched."""
+
+    def __init__(self, folder: LocalFolder):
+        self._folder = folder
+        self._checked: set[tuple[str, int]] = set()
+
+    def fetch(self, file: str, column: Column, length: int) -> np.ndarray:
+        """``length`` bytes (uint8) of a row. Raises ``DamagedRowError``."""
+        # torch's own mapping rather than mmap: that one keeps a file descriptor open for as long as a tensor lives. Passing
+        # through numpy gives the tensor a storage of the row alone, so that pickling it does not carry the file along.
+        try:
+            mapped = torch.from_file(str(self._folder.path / file), shared=False, size=column.offset + length, dtype=torch.uint8)
+        except RuntimeError:
+            raise DamagedRowError("cut") from None
+        values = mapped.numpy()[column.offset :]
+        if (file, column.offset) not in self._checked:
+            _check(values, column)
+            self._checked.add((file, column.offset))
+        return values
+
+
+class CachedRows:
+    """Rows of objects: one range request each, the last used of them kept on local disk, ``limit`` bytes of them at most.
+
+    The cache lies in unnamed files of ``tempfile``'s folder, mapped and so without a descriptor each: it belongs to this process,
+    and the kernel frees it however that ends.
+    """
+
+    def __init__(self, folder: ObjectFolder, limit: int):
+        self._folder, self._limit = folder, limit
+        self._kept: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
+        self._size = 0
+        self._lock = Lock()
+
+    def fetch(self, file: str, column: Column, length: int) -> np.ndarray:
+        """``length`` bytes (uint8) of a row, the caller's own copy. Raises ``DamagedRowError``."""
+        key = (file, column.offset)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key].copy()
+        values = np.frombuffer(self._folder.read_range(file, column.offset, length), np.uint8)
+        if len(values) < length:
+            raise DamagedRowError("cut")
+        _check(values, column)
+        with self._lock, suppress(OSError):  # a full disk makes the next read slower, not wrong
+            self._keep(key, values)
+        return values
+
+    def _keep(self, key: tuple[str, int], values: np.ndarray) -> None:
+        if values.nbytes > self._limit or key in self._kept:
+            return
+        while self._size + values.nbytes > self._limit:
+            self._size -= self._kept.popitem(last=False)[1].nbytes
+        with tempfile.NamedTemporaryFile(prefix="ltdd-ray-row-") as file:
+            file.write(values.data)
+            file.flush()
+            self._kept[key] = torch.from_file(file.name, shared=False, size=values.nbytes, dtype=torch.uint8).numpy()
+        self._size += values.nbytes
+
+
+def open_rows(folder: Folder, cache_bytes: int) -> MappedRows | CachedRows:
+    """Access to the rows of a folder's data files; ``cache_bytes`` counts only where they are not local."""
+    return MappedRows(folder) if isinstance(folder, LocalFolder) else CachedRows(folder, cache_bytes)
+
+
+def _check(values: np.ndarray, column: Column) -> None:
+    if zlib.crc32(values.data) != column.crc32:
+        raise DamagedRowError("altered")

@@ -1,0 +1,30 @@
+import json
+
+from storekit import data_file, make_header, manifest_file, write
+
+from ltdd_ray.store import cli
+
+
+def test_command_line(tmp_path, capsys):
+    write(tmp_path, make_header(0))
+    write(tmp_path, make_header(0, "classifier"))
+    assert cli.ls(str(tmp_path), True) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["stage"], first["epochs"], first["train_loss"], second["stage"]) == (
+        "representation",
+        [0, 1, 2, 3],
+        0.25,
+        "classifier",
+    )
+    assert first["train_accuracy"] is None
+    assert cli.ls(str(tmp_path), False) == 0 and "4 in 0..3" in capsys.readouterr().out
+    assert cli.verify(str(tmp_path), False) == 0 and "sound" in capsys.readouterr().out
+    assert cli.gc(str(tmp_path), False) == 0 and "0 files removed" in capsys.readouterr().out
+
+    manifest_file(tmp_path).unlink()
+    stray = data_file(tmp_path).name
+    assert cli.verify(str(tmp_path), False) == 1 and f"foreign: {tmp_path}/{stray}" in capsys.readouterr().out
+    assert cli.verify(str(tmp_path), True) == 1
+    assert [p["kind"] for p in json.loads(capsys.readouterr().out)] == ["foreign"]
+    assert cli.gc(str(tmp_path), True) == 0 and json.loads(capsys.readouterr().out) == [stray]
+    assert cli.verify(str(tmp_path), True) == 0

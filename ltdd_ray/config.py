@@ -149,6 +149,9 @@ class DistillConfig(Section):
         default=1, ge=1, description="Expert segments averaged in one update, over all workers together."
     )
     hypergradient: Literal["exact", "first_order", "unrolled"] = "exact"
+    micro_batch: int | None = Field(
+        default=None, ge=1, description="Most images to go through the network at once, for batches larger than memory."
+    )
     lambda_rep: float = Field(default=1.0, ge=0)
     lambda_cls: float = Field(default=0.5, ge=0)
     representation: RepresentationPhase = RepresentationPhase()
@@ -158,11 +161,15 @@ class DistillConfig(Section):
     )
     lr_image: float = Field(default=1000.0, ge=0)
     momentum_image: float = Field(default=0.5, ge=0, lt=1)
+    largest_image_step: float = Field(
+        default=0.1, gt=0, description="Root mean square, in model space, to which a longer step of the images is shortened."
+    )
     lr_label: float = Field(default=2.0, ge=0)
     momentum_label: float = Field(default=0.9, ge=0, lt=1)
     syn_lr: float = Field(default=0.01, gt=0, description="Initial inner learning rate alpha.")
     lr_syn_lr: float = Field(default=0.1, ge=0, description="Step size for log(alpha); alpha = exp(.) stays positive.")
     momentum_syn_lr: float = Field(default=0.5, ge=0, lt=1)
+    largest_rate_step: float = Field(default=0.1, gt=0, description="Change of log(alpha) to which a longer step is shortened.")
     checkpoint_every: int = Field(default=100, ge=1)
 
 

@@ -97,7 +97,10 @@ def distill(
             optimiser.zero_grad()
             (module(gradients) * world_size).backward()  # DDP divides by world_size; the weights are those of the whole update
             metrics = _metrics([one for found, _ in shares for one in found], config, synthetic)
+            synthetic.limit_steps(config.distill)
+            before = synthetic.images.detach().clone()
             optimiser.step()
+            metrics["update_rms/images"] = float((synthetic.images.detach() - before).square().mean().sqrt())
             on_update(UpdateReport(update + 1, updates, metrics), synthetic)
             if (update + 1) % config.distill.checkpoint_every == 0 or update + 1 == updates:
                 on_checkpoint(lambda folder, at=update + 1: save_checkpoint(folder, synthetic, optimiser, at), update + 1)

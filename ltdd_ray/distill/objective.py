@@ -83,6 +83,7 @@ class Objective:
                 augment=self._augment,
                 seed=draw.seed,
                 hypergradient=config.distill.hypergradient,
+                micro_batch=config.distill.micro_batch,
             )
             numbers = (result.loss, result.images_grad, result.labels_grad, result.lr_grad)
             if not all(bool(torch.isfinite(n).all()) for n in numbers):

@@ -50,6 +50,18 @@ class SyntheticSet(nn.Module):
         ]
         return torch.optim.SGD(groups)
 
+    def limit_steps(self, config: DistillConfig) -> None:
+        """Shorten gradients whose step, without momentum, would be longer than the config allows.
+
+        A rate that does not fit the data then makes slow or wasteful progress instead of leaving the finite numbers.
+        """
+        for parameter, rate, largest in (
+            (self.images, config.lr_image, config.largest_image_step * self.images.numel() ** 0.5),
+            (self.log_lr, config.lr_syn_lr, config.largest_rate_step),
+        ):
+            if rate > 0:
+                nn.utils.clip_grad_norm_([parameter], largest / rate)
+
 
 @dataclass
 class Gradients:

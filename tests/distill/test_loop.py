@@ -115,10 +115,23 @@ def test_two_workers_take_the_steps_of_one(config: RunConfig, data: PreparedData
     assert two.learning_rate == pytest.approx(one.learning_rate, rel=1e-5)
 
 
+def test_a_rate_that_does_not_fit_makes_short_steps(config: RunConfig, data: PreparedData, tmp_path: Path) -> None:
+    """lr_image and lr_syn_lr a million times too large: still finite, steps within their limits times 1/(1 - momentum)."""
+    wild = changed(config, lr_image=1e7, lr_syn_lr=1e5, momentum_image=0.0, momentum_syn_lr=0.0)
+    recorder = Recorder(tmp_path / "limited")
+    assert torch.isfinite(recorder.run(wild, data).images).all()
+    steps = [report.metrics["update_rms/images"] for report in recorder.reports]
+    assert max(steps) == pytest.approx(wild.distill.largest_image_step, rel=1e-2)
+    rates = torch.tensor([report.metrics["syn_lr"] for report in recorder.reports]).log()
+    assert float(rates.diff().abs().max()) <= wild.distill.largest_rate_step * 1.001
+    with pytest.raises(NonFiniteLossError):
+        Recorder(tmp_path / "free").run(changed(wild, largest_image_step=1e30, largest_rate_step=1e30), data)
+
+
 def test_a_bad_number_stops_before_the_update_and_names_its_origin(config: RunConfig, data: PreparedData, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     with pytest.raises(NonFiniteLossError, match=r"update \d+: the representation phase is not finite .*expert \d, start epoch \d"):
-        recorder.run(changed(config, lr_image=1e30, checkpoint_every=1), data)
+        recorder.run(changed(config, lr_image=1e30, largest_image_step=1e30, checkpoint_every=1), data)
     kept = load_file(recorder.checkpoint(len(recorder.reports)) / STATE)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())
 

@@ -242,6 +242,11 @@ class RunConfig(Section):
             raise ValueError(
                 "distill.lambda_rep and distill.lambda_cls are both 0, so there is nothing to match; raise one of them"
             )
+        if distill.micro_batch and (distill.hypergradient == "unrolled" or self.model.norm == "batch"):
+            raise ValueError(
+                f"distill.micro_batch {distill.micro_batch} needs hypergradient exact or first_order and "
+                "model.norm instance or none; set it to null"
+            )
         if self.evaluate.split == "validation" and not self.data.validation_fraction:
             raise ValueError("evaluate.split is validation but data.validation_fraction is 0; hold out a share, for example 0.2")
         return self

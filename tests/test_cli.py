@@ -61,6 +61,12 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert [entry.name for entry in folder.iterdir()] == ["tiny.yaml"]
 
 
+@pytest.mark.parametrize("other", ["model.norm=batch", "distill.hypergradient=unrolled"])
+def test_a_batch_that_cannot_be_split_is_refused_before_work(config: str, other: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["run", config, "--set", "distill.micro_batch=8", other]) == 1
+    assert "micro_batch 8 needs hypergradient exact" in capsys.readouterr().err
+
+
 def test_a_stage_says_which_one_it_needs_first(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["distill", config]) == 1
     assert "run `ltdd-ray experts` with the same config first" in capsys.readouterr().err

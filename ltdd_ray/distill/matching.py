@@ -10,7 +10,8 @@ problem, and the second derivatives never enter it.
 Three ways to the gradient over x, y and alpha:
 
 - ``exact``: the adjoint of the inner SGD. Keeps theta_0..theta_T and walks back with lambda_T = dl/dtheta_T,
-  lambda_t = lambda_{t+1} - alpha d<lambda_{t+1}, g_t>/dtheta_t. Memory is that of one step, whatever T.
+  lambda_t = lambda_{t+1} - alpha d<lambda_{t+1}, g_t>/dtheta_t. Memory is that of one step, whatever T; where only the
+  classifier moves, what steps have in common is kept within a fixed budget.
 - ``first_order``: the same walk with lambda held at lambda_T, which is what TESLA (Cui et al., ICML 2023) and the published
   script compute.
 - ``unrolled``: autograd through all T steps (MTT, Cazenavette et al., CVPR 2022). Memory grows with T; the oracle for small T.

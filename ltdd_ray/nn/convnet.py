@@ -72,7 +72,7 @@ class ConvNetPasses(Passes):
         for x, p, share in self.chunks(channels_last(images), soft_label):
             tape = []
             for layer in at.layers:
-                u = conv2d(x, layer.weight, padding=1)
+                u = convolution(x, layer.weight)
                 y, stats = fused.forward(u, layer.gamma, layer.beta)
                 tape.append((x, u, stats))
                 x = y
@@ -101,8 +101,8 @@ class ConvNetPasses(Passes):
         for x, p, share in self.chunks(channels_last(images), soft_label):
             x_dot, tape = None, []
             for layer, layer_dot, affine in zip(at.layers, dot.layers, affines):
-                u_pair = conv2d(x, torch.cat([layer.weight, layer_dot.weight]), padding=1)
-                u_extra = None if x_dot is None else conv2d(x_dot, layer.weight, padding=1)
+                u_pair = convolution(x, torch.cat([layer.weight, layer_dot.weight]))
+                u_extra = None if x_dot is None else convolution(x_dot, layer.weight)
                 y, y_dot, stats = fused.tangent_forward(u_pair, u_extra, affine)
                 tape.append((x, x_dot, u_pair, stats))
                 x, x_dot = y, y_dot
@@ -131,6 +131,11 @@ class ConvNetPasses(Passes):
                 else:
                     images_bar.append(fused.image_bar(u_bar_dot, weight) + fused.image_bar(u_bar, weight_dot))
         return value, torch.cat(images_bar), torch.cat(labels_bar), theta_bar
+
+
+def convolution(x: Tensor, weight: Tensor) -> Tensor:
+    """u (B, C, H, W). Of one channel both memory formats are the same, and torch then chooses the other one for u."""
+    return channels_last(conv2d(x, weight, padding=1))
 
 
 def input_bar(u_bar: Tensor, weight: Tensor) -> Tensor:

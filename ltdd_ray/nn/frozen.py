@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, linear
+from torch.nn.functional import linear
 
 from ltdd_ray.nn import fused
-from ltdd_ray.nn.convnet import Layer, Views, input_bar
+from ltdd_ray.nn.convnet import Layer, Views, convolution, input_bar
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.fused import channels_last
 from ltdd_ray.nn.passes import Loss, Passes
@@ -80,7 +80,7 @@ class FrozenConvNetPasses(Passes):
     def _forward(self, x: Tensor) -> _Tape:
         us, all_stats = [], []
         for layer in self._layers:
-            us.append(conv2d(x, layer.weight, padding=1))
+            us.append(convolution(x, layer.weight))
             x, stats = fused.forward(us[-1], layer.gamma, layer.beta)
             all_stats.append(stats)
         return _Tape(us[1:], all_stats, x)
@@ -94,7 +94,7 @@ class FrozenConvNetPasses(Passes):
         for layer, u, stats in zip(self._layers[:0:-1], tape.us[::-1], tape.stats[::-1]):
             y_bar = input_bar(_u_bar(layer, u, stats, y_bar), layer.weight)
         first = self._layers[0]
-        return fused.image_bar(_u_bar(first, conv2d(x, first.weight, padding=1), tape.stats[0], y_bar), first.weight)
+        return fused.image_bar(_u_bar(first, convolution(x, first.weight), tape.stats[0], y_bar), first.weight)
 
 
 def _u_bar(layer: Layer, u: Tensor, stats: Tensor, y_bar: Tensor) -> Tensor:

@@ -164,5 +164,6 @@ def _halved(u: Tensor, channels: int) -> Tensor:
 
 def _call(kernel: Any, u: Tensor, channels: int, *tensors: Tensor | None) -> None:
     """Run a kernel on tensors whose memory is dense, 4-D ones channels-last."""
+    assert all(t is None or t.dim() < 4 or t.is_contiguous(memory_format=torch.channels_last) for t in tensors)
     shape = _Shape(len(u), u.shape[2], u.shape[3], channels, EPS)
     kernel(ctypes.byref(shape), *(ctypes.c_void_p(t.data_ptr() if t is not None else None) for t in tensors))

@@ -187,6 +187,16 @@ def test_other_architectures(name: str) -> None:
     assert max(difference(a, b) for a, b in zip(grads(exact), grads(unrolled))) < 1e-9
 
 
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("scope", SCOPES)
+def test_images_of_any_number_of_channels(channels: int, scope: str) -> None:
+    flat = FlatModel(build_network(ModelConfig(width=5, depth=2), (channels, 8, 8), 4, seed=1).double())
+    images = torch.randn(8, channels, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    given = problem(flat) | {"images": images}
+    exact, unrolled = (run(flat, given, scope=scope, hypergradient=mode) for mode in ("exact", "unrolled"))
+    assert max(difference(a, b) for a, b in zip(grads(exact), grads(unrolled))) < 1e-9
+
+
 def test_batch_norm_runs_on_batch_statistics_and_leaves_the_module_alone() -> None:
     flat = network(norm="batch")
     before = {name: buffer.clone() for name, buffer in flat.model.named_buffers()}

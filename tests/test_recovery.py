@@ -158,7 +158,7 @@ def test_killed_driver(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path) -> No
 
 
 def test_a_loss_that_is_not_finite_is_not_tried_again(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path) -> None:
-    settings = {**undisturbed.distill.model_dump(), "lr_image": 1e30}
+    settings = {**undisturbed.distill.model_dump(), "lr_image": 1e30, "largest_image_step": 1e30}
     config = tiny(tmp_path, experts={**undisturbed.experts.model_dump(), "store": undisturbed.store_uri}, distill=settings)
     heard: list[Any] = []
     with pytest.raises(NonFiniteLossError, match="expert"):

@@ -46,7 +46,7 @@ class Problem:
             torch.randn(sizes.images, sizes.classes, generator=draw),
             torch.tensor(RATE),
         )
-        self.given: tuple[Tensor, ...] = tuple(tensor.to(device, dtype) for tensor in given)
+        self.given = published.Segment(*(tensor.to(device, dtype) for tensor in given))
         network.to(device, dtype)
         self._student = Student(plain_network(sizes).to(dtype))
         self._augmentation = Augmentation(sizes.augmentation)
@@ -67,16 +67,16 @@ class Problem:
 
     def unrolled(self, steps: int) -> published.Gradients:
         """The representation phase as MTT has it."""
-        return published.unrolled(self._student, *self.given, steps=steps, augment=self._augment, matched=self._backbone)
+        return published.unrolled(self._student, self.given, steps=steps, augment=self._augment, matched=self._backbone)
 
     def two_pass(self, steps: int) -> published.Gradients:
         """The representation phase in two passes."""
-        return published.two_pass(self._student, *self.given, steps=steps, augment=self._augment, matched=self._backbone)
+        return published.two_pass(self._student, self.given, steps=steps, augment=self._augment, matched=self._backbone)
 
     def classifier_two_pass(self, steps: int) -> published.Gradients:
         """The classifier phase in two passes through the frozen backbone."""
         size = self.flat.layout.backbone_size
-        return published.classifier_two_pass(self._student, *self.given, steps=steps, augment=self._augment, backbone_size=size)
+        return published.classifier_two_pass(self._student, self.given, steps=steps, augment=self._augment, backbone_size=size)
 
     @property
     def _backbone(self) -> slice:

@@ -153,8 +153,8 @@ def open_folder(uri: str) -> Folder:
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # in errors: without keys and options
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)
-    except (ValueError, OSError, NotImplementedError) as error:
-        reason = str(error).replace(uri, shown)
+    except (pa.ArrowException, OSError) as error:  # unknown, malformed, or of a kind this Arrow was built without
+        reason = str(error).partition("\n")[0].replace(uri, shown)
         raise UserError(
             f"{shown}: not a place to store trajectories ({reason}); give a folder, or an s3:// or gs:// address"
         ) from None

@@ -41,7 +41,7 @@ def test_two_passes_through_the_frozen_backbone(problem_and_bound: tuple[Problem
 def test_the_two_forms_are_told_apart() -> None:
     """At a rate where the second order matters, so that the tests above cannot pass by the gradients being alike."""
     problem = Problem(TINY, torch.float64)
-    problem.given = (*problem.given[:-1], torch.tensor(1.0, dtype=torch.float64))
+    problem.given = problem.given._replace(lr=torch.tensor(1.0, dtype=torch.float64))
     assert errors(problem.two_pass(4), problem.unrolled(4))["images"] > 1e-3
     assert errors(problem.engine("backbone", "exact", 4), problem.unrolled(4))["images"] < 1e-9
 

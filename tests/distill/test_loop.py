@@ -121,7 +121,7 @@ def test_a_rate_that_does_not_fit_makes_short_steps(config: RunConfig, data: Pre
     recorder = Recorder(tmp_path / "limited")
     assert torch.isfinite(recorder.run(wild, data).images).all()
     steps = [report.metrics["update_rms/images"] for report in recorder.reports]
-    assert max(steps) == pytest.approx(wild.distill.largest_image_step, rel=1e-2)
+    assert 0.99 * wild.distill.largest_image_step < max(steps) <= 1.0001 * wild.distill.largest_image_step
     rates = torch.tensor([report.metrics["syn_lr"] for report in recorder.reports]).log()
     assert float(rates.diff().abs().max()) <= wild.distill.largest_rate_step * 1.001
     with pytest.raises(NonFiniteLossError):

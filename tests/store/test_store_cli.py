@@ -1,7 +1,11 @@
 import json
+from types import SimpleNamespace
 
+import pyarrow as pa
+import pytest
 from storekit import data_file, make_header, manifest_file, write
 
+from ltdd_ray.cli import main
 from ltdd_ray.store import cli
 
 
@@ -28,3 +32,15 @@ def test_command_line(tmp_path, capsys):
     assert [p["kind"] for p in json.loads(capsys.readouterr().out)] == ["foreign"]
     assert cli.gc(str(tmp_path), True) == 0 and json.loads(capsys.readouterr().out) == [stray]
     assert cli.verify(str(tmp_path), True) == 0
+
+
+@pytest.mark.parametrize("error", [pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError])
+def test_an_address_arrow_cannot_open_is_one_line(error: type[Exception], capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    def from_uri(uri: str) -> None:
+        raise error(f"no such kind: {uri}\nand fifty lines of where it looked")
+
+    monkeypatch.setattr("ltdd_ray.store.location.fs", SimpleNamespace(FileSystem=SimpleNamespace(from_uri=from_uri)))
+    assert main(["store", "ls", "hdfs://key:secret@host/store"]) == 2
+    said = capsys.readouterr().err
+    assert "hdfs://host/store: not a place to store trajectories (no such kind: hdfs://host/store)" in said
+    assert said.count("\n") == 1 and "secret" not in said

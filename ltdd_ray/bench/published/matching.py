@@ -21,6 +21,16 @@ Logits = Callable[[Tensor, Tensor], Tensor]
 Augment = Callable[[Tensor, int], Tensor]  # images and step -> augmented images
 
 
+class Segment(NamedTuple):
+    """What is matched: theta_0 and theta* (P,), and the synthetic set with its rate."""
+
+    start: Tensor
+    target: Tensor
+    images: Tensor
+    labels: Tensor
+    lr: Tensor
+
+
 class Gradients(NamedTuple):
     """Of the matching loss (): images (M, K, H, W), labels (M, C), lr ()."""
 
@@ -30,38 +40,17 @@ class Gradients(NamedTuple):
     lr: Tensor
 
 
-def unrolled(
-    logits: Logits,
-    start: Tensor,
-    target: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    lr: Tensor,
-    *,
-    steps: int,
-    augment: Augment,
-    matched: slice,
-) -> Gradients:
+def unrolled(logits: Logits, segment: Segment, *, steps: int, augment: Augment, matched: slice) -> Gradients:
     """MTT: one graph through all ``steps``, differentiated at its end. ``matched`` is S as a part of theta."""
-    images, labels, lr, theta = (tensor.detach().requires_grad_() for tensor in (images, labels, lr, start))
+    start, target, *learned = segment
+    theta, images, labels, lr = (tensor.detach().requires_grad_() for tensor in (start, *learned))
     for step in range(steps):
         theta = theta - lr * _inner_gradient(logits, theta, augment(images, step), labels)
     loss = (theta - target)[matched].square().sum() / (start - target)[matched].square().sum()
     return Gradients(loss.detach(), *grad(loss, (images, labels, lr)))
 
 
-def two_pass(
-    logits: Logits,
-    start: Tensor,
-    target: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    lr: Tensor,
-    *,
-    steps: int,
-    augment: Augment,
-    matched: slice,
-) -> Gradients:
+def two_pass(logits: Logits, segment: Segment, *, steps: int, augment: Augment, matched: slice) -> Gradients:
     """TESLA: with G = sum_t g_t the loss is ||theta_0 - alpha G - theta*||_S^2 / scale, a sum over steps once expanded:
 
         alpha^2 <G, G>_S + 2 alpha <G, theta* - theta_0>_S + const
@@ -70,6 +59,7 @@ def two_pass(
     <g_t, 2 alpha^2 G + 2 alpha (theta* - theta_0)>_S / scale. The first pass sums G, the second goes through the steps again.
     As published, the first pass records the graph of its gradients, which nothing uses.
     """
+    start, target, images, labels, lr = segment
     images, labels = images.detach().requires_grad_(), labels.detach().requires_grad_()
     thetas, total = [start.detach()], torch.zeros_like(start)
     for step in range(steps):
@@ -92,26 +82,15 @@ def two_pass(
     return Gradients(loss, images_grad, labels_grad, (total @ pull) / lr)
 
 
-def classifier_two_pass(
-    student: Student,
-    start: Tensor,
-    target: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    lr: Tensor,
-    *,
-    steps: int,
-    augment: Augment,
-    backbone_size: int,
-) -> Gradients:
+def classifier_two_pass(student: Student, segment: Segment, *, steps: int, augment: Augment, backbone_size: int) -> Gradients:
     """The classifier phase: :func:`two_pass` where only the last part of theta moves, behind the frozen backbone of ``start``."""
-    backbone = start[:backbone_size].detach()
+    backbone = segment.start[:backbone_size].detach()
 
     def logits(head: Tensor, images: Tensor) -> Tensor:
         return student(torch.cat([backbone, head]), images)
 
-    ends = start[backbone_size:], target[backbone_size:]
-    return two_pass(logits, *ends, images, labels, lr, steps=steps, augment=augment, matched=slice(None))
+    heads = segment._replace(start=segment.start[backbone_size:], target=segment.target[backbone_size:])
+    return two_pass(logits, heads, steps=steps, augment=augment, matched=slice(None))
 
 
 def _inner_gradient(logits: Logits, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:

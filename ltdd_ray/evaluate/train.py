@@ -20,6 +20,8 @@ from ltdd_ray.device import default_device
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.evaluate.sets import TrainingSet, training_set
 from ltdd_ray.losses import soft_cross_entropy
+from ltdd_ray.nn.choice import is_convnet, network_passes
+from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
 from ltdd_ray.seeding import derive_seed, generator
 
@@ -82,26 +84,42 @@ def train_network(
     seed: int,
     on_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> None:
-    """Train ``model`` in place. Raises ``NonFiniteLossError`` if its loss leaves the finite numbers."""
+    """Train ``model`` in place. Raises ``NonFiniteLossError`` if it leaves the finite numbers."""
     model.train()
     optimiser = SGD(model.parameters(), given.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
     schedule = MultiStepLR(optimiser, [settings.epochs // 2 + 1], gamma=0.1)
-    loss = torch.zeros(())
+    leave_gradient = _gradient_of(model)
     for epoch in range(1, settings.epochs + 1):
         draw = generator(seed, "epoch", epoch)
         for index in torch.randperm(len(given.images), generator=draw).split(settings.batch_size):
             index = index.to(given.images.device)
-            loss = soft_cross_entropy(model(augment(given.images[index], draw)), given.soft_labels[index])
-            optimiser.zero_grad()
-            loss.backward()
+            leave_gradient(augment(given.images[index], draw), given.soft_labels[index])
             optimiser.step()
         schedule.step()
         on_epoch(epoch)
-    loss = loss.detach()
-    if not torch.isfinite(loss):
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
         raise NonFiniteLossError(
-            f"the evaluation network's loss is {float(loss)} at rate {given.learning_rate:.3g}; lower evaluate.lr"
+            f"the evaluation network left the finite numbers at rate {given.learning_rate:.3g}; lower evaluate.lr"
         )
+
+
+def _gradient_of(model: nn.Module) -> Callable[[Tensor, Tensor], None]:
+    """A function of images (B, K, H, W) and soft labels (B, C) that leaves their gradient in the parameters' ``.grad``."""
+
+    def by_autograd(images: Tensor, soft_label: Tensor) -> None:
+        model.zero_grad()
+        soft_cross_entropy(model(images), soft_label).backward()
+
+    if not is_convnet(model):
+        return by_autograd  # through the module itself, whose batch norm keeps running averages
+    flat, named = FlatModel(model), dict(model.named_parameters())
+    passes = network_passes(flat, soft_cross_entropy)
+
+    def by_hand(images: Tensor, soft_label: Tensor) -> None:
+        for name, gradient in flat.views(passes.gradient(flat.initial(), images, soft_label)).items():
+            named[name].grad = gradient
+
+    return by_hand
 
 
 @torch.no_grad()

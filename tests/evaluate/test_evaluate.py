@@ -3,13 +3,15 @@ import pytest
 import torch
 from torch import nn
 
+import ltdd_ray.evaluate.train
 from ltdd_ray.augment import Augmentation
-from ltdd_ray.config import EvaluateConfig, RunConfig
+from ltdd_ray.config import EvaluateConfig, ModelConfig, RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.evaluate.results import results_table, summarise
 from ltdd_ray.evaluate.sets import TrainingSet, random_selection
 from ltdd_ray.evaluate.train import NetworkResult, measure, train_network
+from ltdd_ray.nn.networks import build_network
 
 COUNTS = (9, 4, 2)
 
@@ -58,6 +60,23 @@ def test_training_learns_a_separable_set_and_repeats_exactly() -> None:
         weights.append(model[1].weight.detach().clone())
         assert measure(model, images, labels)[1][:2] == (1.0, 1.0)
     assert torch.equal(*weights)
+
+
+def test_a_convnet_trained_by_hand_is_the_one_autograd_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(0)
+    given = TrainingSet(
+        torch.randn(12, 3, 8, 8, generator=draw).double(), torch.randn(12, 4, generator=draw).softmax(1).double(), 0.05
+    )
+    trained = []
+    for by_hand in (True, False):
+        monkeypatch.setattr(ltdd_ray.evaluate.train, "is_convnet", lambda model, by_hand=by_hand: by_hand)
+        model = build_network(ModelConfig(width=5, depth=2), (3, 8, 8), 4, seed=0).double()
+        train_network(model, given, EvaluateConfig(epochs=4, batch_size=5, momentum=0.9), Augmentation("flip_scale"), seed=1)
+        trained.append({name: p.detach() for name, p in model.named_parameters()})
+    start = dict(build_network(ModelConfig(width=5, depth=2), (3, 8, 8), 4, seed=0).double().named_parameters())
+    for name, by_hand in trained[0].items():
+        assert torch.allclose(by_hand, trained[1][name], rtol=1e-9, atol=1e-12)
+        assert not torch.equal(by_hand, start[name])
 
 
 def test_a_network_that_diverges_says_so() -> None:

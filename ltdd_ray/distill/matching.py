@@ -66,12 +66,16 @@ def match(
 
     Args:
         model: any module with a ``classifier``; its own weights are not used.
-        start, target: theta_0 and theta* (P,), in the order of ``FlatModel(model).layout``.
-        images: x (M, K, H, W) in model space. labels: soft-label logits y (M, C). lr: alpha > 0.
+        start: theta_0 (P,), in the order of ``FlatModel(model).layout``.
+        target: theta* (P,).
+        images: x (M, K, H, W) in model space.
+        labels: soft-label logits y (M, C).
+        lr: alpha > 0.
         steps: T. batch_size: B, capped at M; batches walk through a shuffled set, reshuffled when it is used up.
         scope: S. With ``classifier`` only theta_c is trained.
         loss: L(logits (B, C), soft labels (B, C)) -> scalar.
-        augment: A. seed: decides the batches and the augmentation of every step.
+        augment: A.
+        seed: decides the batches and the augmentation of every step.
         micro_batch: the most images to go through the network at once, for batches larger than memory; not with ``unrolled``.
 
     Raises ``ValueError`` if ``start`` equals ``target`` on S (the loss is a ratio to their distance) or a size is wrong.

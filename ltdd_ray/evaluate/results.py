@@ -55,6 +55,7 @@ def _summary(name: str, method: str, networks: Sequence[NetworkResult], groups: 
     predicted, true = (np.array([getattr(n, key) for n in networks]) for key in ("confidence", "true_confidence"))  # (networks, C)
     return {
         "title": kind.title.format(method=method.upper()),
+        "images": kind.images,
         "labels": kind.labels,
         **({} if tau is None else {"tau": tau}),
         **_accuracies(networks, groups),

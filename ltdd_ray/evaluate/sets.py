@@ -37,10 +37,11 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class SetKind:
-    """One name of ``evaluate.sets``: its ``title`` in tables and report, whether its labels are ``soft`` or one class each, and
-    ``make`` (config, data, number of the network to train)."""
+    """One name of ``evaluate.sets``: its ``title`` in tables, what its ``images`` are in a sentence, whether its labels are ``soft``
+    or one class each, and ``make`` (config, data, number of the network to train)."""
 
     title: str
+    images: str
     labels: Literal["soft", "hard"]
     make: Callable[[RunConfig, PreparedData, int], TrainingSet]
 
@@ -94,9 +95,9 @@ def _stored(config: RunConfig, name: str) -> TrainingSet:
 
 
 SETS = {
-    "distilled": SetKind("{method}", "soft", _distilled),
-    "distilled_hard": SetKind("{method}, hard labels", "hard", _hard),
-    "distilled_calibrated": SetKind("{method}, calibrated", "soft", _calibrated),
-    "initial": SetKind("Before distillation", "soft", _initial),
-    "random": SetKind("Random selection", "hard", _random),
+    "distilled": SetKind("{method}", "distilled", "soft", _distilled),
+    "distilled_hard": SetKind("{method}, hard labels", "distilled", "hard", _hard),
+    "distilled_calibrated": SetKind("{method}, calibrated", "distilled", "soft", _calibrated),
+    "initial": SetKind("Before distillation", "initial", "soft", _initial),
+    "random": SetKind("Random selection", "randomly selected", "hard", _random),
 }

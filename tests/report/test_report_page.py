@@ -168,7 +168,7 @@ def test_other_architectures_are_listed_with_their_groups(run_folder):
 def test_classifier_norms_run_from_head_to_tail_for_student_random_and_experts(run_folder):
     page = rendered(run_folder)
     text = " ".join(page.text.split())
-    assert "Classes Many Medium Few Few ÷ many LTDD 1.82 0.73 0.73 0.40 Random selection 1.00 1.00 1.00 1.00" in text
+    assert "Network Many Medium Few Few ÷ many LTDD 1.82 0.73 0.73 0.40 Random selection 1.00 1.00 1.00 1.00" in text
     assert "Experts, representation stage 2.00 0.88 0.25 0.12 Experts, classifier stage 1.00 1.00 1.00 1.00" in text
     (chart,) = [svg["aria-label"] or "" for svg in page.all("svg") if "head to tail" in (svg.get("aria-label") or "")]
     assert chart.endswith("LTDD 0.40; Random selection 1.00; Experts, representation stage 0.12; Experts, classifier stage 1.00")
@@ -181,8 +181,8 @@ def test_classifier_norms_run_from_head_to_tail_for_student_random_and_experts(r
 
 def test_confidence_is_shown_per_group_and_set(run_folder):
     text = " ".join(rendered(run_folder).text.split())
-    assert "Confidence in the predicted class Classes Many Medium Few LTDD 75.0 ± 1.0 65.0 ± 1.0 55.0 ± 1.0" in text
-    assert "Probability of the true class Classes Many Medium Few LTDD 75.0 ± 1.0" in text
+    assert "Confidence in the predicted class Trained on Many Medium Few LTDD 75.0 ± 1.0 65.0 ± 1.0 55.0 ± 1.0" in text
+    assert "Probability of the true class Trained on Many Medium Few LTDD 75.0 ± 1.0" in text
 
 
 def test_images_are_the_denormalised_sets_with_their_soft_labels(run_folder):

@@ -37,8 +37,8 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class SetKind:
-    """One name of ``evaluate.sets``: its ``title`` in tables, what its ``images`` are in a sentence, whether its labels are ``soft`` or
-    one class each, and ``make`` (config, data, number of the network to train)."""
+    """One name of ``evaluate.sets``: its ``title`` in tables, what its ``images`` are in a sentence, whether its labels are
+    ``soft`` or one class each, and ``make`` (config, data, number of the network to train)."""
 
     title: str
     images: str

@@ -92,8 +92,9 @@ def results_table(results: dict[str, Any]) -> Table:
     """A row for each set: its labels and the accuracy in percent, mean and deviation over networks, overall and per group."""
     table = _table(f"{results['name']}: accuracy in % on the {results['split']} images, IPC {results['ipc']}", results, "labels")
     for one in results["sets"].values():
-        labels = f"{one['labels']}, tau {one['tau']:.2f}" if "tau" in one else one["labels"]
-        table.add_row(one["title"], labels, *_cells(one))
+        table.add_row(one["title"], one["labels"], *_cells(one))
+        if "tau" in one:
+            table.caption = f"{one['title']}: logits adjusted with tau {one['tau']:.2f}"
     return table
 
 

@@ -157,7 +157,8 @@ def test_other_architectures_stand_beside_the_runs_own(results: dict[str, Any]) 
 def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:
     table = results_table(results)
     assert [column.header for column in table.columns] == ["", "labels", "all", "many", "medium", "few"]
-    assert list(table.columns[1].cells) == ["soft", "hard", "soft, tau 0.25"]
+    assert list(table.columns[1].cells) == ["soft", "hard", "soft"]
+    assert table.caption == "LTDD, calibrated: logits adjusted with tau 0.25"
     assert list(table.columns[2].cells) == ["60.0 ± 14.1", "30.0 ± 0.0", "30.0 ± 0.0"]
 
 

@@ -50,6 +50,13 @@ class ModelConfig(Section):
     depth: int = Field(default=3, ge=1, le=6, description="Blocks of the ConvNet; each halves the image.")
     norm: Literal["instance", "batch", "none"] = "instance"
 
+    @property
+    def label(self) -> str:
+        """What tables and files call it, equal only for equal networks: convnet3-w128-instance, resnet18-batch, alexnet."""
+        if self.name == "alexnet":  # it has neither norm layers nor a width to choose
+            return self.name
+        return f"convnet{self.depth}-w{self.width}-{self.norm}" if self.name == "convnet" else f"{self.name}-{self.norm}"
+
 
 class RepresentationStage(Section):
     """The whole network on the long-tailed images (paper, Sec. 4.2)."""
@@ -175,8 +182,13 @@ class DistillConfig(Section):
 
 class EvaluateConfig(Section):
     networks: int = Field(default=5, ge=1)
-    sets: tuple[Literal["distilled", "random", "initial"], ...] = Field(
-        default=("distilled", "random"), min_length=1, description="What to train on; `initial` is the set before its first update."
+    sets: tuple[Literal["distilled", "distilled_hard", "distilled_calibrated", "random", "initial"], ...] = Field(
+        default=("distilled", "random"),
+        min_length=1,
+        description="What to train on; the first is the run's result. `initial` is the set before its first update.",
+    )
+    models: tuple[ModelConfig, ...] = Field(
+        default=(), description="Other architectures to train on the first set, beside the run's own model."
     )
     split: Literal["test", "validation"] = "test"
     epochs: int = Field(default=1000, ge=1)
@@ -227,6 +239,11 @@ class RunConfig(Section):
     @property
     def store_uri(self) -> str:
         return self.experts.store or str(self.folder / "experts")
+
+    @property
+    def evaluation_models(self) -> dict[str, ModelConfig]:
+        """Every architecture of the evaluation by its label, the run's own first."""
+        return {model.label: model for model in (self.model, *self.evaluate.models)}
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":

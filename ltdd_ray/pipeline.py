@@ -16,9 +16,10 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.job import require_workers, run_job
 from ltdd_ray.distill.loop import UpdateReport
 from ltdd_ray.errors import UserError
-from ltdd_ray.evaluate.pool import evaluate_networks, plan_networks
-from ltdd_ray.evaluate.results import results_table, summarise
+from ltdd_ray.evaluate.pool import evaluate_networks, plan_networks, require_models
+from ltdd_ray.evaluate.results import architectures_table, results_table, summarise
 from ltdd_ray.evaluate.train import EvaluationReport
+from ltdd_ray.experts.norms import classifier_norms
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.experts.pool import train_experts
 from ltdd_ray.experts.run import EpochReport
@@ -64,6 +65,7 @@ def run(config: RunConfig, stages: Sequence[str], console: Console | None = None
     run = Run(_absolute(config), data, RunFolder.open(config), console)
     try:
         _require_previous(run, stages[0])
+        require_models(config, data)
         with ExitStack() as session:
             for name in stages:
                 if STAGES[name].finished(run):
@@ -79,7 +81,10 @@ def run(config: RunConfig, stages: Sequence[str], console: Console | None = None
         run.folder.remove_if_unused()
         raise
     if "evaluate" in stages or "report" in stages:
-        console.print(results_table(json.loads(run.folder.results.read_text())))
+        results = json.loads(run.folder.results.read_text())
+        console.print(results_table(results))
+        if "cross_architecture" in results:
+            console.print(architectures_table(results))
 
 
 def _work(run: Run, name: str) -> float:
@@ -161,14 +166,16 @@ def _evaluate(run: Run) -> int:
     with StageProgress("evaluate", len(missing) * run.config.evaluate.epochs, "epochs", run.console) as progress:
 
         def show(report: EvaluationReport) -> None:
-            progress.update((report.set_name, report.network), report.epoch, f"network {report.network} on {report.set_name}")
+            task = (report.set_name, report.model, report.network)
+            progress.update(task, report.epoch, f"network {report.network}, a {report.model}, on {report.set_name}")
 
         return evaluate_networks(run.config, run.data, missing, show)
 
 
 def _write_results(run: Run) -> None:
     networks = [result for record in plan_networks(run.config, run.data, run.folder) if (result := record.read())]
-    write_json(run.folder.results, summarise(run.config, run.data.train, networks, run.folder.information()))
+    known = {**run.folder.information(), "expert_classifier_norms": classifier_norms(run.config, run.data.train)}
+    write_json(run.folder.results, summarise(run.config, run.data.train, networks, known))
 
 
 def _report_finished(run: Run) -> bool:

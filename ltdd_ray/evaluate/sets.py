@@ -1,9 +1,11 @@
-"""What a network is trained on: the distilled set, the set before its first update, or a random selection.
+"""What networks are trained on: every set that ``evaluate.sets`` can name, what it is called and how it is made.
 
 M images, C classes, K x H x W image shape.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,30 +15,40 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.calibrate import calibrate
 from ltdd_ray.seeding import generator
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Images (M, K, H, W) in model space, soft labels (M, C), and the rate to train with."""
+    """Images (M, K, H, W) in model space, their labels as distributions (M, C), and the rate to train with.
+
+    ``tau`` is the logit adjustment that the labels were calibrated with, if they were.
+    """
 
     images: Tensor
     soft_labels: Tensor
     learning_rate: float
+    tau: float | None = None
 
     def to(self, device: torch.device) -> "TrainingSet":
-        return TrainingSet(self.images.to(device), self.soft_labels.to(device), self.learning_rate)
+        return replace(self, images=self.images.to(device), soft_labels=self.soft_labels.to(device))
+
+
+@dataclass(frozen=True)
+class SetKind:
+    """One name of ``evaluate.sets``: its ``title`` in tables, what its ``images`` are in a sentence, whether its labels are
+    ``soft`` or one class each, and ``make`` (config, data, number of the network to train)."""
+
+    title: str
+    images: str
+    labels: Literal["soft", "hard"]
+    make: Callable[[RunConfig, PreparedData, int], TrainingSet]
 
 
 def training_set(config: RunConfig, data: PreparedData, name: str, network: int) -> TrainingSet:
-    """The set called ``name`` in ``evaluate.sets``. A random selection is drawn anew for every network, others are stored."""
-    if name == "random":
-        index = random_selection(data.train, config.distill.ipc, config.seed, network)
-        images = data.normalisation.apply(torch.tensor(data.train.images[index]))
-        labels = one_hot(torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes)
-        return TrainingSet(images, labels.float(), config.evaluate.lr)
-    stored = DistilledSet.load(config.folder / "distilled", name)
-    return TrainingSet(stored.images, stored.soft_labels, stored.learning_rate)
+    """The set called ``name`` in ``evaluate.sets`` for network number ``network``."""
+    return SETS[name].make(config, data, network)
 
 
 def random_selection(train: LongTailedDataset, ipc: int, seed: int, network: int) -> list[int]:
@@ -47,3 +59,45 @@ def random_selection(train: LongTailedDataset, ipc: int, seed: int, network: int
         order = members[torch.randperm(len(members), generator=generator(seed, "random-selection", network, k))]
         chosen += order.repeat(-(-ipc // len(order)))[:ipc].tolist()
     return chosen
+
+
+def _random(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    """Drawn anew for every network."""
+    index = random_selection(data.train, config.distill.ipc, config.seed, network)
+    images = data.normalisation.apply(torch.tensor(data.train.images[index]))
+    labels = one_hot(torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes)
+    return TrainingSet(images, labels.float(), config.evaluate.lr)
+
+
+def _distilled(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    return _stored(config, "distilled")
+
+
+def _initial(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    return _stored(config, "initial")
+
+
+def _hard(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    """Each image with the class its soft label prefers."""
+    given = _stored(config, "distilled")
+    return replace(given, soft_labels=one_hot(given.soft_labels.argmax(-1), data.train.num_classes).float())
+
+
+def _calibrated(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    stored = DistilledSet.load(config.folder / "distilled")
+    tau, soft_labels = calibrate(stored.soft_labels, stored.classes, torch.tensor(data.train.prior))
+    return TrainingSet(stored.images, soft_labels, stored.learning_rate, tau)
+
+
+def _stored(config: RunConfig, name: str) -> TrainingSet:
+    stored = DistilledSet.load(config.folder / "distilled", name)
+    return TrainingSet(stored.images, stored.soft_labels, stored.learning_rate)
+
+
+SETS = {
+    "distilled": SetKind("{method}", "distilled", "soft", _distilled),
+    "distilled_hard": SetKind("{method}, hard labels", "distilled", "hard", _hard),
+    "distilled_calibrated": SetKind("{method}, calibrated", "distilled", "soft", _calibrated),
+    "initial": SetKind("Before distillation", "initial", "soft", _initial),
+    "random": SetKind("Random selection", "randomly selected", "hard", _random),
+}

@@ -7,6 +7,7 @@ stored soft labels. M images, B batch, C classes.
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,22 +27,38 @@ from ltdd_ray.nn.networks import build_network
 from ltdd_ray.seeding import derive_seed, generator
 
 
-@dataclass(frozen=True)
-class NetworkResult:
-    """Accuracies as shares 0..1: ``per_class`` (C,), and their mean, so that every class counts alike in any evaluation set."""
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Over the images of each class (C,): the share predicted right, the mean probability of the predicted class, and that of
+    the true one. ``accuracy`` is the mean over classes, so that every class counts alike in any evaluation set."""
 
-    set_name: str
-    network: int
     accuracy: float
     per_class: tuple[float, ...]
+    confidence: tuple[float, ...]
+    true_confidence: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkResult(Measurement):
+    """One trained network of the architecture labelled ``model``, and the norm of each class's row of its classifier (C,).
+
+    ``tau`` is what the labels it was trained on were calibrated with, if they were.
+    """
+
+    set_name: str
+    model: str
+    network: int
+    classifier_norms: tuple[float, ...]
+    tau: float | None
     seconds: float
 
     def to_json(self) -> dict:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict) -> "NetworkResult":
-        return cls(**{**data, "per_class": tuple(data["per_class"])})
+    def from_json(cls, data: dict[str, Any]) -> "NetworkResult":
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -49,31 +66,46 @@ class EvaluationReport:
     """Progress: ``epoch`` of ``epochs`` of one network is done."""
 
     set_name: str
+    model: str
     network: int
     epoch: int
     epochs: int
 
 
 def evaluate_network(
-    config: RunConfig, data: PreparedData, set_name: str, network: int, on_epoch: Callable[[EvaluationReport], None]
+    config: RunConfig,
+    data: PreparedData,
+    set_name: str,
+    model: str,
+    network: int,
+    on_epoch: Callable[[EvaluationReport], None],
 ) -> NetworkResult:
-    """Train network number ``network`` on the set called ``set_name`` and measure it on the evaluation images.
+    """Train network number ``network`` of the architecture labelled ``model`` on the set called ``set_name`` and measure it on the
+    evaluation images.
 
-    Equal numbers start from equal weights, whatever the set.
+    Equal numbers start from equal weights, whatever the set. The labels are those of the set: nothing else is asked about an image.
     """
     began = time.monotonic()
     device = default_device()
     given = training_set(config, data, set_name, network).to(device)
     seed = derive_seed(config.seed, "evaluation-network", network)
-    model = build_network(config.model, data.train.image_shape, data.train.num_classes, seed).to(device)
+    architecture = config.evaluation_models[model]
+    net = build_network(architecture, data.train.image_shape, data.train.num_classes, seed).to(device)
 
     def report(epoch: int) -> None:
-        on_epoch(EvaluationReport(set_name, network, epoch, config.evaluate.epochs))
+        on_epoch(EvaluationReport(set_name, model, network, epoch, config.evaluate.epochs))
 
-    train_network(model, given, config.evaluate, Augmentation(config.augmentation), derive_seed(seed, set_name), report)
+    train_network(net, given, config.evaluate, Augmentation(config.augmentation), derive_seed(seed, set_name), report)
     images, labels = model_space(data.evaluation, data.normalisation, device)
-    accuracy, per_class = measure(model, images, labels)
-    return NetworkResult(set_name, network, accuracy, per_class, time.monotonic() - began)
+    return NetworkResult(
+        **asdict(measure(net, images, labels)),
+        set_name=set_name,
+        model=model,
+        network=network,
+        classifier_norms=tuple(net.classifier.weight.detach().norm(dim=1).tolist()),
+        tau=given.tau,
+        seconds=time.monotonic() - began,
+    )
 
 
 def train_network(
@@ -123,12 +155,15 @@ def _gradient_of(model: nn.Module) -> Callable[[Tensor, Tensor], None]:
 
 
 @torch.no_grad()
-def measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, tuple[float, ...]]:
-    """Share of right predictions per class (C,) over ``images`` (N, K, H, W), and its mean over classes."""
+def measure(model: nn.Module, images: Tensor, labels: Tensor) -> Measurement:
+    """What ``model`` predicts for ``images`` (N, K, H, W) against their ``labels`` (N,)."""
     model.eval()
     logits = torch.cat([model(part) for part in images.split(512)])
-    right = (logits.argmax(-1) == labels).double()
+    probability = logits.softmax(-1)
+    right = logits.argmax(-1) == labels
+    judged = torch.stack([right, probability.amax(-1), probability.gather(1, labels[:, None])[:, 0]], 1).double()  # (N, 3)
     counts = torch.bincount(labels, minlength=logits.shape[1])
-    hits = torch.zeros(logits.shape[1], dtype=torch.float64, device=right.device).index_add(0, labels, right)
-    per_class = hits / counts
-    return float(per_class.mean()), tuple(per_class.tolist())
+    sums = torch.zeros(logits.shape[1], 3, dtype=torch.float64, device=judged.device).index_add(0, labels, judged)
+    per_class, confidence, true_confidence = map(tuple, (sums / counts[:, None]).T.tolist())
+    accuracy = sum(per_class) / len(per_class)
+    return Measurement(accuracy=accuracy, per_class=per_class, confidence=confidence, true_confidence=true_confidence)

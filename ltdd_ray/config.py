@@ -19,6 +19,9 @@ class DataConfig(Section):
     """Where images come from and how their class distribution is cut."""
 
     source: Literal["digits", "cifar10", "cifar100", "tiny_imagenet", "parquet", "imagefolder", "npz"]
+    name: str | None = Field(
+        default=None, description="What results call the data, and published numbers are looked up by; null for the source."
+    )
     path: str | None = Field(
         default=None,
         description="Folder, file or URI: one with train and test inside, or the training part alone.",
@@ -159,6 +162,11 @@ class DistillConfig(Section):
     label_expert: Literal["classifier", "representation"] = Field(
         default="classifier", description="Whose mean logits initialise the soft labels and judge the initial images."
     )
+    initial_labels: Literal["expert", "one_hot"] = Field(
+        default="expert",
+        description="`expert`: soft labels of `label_expert`, which are learned. `one_hot`: hard labels, which stay as they are, "
+        "on images chosen at random.",
+    )
     lr_image: float = Field(default=1000.0, ge=0)
     momentum_image: float = Field(default=0.5, ge=0, lt=1)
     largest_image_step: float = Field(
@@ -173,10 +181,25 @@ class DistillConfig(Section):
     checkpoint_every: int = Field(default=100, ge=1)
 
 
+class FullDataConfig(Section):
+    """Training on all the long-tailed images, the reference that small sets are held against."""
+
+    epochs: int = Field(default=100, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    lr: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-3, ge=0)
+
+
 class EvaluateConfig(Section):
     networks: int = Field(default=5, ge=1)
-    sets: tuple[Literal["distilled", "random", "initial"], ...] = Field(
-        default=("distilled", "random"), min_length=1, description="What to train on; `initial` is the set before its first update."
+    sets: tuple[
+        Literal["distilled", "random", "k_center", "initial", "full_ce", "full_balanced_softmax", "full_decoupled"], ...
+    ] = Field(
+        default=("distilled", "random"),
+        min_length=1,
+        description="What to train on, the run's own result first. `initial` is the set before its first update, `k_center` covers "
+        "each class in an expert's features, `full_*` are all training images, learned in one of three ways.",
     )
     split: Literal["test", "validation"] = "test"
     epochs: int = Field(default=1000, ge=1)
@@ -184,6 +207,7 @@ class EvaluateConfig(Section):
     lr: float = Field(default=0.01, gt=0, description="Rate for sets that did not learn one (random selection).")
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
+    full_data: FullDataConfig = FullDataConfig()
 
 
 class ComputeConfig(Section):
@@ -227,6 +251,15 @@ class RunConfig(Section):
     @property
     def store_uri(self) -> str:
         return self.experts.store or str(self.folder / "experts")
+
+    @property
+    def distils(self) -> bool:
+        """Whether anything that is evaluated comes from a distillation."""
+        return not {"distilled", "initial"}.isdisjoint(self.evaluate.sets)
+
+    @property
+    def needs_experts(self) -> bool:
+        return self.distils or "k_center" in self.evaluate.sets
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":

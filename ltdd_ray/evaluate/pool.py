@@ -37,8 +37,8 @@ class Record:
 
 
 def plan_networks(config: RunConfig, data: PreparedData, folder: RunFolder) -> list[Record]:
-    """Every network of the evaluation, set by set; the distilled set must exist."""
-    distilled = hashlib.sha256((folder.distilled / "distilled.safetensors").read_bytes()).hexdigest()
+    """Every network of the evaluation, set by set; a set that is to be distilled must exist."""
+    distilled = hashlib.sha256((folder.distilled / "distilled.safetensors").read_bytes()).hexdigest() if config.distils else ""
     identity = fingerprint(result_fingerprint(config), data.train.fingerprint, data.evaluation.fingerprint, distilled)
     return [
         Record(folder.evaluation / f"{set_name}-{network}.json", set_name, network, identity)

@@ -11,19 +11,30 @@ from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.evaluate.train import NetworkResult
 
+# What people read for the sets of `evaluate.sets`; the distilled one goes by its method.
+TITLES = {
+    "random": "random selection",
+    "k_center": "k-center selection",
+    "initial": "before distillation",
+    "full_ce": "all images, cross-entropy",
+    "full_balanced_softmax": "all images, balanced softmax",
+    "full_decoupled": "all images, classifier re-trained",
+}
+
 
 def summarise(
     config: RunConfig, train: LongTailedDataset, networks: Sequence[NetworkResult], run: dict[str, Any]
 ) -> dict[str, Any]:
-    """The content of results.json: accuracies as shares 0..1, the ``distilled`` set's at the top level, others beside it.
+    """The content of results.json: accuracies as shares 0..1, the first set's at the top level, others by :func:`key_of` beside it.
 
     ``run`` adds what the run knows of itself (timings, peak memory, versions). Groups go by the training class counts.
     """
+    first, *others = config.evaluate.sets
     of_set = {name: [n for n in networks if n.set_name == name] for name in config.evaluate.sets}
     tables = {name: _accuracies(found, train) for name, found in of_set.items()}
     return {
         "name": config.name,
-        "dataset": config.data.source,
+        "dataset": config.data.name or config.data.source,
         "imbalance_factor": int(train.class_counts.max()) / int(train.class_counts.min()),
         "ipc": config.distill.ipc,
         "method": config.method,
@@ -31,12 +42,17 @@ def summarise(
         "split": config.evaluate.split,
         "class_names": list(train.class_names),
         "class_counts": train.class_counts.tolist(),
-        **tables.get("distilled", {}),
-        **({"random_baseline": tables["random"]} if "random" in tables else {}),
-        **({"initial": tables["initial"]} if "initial" in tables else {}),
+        "set": first,
+        **tables[first],
+        **{key_of(name): tables[name] for name in others},
         "config_hash": result_fingerprint(config),
         **run,
     }
+
+
+def key_of(set_name: str) -> str:
+    """Where results.json holds a set that is not the run's first."""
+    return "random_baseline" if set_name == "random" else set_name
 
 
 def _accuracies(networks: Sequence[NetworkResult], train: LongTailedDataset) -> dict[str, Any]:
@@ -61,14 +77,10 @@ def _deviation(values: np.ndarray) -> np.ndarray:
 
 def results_table(results: dict[str, Any]) -> Table:
     """Accuracy in percent, mean and deviation over networks, overall and per group."""
-    method = results["method"].upper()
-    rows = {
-        method: results,
-        f"{method} before its first update": results.get("initial"),
-        "random selection": results.get("random_baseline"),
-    }
-    rows = {title: row for title, row in rows.items() if row and "accuracy" in row}
-    groups = next(iter(rows.values()))["groups"]
+    titles = {"distilled": results["method"].upper(), **TITLES}
+    others = {title: results[key_of(name)] for name, title in titles.items() if key_of(name) in results}
+    rows = {titles[results["set"]]: results, **others}
+    groups = results["groups"]
     table = Table(title=f"{results['name']}: accuracy in % on the {results['split']} images, IPC {results['ipc']}")
     for column in ("", "all", *groups):
         table.add_column(column, justify="left" if not column else "right")

@@ -1,4 +1,4 @@
-"""What a network is trained on: the distilled set, the set before its first update, or a random selection.
+"""What a network is trained on: the distilled set, the set before its first update, or a selection of real images.
 
 M images, C classes, K x H x W image shape.
 """
@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from ltdd_ray.baselines.full_data import FULL_DATA, full_data_epochs
+from ltdd_ray.baselines.k_center import expert_features, k_center_selection
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.device import default_device
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.seeding import generator
 
@@ -31,12 +34,25 @@ class TrainingSet:
 def training_set(config: RunConfig, data: PreparedData, name: str, network: int) -> TrainingSet:
     """The set called ``name`` in ``evaluate.sets``. A random selection is drawn anew for every network, others are stored."""
     if name == "random":
-        index = random_selection(data.train, config.distill.ipc, config.seed, network)
-        images = data.normalisation.apply(torch.tensor(data.train.images[index]))
-        labels = one_hot(torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes)
-        return TrainingSet(images, labels.float(), config.evaluate.lr)
+        return _real_images(data, random_selection(data.train, config.distill.ipc, config.seed, network), config.evaluate.lr)
+    if name == "k_center":
+        images, labels = model_space(data.train, data.normalisation, default_device())
+        features = expert_features(config, data.train, images)
+        return _real_images(data, k_center_selection(features, labels, config.distill.ipc), config.evaluate.lr)
     stored = DistilledSet.load(config.folder / "distilled", name)
     return TrainingSet(stored.images, stored.soft_labels, stored.learning_rate)
+
+
+def _real_images(data: PreparedData, index: list[int], learning_rate: float) -> TrainingSet:
+    """The training images at ``index`` (M,) with hard labels."""
+    images = data.normalisation.apply(torch.tensor(data.train.images[index]))
+    labels = one_hot(torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes)
+    return TrainingSet(images, labels.float(), learning_rate)
+
+
+def epochs_on(config: RunConfig, name: str) -> int:
+    """How long a network is trained on the set called ``name``."""
+    return full_data_epochs(config, name) if name in FULL_DATA else config.evaluate.epochs
 
 
 def random_selection(train: LongTailedDataset, ipc: int, seed: int, network: int) -> list[int]:

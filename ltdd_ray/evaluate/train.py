@@ -1,4 +1,4 @@
-"""Train one network from scratch on a small set and measure it (paper, Sec. 5.1).
+"""Train one network from scratch on a small set, or on all images, and measure it (paper, Sec. 5.1).
 
 SGD at the set's own rate, momentum and weight decay as configured, a tenth of the rate from half of the epochs on, DSA on,
 stored soft labels. M images, B batch, C classes.
@@ -14,11 +14,12 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import MultiStepLR
 
 from ltdd_ray.augment import Augmentation
+from ltdd_ray.baselines.full_data import FULL_DATA, train_on_all
 from ltdd_ray.config import EvaluateConfig, RunConfig
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.device import default_device
 from ltdd_ray.errors import NonFiniteLossError
-from ltdd_ray.evaluate.sets import TrainingSet, training_set
+from ltdd_ray.evaluate.sets import TrainingSet, epochs_on, training_set
 from ltdd_ray.losses import soft_cross_entropy
 from ltdd_ray.nn.networks import build_network
 from ltdd_ray.seeding import derive_seed, generator
@@ -61,14 +62,18 @@ def evaluate_network(
     """
     began = time.monotonic()
     device = default_device()
-    given = training_set(config, data, set_name, network).to(device)
     seed = derive_seed(config.seed, "evaluation-network", network)
     model = build_network(config.model, data.train.image_shape, data.train.num_classes, seed).to(device)
 
     def report(epoch: int) -> None:
-        on_epoch(EvaluationReport(set_name, network, epoch, config.evaluate.epochs))
+        on_epoch(EvaluationReport(set_name, network, epoch, epochs_on(config, set_name)))
 
-    train_network(model, given, config.evaluate, Augmentation(config.augmentation), derive_seed(seed, set_name), report)
+    if set_name in FULL_DATA:
+        images, labels = model_space(data.train, data.normalisation, device)
+        train_on_all(model, set_name, images, labels, config, derive_seed(seed, "full-data"), report)
+    else:
+        given = training_set(config, data, set_name, network).to(device)
+        train_network(model, given, config.evaluate, Augmentation(config.augmentation), derive_seed(seed, set_name), report)
     images, labels = model_space(data.evaluation, data.normalisation, device)
     accuracy, per_class = measure(model, images, labels)
     return NetworkResult(set_name, network, accuracy, per_class, time.monotonic() - began)

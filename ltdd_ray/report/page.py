@@ -1,6 +1,6 @@
 """One self-contained HTML page about one run, made from the files in its folder alone.
 
-Accuracies are fractions 0..1. A series is what was trained on: the distilled set, random images, the set before distillation.
+Accuracies are fractions 0..1. A series is what was trained on: the distilled set, random images, the set before distillation, ...
 """
 
 import json
@@ -11,16 +11,19 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ltdd_ray.baselines.full_data import FULL_DATA
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.errors import UserError
+from ltdd_ray.evaluate.results import TITLES, key_of
 from ltdd_ray.files import write_atomic
 from ltdd_ray.report import charts
 from ltdd_ray.report.history import curves
 from ltdd_ray.report.images import galleries
 
-# Where results.json holds the series beside the distilled set, and their names on the page.
-OTHERS = {"random_baseline": "Random selection", "initial": "Before distillation"}
-REQUIRED = ("name", "dataset", "ipc", "method", "model", "split", "class_names", "class_counts")
+# How the page calls images of the sets that are chosen or made, and what the series other than the distilled set are called.
+KINDS = {"distilled": "distilled", "random": "randomly selected", "k_center": "k-center", "initial": "initial"}
+OTHERS = {key_of(name): title.capitalize() for name, title in TITLES.items()}
+REQUIRED = ("name", "dataset", "ipc", "method", "model", "split", "class_names", "class_counts", "set", "accuracy")
 
 
 def write_report(run_folder: Path) -> Path:
@@ -34,6 +37,7 @@ def write_report(run_folder: Path) -> Path:
     view = {
         "results": results,
         "names": {"distilled": results["method"].upper(), **OTHERS},
+        "trained_on": _trained_on(results),
         **_comparisons(results),
         "galleries": galleries(run_folder / "distilled", results["class_counts"]),
         "curves": curves(run_folder / "distilled" / "history.jsonl"),
@@ -77,12 +81,10 @@ def _environment() -> Environment:
 def _comparisons(results: dict[str, Any]) -> dict[str, Any]:
     """The series side by side, {series: {"mean", "std"}}: over all classes, per group, and per class from head to tail.
 
-    The distilled set leads; where a run did not evaluate it, the first of the others does.
+    The run's own set leads.
     """
-    series = {key: results[key] for key in OTHERS if key in results}
-    if "accuracy" in results:
-        series = {"distilled": results, **series}
-    leading = next(iter(series))
+    leading = key_of(results["set"])
+    series = {leading: results, **{key: results[key] for key in ("distilled", *OTHERS) if key in results}}
     overall = {key: one["accuracy"] for key, one in series.items()}
     counts = results["class_counts"]
     groups = {
@@ -110,6 +112,19 @@ def _comparisons(results: dict[str, Any]) -> dict[str, Any]:
         "classes": classes,
         "limit": charts.axis_limit(_reach([overall, *(group["accuracy"] for group in groups.values())])),
         "class_limit": charts.axis_limit(_reach([row["accuracy"] for row in classes])),
+    }
+
+
+def _trained_on(results: dict[str, Any]) -> dict[str, str]:
+    """The run's own training images in words of three lengths."""
+    ipc, classes, total = results["ipc"], len(results["class_names"]), sum(results["class_counts"])
+    if results["set"] in FULL_DATA:
+        return {"short": "all images", "images": f"{total:,} long-tailed images", "long": f"all {total:,} long-tailed images"}
+    kind, noun = KINDS[results["set"]], "image" if ipc == 1 else "images"
+    return {
+        "short": f"{ipc} {noun} per class",
+        "images": f"{ipc * classes:,} {kind} images",
+        "long": f"{ipc} {kind} {noun} for each of {classes} classes",
     }
 
 

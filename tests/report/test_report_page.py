@@ -58,6 +58,7 @@ def measured(shift: float) -> dict:
 
 def results() -> dict:
     described = {"name": "trial", "dataset": "pictures", "imbalance_factor": None, "ipc": IPC, "method": "ltdd", "split": "test"}
+    described["set"] = "distilled"
     classes = {"class_names": list(CLASS_NAMES), "class_counts": CLASS_COUNTS}
     model = {"model": {"name": "convnet", "width": 32, "depth": 3, "norm": "instance"}}
     return described | classes | model | measured(0.15) | {"random_baseline": measured(0.0), "initial": measured(0.05)}
@@ -187,12 +188,23 @@ def test_results_alone_are_enough(tmp_path):
 
 
 def test_a_run_that_evaluated_random_selection_alone(run_folder):
-    alone = {key: value for key, value in results().items() if key not in ("accuracy", "per_class", "groups", "initial")}
-    (run_folder / "results.json").write_text(json.dumps(alone))
+    alone = {key: value for key, value in results().items() if key not in ("random_baseline", "initial")}
+    (run_folder / "results.json").write_text(json.dumps(alone | measured(0.0) | {"set": "random"}))
     text = " ".join(rendered(run_folder).text.split())
     assert "38.8 % accuracy from 12 randomly selected images" in text
     assert "points above" not in text
     assert "LTDD" not in text
+
+
+def test_a_run_on_all_images_names_their_number(run_folder):
+    full = results() | measured(0.2) | {"set": "full_ce", "method": "full_ce", "k_center": measured(0.1)}
+    (run_folder / "results.json").write_text(json.dumps(full))
+    page = rendered(run_folder)
+    text = " ".join(page.text.split())
+    assert "58.8 % accuracy from 5,647 long-tailed images Trained from scratch on all 5,647 long-tailed images," in text
+    assert "points above" not in text, "five thousand images are not as many as twelve"
+    assert "All images, cross-entropy 58.8 ± 1.0 Random selection 38.8 ± 1.0 K-center selection 48.8 ± 1.0" in text
+    assert len([cell for cell in page.all("th") if "other" in (cell.get("class") or "")]) == 3
 
 
 def test_without_results_the_error_names_the_stage_to_run(run_folder):

@@ -46,9 +46,9 @@ class Record:
 def plan_networks(config: RunConfig, data: PreparedData, folder: RunFolder) -> list[Record]:
     """Every network of the evaluation: set by set with the run's own architecture, then the others on the first set.
 
-    The distilled set must exist.
+    A set that is to be distilled must exist.
     """
-    distilled = hashlib.sha256((folder.distilled / "distilled.safetensors").read_bytes()).hexdigest()
+    distilled = hashlib.sha256((folder.distilled / "distilled.safetensors").read_bytes()).hexdigest() if config.distils else ""
     identity = fingerprint(result_fingerprint(config), data.train.fingerprint, data.evaluation.fingerprint, distilled)
     sets = config.evaluate.sets
     own, *others = config.evaluation_models

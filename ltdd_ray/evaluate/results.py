@@ -31,7 +31,7 @@ def summarise(
     of_model = {label: [n for n in networks if n.set_name == first and n.model == label] for label in (own, *others)}
     return {
         "name": config.name,
-        "dataset": config.data.source,
+        "dataset": config.data.name or config.data.source,
         "imbalance_factor": int(train.class_counts.max()) / int(train.class_counts.min()),
         "ipc": config.distill.ipc,
         "method": config.method,
@@ -51,13 +51,14 @@ def summarise(
 
 
 def _summary(name: str, method: str, networks: Sequence[NetworkResult], groups: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    kind, tau = SETS[name], networks[0].tau
+    kind, first = SETS[name], networks[0]
     predicted, true = (np.array([getattr(n, key) for n in networks]) for key in ("confidence", "true_confidence"))  # (networks, C)
     return {
         "title": kind.title.format(method=method.upper()),
-        "images": kind.images,
-        "labels": kind.labels,
-        **({} if tau is None else {"tau": tau}),
+        "kind": kind.kind,
+        "images": first.images,
+        "labels": first.labels,
+        **({} if first.tau is None else {"tau": first.tau}),
         **_accuracies(networks, groups),
         "confidence": {"predicted_class": _by_group(predicted, groups), "true_class": _by_group(true, groups)},
         "classifier_norms": np.mean([n.classifier_norms for n in networks], 0).tolist(),

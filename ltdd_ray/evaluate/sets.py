@@ -5,15 +5,17 @@ M images, C classes, K x H x W image shape.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from ltdd_ray.baselines.full_data import FULL_DATA, full_data_epochs
+from ltdd_ray.baselines.k_center import expert_features, k_center_selection
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.device import default_device
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.calibrate import calibrate
 from ltdd_ray.seeding import generator
@@ -31,24 +33,38 @@ class TrainingSet:
     learning_rate: float
     tau: float | None = None
 
+    @property
+    def hard(self) -> bool:
+        """Whether every image has one class."""
+        return bool((self.soft_labels.amax(1) == 1).all())
+
     def to(self, device: torch.device) -> "TrainingSet":
         return replace(self, images=self.images.to(device), soft_labels=self.soft_labels.to(device))
 
 
 @dataclass(frozen=True)
 class SetKind:
-    """One name of ``evaluate.sets``: its ``title`` in tables, what its ``images`` are in a sentence, whether its labels are
-    ``soft`` or one class each, and ``make`` (config, data, number of the network to train)."""
+    """One name of ``evaluate.sets``: its ``title`` in tables, what ``kind`` of images they are in a sentence, and ``make`` (config,
+    data, number of the network to train).
+
+    Without ``make`` it is all training images, which :mod:`ltdd_ray.baselines.full_data` trains on in a way of its own.
+    """
 
     title: str
-    images: str
-    labels: Literal["soft", "hard"]
-    make: Callable[[RunConfig, PreparedData, int], TrainingSet]
+    kind: str
+    make: Callable[[RunConfig, PreparedData, int], TrainingSet] | None = None
 
 
 def training_set(config: RunConfig, data: PreparedData, name: str, network: int) -> TrainingSet:
-    """The set called ``name`` in ``evaluate.sets`` for network number ``network``."""
-    return SETS[name].make(config, data, network)
+    """The set called ``name`` in ``evaluate.sets`` for network number ``network``; none of :data:`FULL_DATA`."""
+    make = SETS[name].make
+    assert make is not None, name
+    return make(config, data, network)
+
+
+def epochs_on(config: RunConfig, name: str) -> int:
+    """How long a network is trained on the set called ``name``."""
+    return full_data_epochs(config, name) if name in FULL_DATA else config.evaluate.epochs
 
 
 def random_selection(train: LongTailedDataset, ipc: int, seed: int, network: int) -> list[int]:
@@ -63,10 +79,20 @@ def random_selection(train: LongTailedDataset, ipc: int, seed: int, network: int
 
 def _random(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     """Drawn anew for every network."""
-    index = random_selection(data.train, config.distill.ipc, config.seed, network)
+    return _real_images(data, random_selection(data.train, config.distill.ipc, config.seed, network), config.evaluate.lr)
+
+
+def _k_center(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    images, labels = model_space(data.train, data.normalisation, default_device())
+    features = expert_features(config, data.train, images)
+    return _real_images(data, k_center_selection(features, labels, config.distill.ipc), config.evaluate.lr)
+
+
+def _real_images(data: PreparedData, index: list[int], learning_rate: float) -> TrainingSet:
+    """The training images at ``index`` (M,) with hard labels."""
     images = data.normalisation.apply(torch.tensor(data.train.images[index]))
     labels = one_hot(torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes)
-    return TrainingSet(images, labels.float(), config.evaluate.lr)
+    return TrainingSet(images, labels.float(), learning_rate)
 
 
 def _distilled(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
@@ -95,9 +121,13 @@ def _stored(config: RunConfig, name: str) -> TrainingSet:
 
 
 SETS = {
-    "distilled": SetKind("{method}", "distilled", "soft", _distilled),
-    "distilled_hard": SetKind("{method}, hard labels", "distilled", "hard", _hard),
-    "distilled_calibrated": SetKind("{method}, calibrated", "distilled", "soft", _calibrated),
-    "initial": SetKind("Before distillation", "initial", "soft", _initial),
-    "random": SetKind("Random selection", "randomly selected", "hard", _random),
+    "distilled": SetKind("{method}", "distilled", _distilled),
+    "distilled_hard": SetKind("{method}, hard labels", "distilled", _hard),
+    "distilled_calibrated": SetKind("{method}, calibrated", "distilled", _calibrated),
+    "initial": SetKind("Before distillation", "initial", _initial),
+    "random": SetKind("Random selection", "randomly selected", _random),
+    "k_center": SetKind("K-center selection", "k-center", _k_center),
+    "full_ce": SetKind("All images, cross-entropy", "long-tailed"),
+    "full_balanced_softmax": SetKind("All images, balanced softmax", "long-tailed"),
+    "full_decoupled": SetKind("All images, classifier re-trained", "long-tailed"),
 }

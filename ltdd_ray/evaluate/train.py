@@ -1,4 +1,4 @@
-"""Train one network from scratch on a small set and measure it (paper, Sec. 5.1).
+"""Train one network from scratch on a small set, or on all images, and measure it (paper, Sec. 5.1).
 
 SGD at the set's own rate, momentum and weight decay as configured, a tenth of the rate from half of the epochs on, DSA on,
 stored soft labels. M images, B batch, C classes.
@@ -7,7 +7,7 @@ stored soft labels. M images, B batch, C classes.
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,12 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import MultiStepLR
 
 from ltdd_ray.augment import Augmentation
+from ltdd_ray.baselines.full_data import FULL_DATA, train_on_all
 from ltdd_ray.config import EvaluateConfig, RunConfig
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.device import default_device
 from ltdd_ray.errors import NonFiniteLossError
-from ltdd_ray.evaluate.sets import TrainingSet, training_set
+from ltdd_ray.evaluate.sets import TrainingSet, epochs_on, training_set
 from ltdd_ray.losses import soft_cross_entropy
 from ltdd_ray.nn.choice import is_convnet, network_passes
 from ltdd_ray.nn.flat import FlatModel
@@ -42,12 +43,14 @@ class Measurement:
 class NetworkResult(Measurement):
     """One trained network of the architecture labelled ``model``, and the norm of each class's row of its classifier (C,).
 
-    ``tau`` is what the labels it was trained on were calibrated with, if they were.
+    It was trained on so many ``images``, with ``soft`` or ``hard`` labels; ``tau`` is what these were calibrated with, if at all.
     """
 
     set_name: str
     model: str
     network: int
+    images: int
+    labels: Literal["soft", "hard"]
     classifier_norms: tuple[float, ...]
     tau: float | None
     seconds: float
@@ -87,15 +90,21 @@ def evaluate_network(
     """
     began = time.monotonic()
     device = default_device()
-    given = training_set(config, data, set_name, network).to(device)
     seed = derive_seed(config.seed, "evaluation-network", network)
     architecture = config.evaluation_models[model]
     net = build_network(architecture, data.train.image_shape, data.train.num_classes, seed).to(device)
 
     def report(epoch: int) -> None:
-        on_epoch(EvaluationReport(set_name, model, network, epoch, config.evaluate.epochs))
+        on_epoch(EvaluationReport(set_name, model, network, epoch, epochs_on(config, set_name)))
 
-    train_network(net, given, config.evaluate, Augmentation(config.augmentation), derive_seed(seed, set_name), report)
+    if set_name in FULL_DATA:
+        images, labels = model_space(data.train, data.normalisation, device)
+        train_on_all(net, set_name, images, labels, config, derive_seed(seed, "full-data"), report)
+        given_facts = {"images": len(images), "labels": "hard", "tau": None}
+    else:
+        given = training_set(config, data, set_name, network).to(device)
+        train_network(net, given, config.evaluate, Augmentation(config.augmentation), derive_seed(seed, set_name), report)
+        given_facts = {"images": len(given.images), "labels": "hard" if given.hard else "soft", "tau": given.tau}
     images, labels = model_space(data.evaluation, data.normalisation, device)
     return NetworkResult(
         **asdict(measure(net, images, labels)),
@@ -103,7 +112,7 @@ def evaluate_network(
         model=model,
         network=network,
         classifier_norms=tuple(net.classifier.weight.detach().norm(dim=1).tolist()),
-        tau=given.tau,
+        **given_facts,
         seconds=time.monotonic() - began,
     )
 

@@ -107,6 +107,8 @@ def result(set_name: str, network: int, per_class: tuple[float, ...], model: str
         set_name=set_name,
         model=model,
         network=network,
+        images=6,
+        labels="hard" if set_name == "random" else "soft",
         classifier_norms=(1.0 + network, 2.0, 3.0),
         tau=tau,
         seconds=2.5,

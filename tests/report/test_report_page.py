@@ -56,12 +56,13 @@ def accuracies(shift: float) -> dict:
     }
 
 
-def measured(title: str, images: str, labels: str, shift: float) -> dict:
+def measured(title: str, kind: str, labels: str, shift: float) -> dict:
     """One set of results.json."""
     confidence = {name: {"mean": mean - shift, "std": 0.01} for name, mean in (("many", 0.9), ("medium", 0.8), ("few", 0.7))}
     return {
         "title": title,
-        "images": images,
+        "kind": kind,
+        "images": 5647 if kind == "long-tailed" else 12,
         "labels": labels,
         **accuracies(shift),
         "confidence": {"predicted_class": confidence, "true_class": confidence},
@@ -286,3 +287,13 @@ def test_duration(seconds, text):
 
 def test_size():
     assert (size(700 * 2**20), size(3 * 2**29)) == ("700 MiB", "1.5 GiB")
+
+
+def test_a_run_on_all_images_names_their_number(run_folder):
+    everything = results("distilled", "distilled_calibrated", "initial")
+    everything["sets"] = {"full_ce": measured("All images, cross-entropy", "long-tailed", "hard", 0.2), **everything["sets"]}
+    everything |= {"set": "full_ce", **everything["sets"]["full_ce"]}
+    (run_folder / "results.json").write_text(json.dumps(everything))
+    text = " ".join(rendered(run_folder).text.split())
+    assert "58.8 % accuracy from 5,647 long-tailed images Trained from scratch on 5,647 long-tailed images of 4 classes" in text
+    assert "points above" not in text, "five thousand images are not as many as twelve"

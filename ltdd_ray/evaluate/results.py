@@ -26,6 +26,7 @@ def summarise(
         "dataset": config.data.source,
         "imbalance_factor": int(train.class_counts.max()) / int(train.class_counts.min()),
         "ipc": config.distill.ipc,
+        "pictures_per_image": config.distill.pictures_per_image,
         "method": config.method,
         "model": config.model.model_dump(mode="json"),
         "split": config.evaluate.split,
@@ -69,7 +70,9 @@ def results_table(results: dict[str, Any]) -> Table:
     }
     rows = {title: row for title, row in rows.items() if row and "accuracy" in row}
     groups = next(iter(rows.values()))["groups"]
-    table = Table(title=f"{results['name']}: accuracy in % on the {results['split']} images, IPC {results['ipc']}")
+    pictures = results.get("pictures_per_image", 1)
+    ipc = f"IPC {results['ipc']}" + (f" of {pictures} pictures each" if pictures > 1 else "")
+    table = Table(title=f"{results['name']}: accuracy in % on the {results['split']} images, {ipc}")
     for column in ("", "all", *groups):
         table.add_column(column, justify="left" if not column else "right")
     for title, row in rows.items():

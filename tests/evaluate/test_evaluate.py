@@ -72,7 +72,7 @@ def test_results_are_means_and_sample_deviations(train: LongTailedDataset) -> No
         {
             "name": "r",
             "data": {"source": "digits"},
-            "distill": {"ipc": 1},
+            "distill": {"ipc": 1, "engine": "idm"},
             "evaluate": {"networks": 2, "sets": ["distilled", "random"]},
         }
     )
@@ -91,7 +91,9 @@ def test_results_are_means_and_sample_deviations(train: LongTailedDataset) -> No
     )
     assert results["random_baseline"]["accuracy"]["std"] == 0
     assert results["imbalance_factor"] == 4.5 and results["timings"] == {"evaluate": 2.0}
+    assert (results["ipc"], results["pictures_per_image"]) == (1, 4)
     table = results_table(results)
+    assert str(table.title).endswith("IPC 1 of 4 pictures each")
     assert [column.header for column in table.columns] == ["", "all", "many", "medium", "few"]
     assert list(table.columns[1].cells) == ["60.0 ± 14.1", "30.0 ± 0.0"]
 

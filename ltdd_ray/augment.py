@@ -1,8 +1,9 @@
 """Differentiable Siamese augmentation (DSA; Zhao & Bilen, ICML 2021), seeded and differentiable in the images.
 
-As in the trajectory-matching literature one operation of the strategy is drawn per batch and its strength per image
-(DSA's paper draws one strength for the batch). All draws come from the generator handed in, on the CPU, so every device and
-every recomputation of a step sees the same augmentation. B batch, K channels, H x W image size.
+As in the trajectory-matching literature one operation of the strategy is drawn per batch and its strength per image. DSA's own
+form, which distribution matching uses, draws one strength as well, so that batches of any size can share an augmentation.
+All draws come from the generator handed in, on the CPU, so every device and every recomputation of a step sees the same
+augmentation. B batch, K channels, H x W image size; S strengths drawn, B or 1.
 """
 
 from collections.abc import Callable
@@ -37,77 +38,79 @@ class Augmentation:
     def operations(self) -> tuple[str, ...]:
         return tuple(self.strategy.split("_")) if self.strategy else ()
 
-    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """(B, K, H, W) -> (B, K, H, W), differentiable in ``images``."""
+    def __call__(self, images: Tensor, generator: Generator, *, siamese: bool = False) -> Tensor:
+        """(B, K, H, W) -> (B, K, H, W), differentiable in ``images``.
+
+        With ``siamese`` all images get the same strength, and equal generators do the same to batches of different sizes.
+        """
         if not self.operations:
             return images
         choice = int(torch.randint(len(self.operations), (), generator=generator))
-        return _OPERATIONS[self.operations[choice]](images, generator)
+        return _OPERATIONS[self.operations[choice]](images, generator, 1 if siamese else len(images))
 
 
-def _uniform(images: Tensor, generator: Generator) -> Tensor:
-    """One number in [0, 1) per image, (B, 1, 1, 1)."""
-    return torch.rand(len(images), 1, 1, 1, generator=generator).to(images)
+def _uniform(images: Tensor, generator: Generator, strengths: int) -> Tensor:
+    """Numbers in [0, 1), (S, 1, 1, 1)."""
+    return torch.rand(strengths, 1, 1, 1, generator=generator).to(images)
 
 
-def _color(images: Tensor, generator: Generator) -> Tensor:
-    images = images + (_uniform(images, generator) - 0.5) * BRIGHTNESS
+def _color(images: Tensor, generator: Generator, strengths: int) -> Tensor:
+    images = images + (_uniform(images, generator, strengths) - 0.5) * BRIGHTNESS
     grey = images.mean(1, keepdim=True)
-    images = grey + (images - grey) * (_uniform(images, generator) * SATURATION)
+    images = grey + (images - grey) * (_uniform(images, generator, strengths) * SATURATION)
     mean = images.mean((1, 2, 3), keepdim=True)
-    return mean + (images - mean) * (_uniform(images, generator) + CONTRAST)
+    return mean + (images - mean) * (_uniform(images, generator, strengths) + CONTRAST)
 
 
-def _crop(images: Tensor, generator: Generator) -> Tensor:
+def _crop(images: Tensor, generator: Generator, strengths: int) -> Tensor:
     """Shift by up to an eighth of each side; what comes in is zero."""
-    batch, _, height, width = images.shape
+    height, width = images.shape[2:]
     reach = int(height * CROP + 0.5), int(width * CROP + 0.5)
     rows, columns = (
-        (torch.randint(-r, r + 1, (batch, 1), generator=generator) + torch.arange(r, r + n)).to(images.device)
+        (torch.randint(-r, r + 1, (strengths, 1), generator=generator) + torch.arange(r, r + n)).to(images.device)
         for r, n in zip(reach, (height, width))
     )
     padded = pad(images, (reach[1], reach[1], reach[0], reach[0]))
-    image = torch.arange(batch, device=images.device)[:, None, None]
+    image = torch.arange(len(images), device=images.device)[:, None, None]
     return padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _cutout(images: Tensor, generator: Generator) -> Tensor:
+def _cutout(images: Tensor, generator: Generator, strengths: int) -> Tensor:
     """A rectangle of half of each side, centred anywhere, becomes zero."""
-    batch, _, height, width = images.shape
     inside = []
-    for n in (height, width):
+    for n in images.shape[2:]:
         size = int(n * CUTOUT + 0.5)
-        start = torch.randint(0, n + 1 - size % 2, (batch, 1), generator=generator) - size // 2
+        start = torch.randint(0, n + 1 - size % 2, (strengths, 1), generator=generator) - size // 2
         position = torch.arange(n)
         inside.append((position >= start) & (position < start + size))
     hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
     return images * (~hole).to(images)
 
 
-def _flip(images: Tensor, generator: Generator) -> Tensor:
-    return torch.where(_uniform(images, generator) < 0.5, images.flip(3), images)
+def _flip(images: Tensor, generator: Generator, strengths: int) -> Tensor:
+    return torch.where(_uniform(images, generator, strengths) < 0.5, images.flip(3), images)
 
 
-def _scale(images: Tensor, generator: Generator) -> Tensor:
+def _scale(images: Tensor, generator: Generator, strengths: int) -> Tensor:
     """Stretch height and width independently by a factor in [1/1.2, 1.2]."""
     low, high = 1 / SCALE, SCALE
-    factors = torch.rand(len(images), 2, generator=generator) * (high - low) + low
+    factors = torch.rand(strengths, 2, generator=generator) * (high - low) + low
     return _warp(images, torch.diag_embed(factors))
 
 
-def _rotate(images: Tensor, generator: Generator) -> Tensor:
-    angle = (torch.rand(len(images), generator=generator) - 0.5) * (2 * ROTATE_DEGREES * pi / 180)
+def _rotate(images: Tensor, generator: Generator, strengths: int) -> Tensor:
+    angle = (torch.rand(strengths, generator=generator) - 0.5) * (2 * ROTATE_DEGREES * pi / 180)
     rows = [torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)]
     return _warp(images, torch.stack(rows, 1))
 
 
 def _warp(images: Tensor, linear_map: Tensor) -> Tensor:
-    """Sample each image at ``linear_map`` (B, 2, 2) of the normalised pixel grid, bilinear, zero outside."""
-    affine = torch.cat([linear_map, torch.zeros(len(images), 2, 1)], 2).to(images)
+    """Sample each image at ``linear_map`` (S, 2, 2) of the normalised pixel grid, bilinear, zero outside."""
+    affine = torch.cat([linear_map, torch.zeros(len(linear_map), 2, 1)], 2).to(images).expand(len(images), 2, 3)
     return grid_sample(images, affine_grid(affine, list(images.shape), align_corners=False), align_corners=False)
 
 
-_OPERATIONS: dict[str, Callable[[Tensor, Generator], Tensor]] = {
+_OPERATIONS: dict[str, Callable[[Tensor, Generator, int], Tensor]] = {
     "color": _color,
     "crop": _crop,
     "cutout": _cutout,

@@ -165,8 +165,50 @@ class ClassifierPhase(Section):
     start_epochs: StartEpochs = StartEpochs()
 
 
+class QueueConfig(Section):
+    """IDM's networks, which are trained while the images are."""
+
+    size: int = Field(default=10, ge=1, description="Most networks at a time; published: 100.")
+    enter_every: int = Field(
+        default=10, ge=1, description="Updates between two fresh networks, each of which drives out the oldest; published: 30."
+    )
+    trained: int = Field(default=1, ge=1, description="Networks drawn for training after each update; published: 2.")
+    steps: int = Field(default=5, ge=0, description="Steps of SGD they then take; published: 10.")
+    batch_size: int = Field(default=128, ge=1, description="Images per step; published: 256.")
+    lr: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+
+
+class DistributionConfig(Section):
+    """Distribution matching: the engines `dm` (Zhao & Bilen, WACV 2023) and `idm` (Zhao et al., CVPR 2023).
+
+    The defaults suit CIFAR-10 and a few minutes of one CPU core; the published values are meant for a GPU.
+    """
+
+    updates: int = Field(default=1000, ge=0, description="Published: 20,000.")
+    real_batch: int = Field(
+        default=64, ge=1, description="Real images of each class per update; a class with fewer repeats its own. Published: 256."
+    )
+    lr_image: float = Field(default=1.0, ge=0, description="Published: 1 for `dm`, 0.2 for `idm`, at width 128.")
+    momentum_image: float = Field(default=0.5, ge=0, lt=1)
+    mosaic: int = Field(
+        default=2, ge=1, description="`idm`: pictures along each side of an image; they are cut out and enlarged to be trained on."
+    )
+    class_weight: float = Field(
+        default=0.5,
+        ge=0,
+        description="`idm`: weight of the pictures' cross-entropy, times the share of real images that the network gets right.",
+    )
+    queue: QueueConfig = QueueConfig()
+
+
 class DistillConfig(Section):
-    ipc: int = Field(ge=1, description="Synthetic images per class.")
+    ipc: int = Field(ge=1, description="Synthetic images per class; for `idm` each of them holds several pictures.")
+    engine: Literal["matching", "dm", "idm"] = Field(
+        default="matching", description="Trajectory matching, which needs experts, or distribution matching, which does not."
+    )
+    distribution: DistributionConfig = DistributionConfig()
     updates: int = Field(default=10_000, ge=0)
     segments_per_update: int = Field(
         default=1, ge=1, description="Expert segments averaged in one update, over all workers together."
@@ -199,6 +241,15 @@ class DistillConfig(Section):
     momentum_syn_lr: float = Field(default=0.5, ge=0, lt=1)
     largest_rate_step: float = Field(default=0.1, gt=0, description="Change of log(alpha) to which a longer step is shortened.")
     checkpoint_every: int = Field(default=100, ge=1)
+
+    @property
+    def pictures_per_side(self) -> int:
+        """f: networks see a synthetic image as f x f pictures, each of which the distilled set stores as an image of its own."""
+        return self.distribution.mosaic if self.engine == "idm" else 1
+
+    @property
+    def pictures_per_image(self) -> int:
+        return self.pictures_per_side**2
 
 
 class FullDataConfig(Section):
@@ -284,31 +335,35 @@ class RunConfig(Section):
         return any(name == "initial" or name.startswith("distilled") for name in self.evaluate.sets)
 
     @property
+    def matches(self) -> bool:
+        """Whether that distillation matches trajectories."""
+        return self.distils and self.distill.engine == "matching"
+
+    @property
     def needs_experts(self) -> bool:
-        return self.distils or "k_center" in self.evaluate.sets
+        return self.matches or "k_center" in self.evaluate.sets
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
-        distill, experts = self.distill, self.experts
-        kept = (
-            experts.representation.epochs
-            if experts.keep_epochs is None
-            else min(experts.keep_epochs, experts.representation.epochs)
-        )
-        _segment_fits("representation", distill.representation, kept)
-        _segment_fits("classifier", distill.classifier, experts.classifier.epochs)
-        if not distill.lambda_rep and not distill.lambda_cls:
-            raise ValueError(
-                "distill.lambda_rep and distill.lambda_cls are both 0, so there is nothing to match; raise one of them"
-            )
-        if distill.micro_batch and (distill.hypergradient == "unrolled" or self.model.norm == "batch"):
-            raise ValueError(
-                f"distill.micro_batch {distill.micro_batch} needs hypergradient exact or first_order and "
-                "model.norm instance or none; set it to null"
-            )
+        if self.distill.engine == "matching":
+            _check_matching(self)
         if self.evaluate.split == "validation" and not self.data.validation_fraction:
             raise ValueError("evaluate.split is validation but data.validation_fraction is 0; hold out a share, for example 0.2")
         return self
+
+
+def _check_matching(config: RunConfig) -> None:
+    distill, experts = config.distill, config.experts
+    kept = experts.representation.epochs if experts.keep_epochs is None else min(experts.keep_epochs, experts.representation.epochs)
+    _segment_fits("representation", distill.representation, kept)
+    _segment_fits("classifier", distill.classifier, experts.classifier.epochs)
+    if not distill.lambda_rep and not distill.lambda_cls:
+        raise ValueError("distill.lambda_rep and distill.lambda_cls are both 0, so there is nothing to match; raise one of them")
+    if distill.micro_batch and (distill.hypergradient == "unrolled" or config.model.norm == "batch"):
+        raise ValueError(
+            f"distill.micro_batch {distill.micro_batch} needs hypergradient exact or first_order and "
+            "model.norm instance or none; set it to null"
+        )
 
 
 def _segment_fits(stage: str, phase: RepresentationPhase | ClassifierPhase, last_epoch: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ltdd_ray.baselines.pool import match_on_actor
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
@@ -90,7 +91,7 @@ def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], con
                 continue
             if STAGES[name].uses_ray:
                 session.enter_context(ray_session(config.compute, data.train.images.nbytes + data.evaluation.images.nbytes))
-                if "distill" in stages and config.distils:  # a cluster too small for it shall say so before the experts are trained
+                if "distill" in stages and config.matches:  # a cluster too small for it shall say so before the experts are trained
                     require_workers(config.compute)
             seconds = _work(run, name)
             _say(run, f"{name}: finished in {seconds:.0f} s, {STAGES[name].artifact(run.folder, config)}")
@@ -161,16 +162,19 @@ def _distill_finished(run: Run) -> bool:
 
 
 def _distill(run: Run) -> int:
-    with StageProgress("distill", run.config.distill.updates, "updates", run.console) as progress:
+    settings = run.config.distill
+    matching = settings.engine == "matching"
+    updates = settings.updates if matching else settings.distribution.updates
+    with StageProgress("distill", updates, "updates", run.console) as progress:
 
         def show(report: UpdateReport | str) -> None:
             if isinstance(report, str):
                 _say(run, f"distill: {report}")
             else:
-                metrics = report.metrics
-                progress.update("updates", report.update, f"loss {metrics['loss/total']:.4f}, rate {metrics['syn_lr']:.4g}")
+                rate = f", rate {report.metrics['syn_lr']:.4g}" if "syn_lr" in report.metrics else ""
+                progress.update("updates", report.update, f"loss {report.metrics['loss/total']:.4f}{rate}")
 
-        distilled, peak = run_job(run.config, run.data, show)
+        distilled, peak = (run_job if matching else match_on_actor)(run.config, run.data, show)
     distilled.save(run.folder.distilled)
     return peak
 

@@ -74,3 +74,15 @@ def test_grey_images() -> None:
 def test_an_unknown_operation_is_named() -> None:
     with pytest.raises(UserError, match=r"no operation `blur`; choose among color_crop_cutout_flip_scale_rotate"):
         Augmentation("flip_blur")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_siamese_does_the_same_to_every_image_of_every_batch(operation: str) -> None:
+    def siamese(images: torch.Tensor) -> torch.Tensor:
+        return Augmentation(operation)(images, generator(0, "test"), siamese=True)
+
+    whole = siamese(IMAGES)
+    assert not torch.equal(whole, IMAGES)
+    torch.testing.assert_close(siamese(IMAGES[2:4]), whole[2:4])
+    same = siamese(IMAGES[:1].expand(6, -1, -1, -1))
+    assert all(torch.equal(same[0], other) for other in same[1:])

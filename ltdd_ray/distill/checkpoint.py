@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save
+from torch import nn
 
-from ltdd_ray.distill.synthetic import SyntheticSet
 from ltdd_ray.files import write_atomic
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
 
 
-def save_checkpoint(folder: Path, synthetic: SyntheticSet, optimiser: torch.optim.SGD, update: int) -> None:
+def save_checkpoint(folder: Path, synthetic: nn.Module, optimiser: torch.optim.SGD, update: int) -> None:
     """Write parameters, momenta and the number of updates done into ``folder``. All randomness is a function of the latter."""
     tensors = {name: p.detach().cpu().contiguous() for name, p in synthetic.state_dict().items()}
     for name, parameter in synthetic.named_parameters():
@@ -23,7 +23,7 @@ def save_checkpoint(folder: Path, synthetic: SyntheticSet, optimiser: torch.opti
     write_atomic(folder / PROGRESS, json.dumps({"update": update}))
 
 
-def load_checkpoint(folder: Path, synthetic: SyntheticSet, optimiser: torch.optim.SGD) -> int:
+def load_checkpoint(folder: Path, synthetic: nn.Module, optimiser: torch.optim.SGD) -> int:
     """Put a checkpoint's state into ``synthetic`` and ``optimiser``; returns the number of updates done."""
     tensors = load_file(folder / STATE)
     synthetic.load_state_dict({name: tensors[name] for name in synthetic.state_dict()})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ltdd_ray.data.normalisation import Normalisation
 
 if TYPE_CHECKING:
+    from ltdd_ray.baselines.dm import DistributionMatching
     from ltdd_ray.distill.loop import UpdateReport
     from ltdd_ray.distill.synthetic import SyntheticSet
 
@@ -27,7 +28,7 @@ class Watcher:
         self._events = SummaryWriter(str(tensorboard), purge_step=done + 1)
         self._normalisation, self._image_every = normalisation, image_every
 
-    def update(self, report: "UpdateReport", synthetic: "SyntheticSet") -> None:
+    def update(self, report: "UpdateReport", synthetic: "SyntheticSet | DistributionMatching") -> None:
         self._history.write(json.dumps({"update": report.update, **report.metrics}) + "\n")
         self._history.flush()
         for name, value in report.metrics.items():

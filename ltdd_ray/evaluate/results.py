@@ -34,6 +34,7 @@ def summarise(
         "dataset": config.data.name or config.data.source,
         "imbalance_factor": int(train.class_counts.max()) / int(train.class_counts.min()),
         "ipc": config.distill.ipc,
+        "pictures_per_image": config.distill.pictures_per_image,
         "method": config.method,
         "model": config.model.model_dump(mode="json"),
         "split": config.evaluate.split,
@@ -91,7 +92,9 @@ def _deviation(values: np.ndarray) -> np.ndarray:
 
 def results_table(results: dict[str, Any]) -> Table:
     """A row for each set: its labels and the accuracy in percent, mean and deviation over networks, overall and per group."""
-    table = _table(f"{results['name']}: accuracy in % on the {results['split']} images, IPC {results['ipc']}", results, "labels")
+    pictures = results["pictures_per_image"]
+    ipc = f"IPC {results['ipc']}" + (f" of {pictures} pictures each" if pictures > 1 else "")
+    table = _table(f"{results['name']}: accuracy in % on the {results['split']} images, {ipc}", results, "labels")
     for one in results["sets"].values():
         table.add_row(one["title"], one["labels"], *_cells(one))
         if "tau" in one:

@@ -12,9 +12,11 @@ from ltdd_ray.errors import UserError
 from ltdd_ray.report.charts import line_chart
 
 TITLES = {
-    "loss/total": "Joint matching loss",
+    "loss/total": "Matching loss",
     "loss/representation": "Representation phase",
     "loss/classifier": "Classifier phase",
+    "loss/distance": "Distance of mean embeddings",
+    "loss/class": "Cross-entropy of the pictures",
     "syn_lr": "Learned rate",
 }
 

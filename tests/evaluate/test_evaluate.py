@@ -180,6 +180,8 @@ def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:
     assert [column.header for column in table.columns] == ["", "labels", "all", "many", "medium", "few"]
     assert list(table.columns[1].cells) == ["soft", "hard", "soft"]
     assert table.caption == "LTDD, calibrated: logits adjusted with tau 0.25"
+    assert str(table.title).endswith("IPC 1")
+    assert str(results_table({**results, "pictures_per_image": 4}).title).endswith("IPC 1 of 4 pictures each")
     assert list(table.columns[2].cells) == ["60.0 ± 14.1", "30.0 ± 0.0", "30.0 ± 0.0"]
 
 

@@ -17,7 +17,7 @@ def test_absent_null_and_non_finite_values_are_skipped(tmp_path):
     ]
     path.write_text("\n".join(records))
     (curve,) = curves(path)
-    assert (curve.title, curve.first, curve.last) == ("Joint matching loss", 0.9, 0.8)
+    assert (curve.title, curve.first, curve.last) == ("Matching loss", 0.9, 0.8)
     assert "nan" not in curve.chart
 
 

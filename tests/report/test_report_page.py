@@ -210,8 +210,8 @@ def test_images_are_the_denormalised_sets_with_their_soft_labels(run_folder):
 def test_curves_leave_out_what_was_not_recorded(run_folder):
     plots = [svg["aria-label"] or "" for svg in rendered(run_folder).all("svg") if svg.get("class") == "plot"]
     labels = [label for label in plots if " over updates " in label]
-    assert [label.partition(" over")[0] for label in labels] == ["Joint matching loss", "Representation phase", "Learned rate"]
-    assert labels[0] == "Joint matching loss over updates 1 to 5: from 1 to 0.2"
+    assert [label.partition(" over")[0] for label in labels] == ["Matching loss", "Representation phase", "Learned rate"]
+    assert labels[0] == "Matching loss over updates 1 to 5: from 1 to 0.2"
 
 
 def test_names_and_config_are_text_not_markup(run_folder):

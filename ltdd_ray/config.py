@@ -6,7 +6,7 @@ Every key is described where it is declared. Impossible values and combinations 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -142,8 +142,28 @@ class ClassifierPhase(Section):
     start_epochs: StartEpochs = StartEpochs()
 
 
+class Budget(Section):
+    """Synthetic images that classes do not get alike: a total and how it is shared out, or a number for every class."""
+
+    images: int | None = Field(default=None, ge=1, description="All synthetic images together.")
+    share: Literal["equal", "count"] = Field(
+        default="equal",
+        description="How `images` are shared out: alike, or in proportion to the training images; at least one each.",
+    )
+    per_class: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None, description="Images of each class, in label order."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "Budget":
+        if (self.images is None) == (self.per_class is None):
+            raise ValueError("distill.budget takes either images or per_class; set one of them")
+        return self
+
+
 class DistillConfig(Section):
-    ipc: int = Field(ge=1, description="Synthetic images per class.")
+    ipc: int | None = Field(default=None, ge=1, description="Synthetic images per class; null where `budget` says it.")
+    budget: Budget | None = Field(default=None, description="Instead of `ipc`: numbers of images that differ between classes.")
     updates: int = Field(default=10_000, ge=0)
     segments_per_update: int = Field(
         default=1, ge=1, description="Expert segments averaged in one update, over all workers together."
@@ -171,6 +191,14 @@ class DistillConfig(Section):
     momentum_syn_lr: float = Field(default=0.5, ge=0, lt=1)
     largest_rate_step: float = Field(default=0.1, gt=0, description="Change of log(alpha) to which a longer step is shortened.")
     checkpoint_every: int = Field(default=100, ge=1)
+
+    @model_validator(mode="after")
+    def _how_many(self) -> "DistillConfig":
+        if self.ipc is None and self.budget is None:
+            raise ValueError("`distill.ipc` is missing; set it in the file or with --set distill.ipc=...")
+        if self.ipc is not None and self.budget is not None:
+            raise ValueError(f"distill.ipc {self.ipc} and distill.budget both say how many images; set distill.ipc to null")
+        return self
 
 
 class EvaluateConfig(Section):

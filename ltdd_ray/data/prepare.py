@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.normalisation import Normalisation
@@ -23,6 +24,7 @@ class PreparedData:
 def prepare_data(config: RunConfig) -> PreparedData:
     """Load, cut and fit once per run; everything in it travels to workers as plain arrays."""
     splits = load_data(config.data, config.seed)
+    class_budget(config.distill, splits.train.class_counts.tolist())  # its errors, before any work
     evaluation = splits.validation if config.evaluate.split == "validation" else splits.test
     assert evaluation is not None  # the config refuses `validation` without a validation_fraction
     return PreparedData(splits.train, evaluation, Normalisation.fit(splits.train.images, config.data.normalisation))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import RunConfig, result_fingerprint
+from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.device import default_device
 from ltdd_ray.distill.ahead import read_ahead
@@ -117,7 +118,12 @@ def snapshot(config: RunConfig, data: PreparedData, synthetic: SyntheticSet, upd
         normalisation=data.normalisation.to(torch.device("cpu")),
         class_names=data.train.class_names,
         augmentation=config.augmentation,
-        provenance={"config": result_fingerprint(config), "dataset": data.train.fingerprint, "update": update},
+        provenance={
+            "config": result_fingerprint(config),
+            "dataset": data.train.fingerprint,
+            "update": update,
+            "images_per_class": list(class_budget(config.distill, data.train.class_counts.tolist())),
+        },
     )
 
 
@@ -125,16 +131,17 @@ def _start(
     config: RunConfig, data: PreparedData, flat: FlatModel, store: TrajectoryStore, device: torch.device, compute: bool
 ) -> tuple[SyntheticSet, list[str]]:
     """The initial set, and what had to be filled in. Without ``compute`` only its shapes: a checkpoint or rank 0 has the values."""
-    train, ipc = data.train, config.distill.ipc
-    classes = torch.arange(train.num_classes, device=device).repeat_interleave(ipc)
+    train = data.train
+    budget = class_budget(config.distill, train.class_counts.tolist())
+    classes = torch.arange(train.num_classes, device=device).repeat_interleave(torch.tensor(budget, device=device))
     if not compute:
         empty = torch.zeros(len(classes), *train.image_shape, device=device)
         return SyntheticSet(empty, torch.zeros(len(classes), train.num_classes, device=device), classes, config.distill.syn_lr), []
     images, labels = model_space(train, data.normalisation, device)
     logits = _expert_logits(config, flat, store, images)
-    index, label_logits, repeat = choose_initial(logits, labels, ipc, config.seed)
+    index, label_logits, repeat = choose_initial(logits, labels, budget, config.seed)
     chosen = initial_images(images, index, repeat, Augmentation(config.augmentation), config.seed)
-    said = describe_initial(logits, labels, ipc, train.class_names)
+    said = describe_initial(logits, labels, budget, train.class_names)
     return SyntheticSet(chosen, label_logits, classes, config.distill.syn_lr), said
 
 

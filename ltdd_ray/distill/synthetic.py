@@ -1,6 +1,6 @@
 """The learnable set and where it starts from.
 
-M = ipc * C synthetic images, C classes, E experts, N training images, K x H x W image shape.
+M synthetic images, C classes, E experts, N training images, K x H x W image shape.
 """
 
 from collections.abc import Sequence
@@ -81,11 +81,12 @@ class Gradients:
         self.log_lr += weight * syn_lr * match.lr_grad  # dl/dlog(alpha) = alpha dl/dalpha
 
 
-def choose_initial(logits: Tensor, labels: Tensor, ipc: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def choose_initial(logits: Tensor, labels: Tensor, budget: Sequence[int], seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Pick real images to start from and label them.
 
     Args:
         logits: (E, N, C), every expert's prediction on every training image. labels: (N,).
+        budget: (C,), images of each class.
 
     Returns:
         index (M,), soft-label logits (M, C) and repeat (M,) bool, class by class. Images that most experts predict correctly
@@ -97,13 +98,13 @@ def choose_initial(logits: Tensor, labels: Tensor, ipc: int, seed: int) -> tuple
     trusted = right.double().mean(0) >= 0.5
     chosen: list[Tensor] = []
     repeats: list[Tensor] = []
-    for k in range(logits.shape[-1]):
+    for k, wanted in enumerate(budget):
         members = torch.nonzero(labels == k)[:, 0].cpu()
         members = members[torch.randperm(len(members), generator=generator(seed, "initial-images", k))]
         known = trusted.cpu()[members]
         ordered = torch.cat([members[known], members[~known]])
-        chosen.append(ordered.repeat(-(-ipc // len(ordered)))[:ipc])
-        repeats.append(torch.arange(ipc) >= len(ordered))
+        chosen.append(ordered.repeat(-(-wanted // len(ordered)))[:wanted])
+        repeats.append(torch.arange(wanted) >= len(ordered))
     index = torch.cat(chosen).to(labels.device)
     vote = right[:, index].to(logits.dtype)
     vote = torch.where(vote.sum(0) > 0, vote, torch.ones_like(vote))
@@ -111,16 +112,16 @@ def choose_initial(logits: Tensor, labels: Tensor, ipc: int, seed: int) -> tuple
     return index, mean, torch.cat(repeats)
 
 
-def describe_initial(logits: Tensor, labels: Tensor, ipc: int, class_names: Sequence[str]) -> list[str]:
+def describe_initial(logits: Tensor, labels: Tensor, budget: Sequence[int], class_names: Sequence[str]) -> list[str]:
     """One sentence per class that has not enough correctly predicted images, for the run to say."""
     trusted = (logits.argmax(-1) == labels).double().mean(0) >= 0.5
     said = []
-    for k, name in enumerate(class_names):
+    for k, (name, wanted) in enumerate(zip(class_names, budget)):
         known, there = int(trusted[labels == k].sum()), int((labels == k).sum())
-        if known < ipc:
-            others, repeats = min(ipc, there) - known, max(ipc - there, 0)
+        if known < wanted:
+            others, repeats = min(wanted, there) - known, max(wanted - there, 0)
             filled = f"{others} other images" + (f" and {repeats} augmented repeats" if repeats else "")
-            said.append(f"class {name}: {known} of {ipc} initial images are predicted correctly; filled by {filled}")
+            said.append(f"class {name}: {known} of {wanted} initial images are predicted correctly; filled by {filled}")
     return said
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from rich.table import Table
 
 from ltdd_ray.config import RunConfig, result_fingerprint
+from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.evaluate.train import NetworkResult
@@ -26,6 +27,7 @@ def summarise(
         "dataset": config.data.source,
         "imbalance_factor": int(train.class_counts.max()) / int(train.class_counts.min()),
         "ipc": config.distill.ipc,
+        "images_per_class": list(class_budget(config.distill, train.class_counts.tolist())),
         "method": config.method,
         "model": config.model.model_dump(mode="json"),
         "split": config.evaluate.split,
@@ -69,7 +71,8 @@ def results_table(results: dict[str, Any]) -> Table:
     }
     rows = {title: row for title, row in rows.items() if row and "accuracy" in row}
     groups = next(iter(rows.values()))["groups"]
-    table = Table(title=f"{results['name']}: accuracy in % on the {results['split']} images, IPC {results['ipc']}")
+    size = f"{sum(results['images_per_class'])} images" if results["ipc"] is None else f"IPC {results['ipc']}"
+    table = Table(title=f"{results['name']}: accuracy in % on the {results['split']} images, {size}")
     for column in ("", "all", *groups):
         table.add_column(column, justify="left" if not column else "right")
     for title, row in rows.items():

@@ -3,6 +3,7 @@
 M images, C classes, K x H x W image shape.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
@@ -31,7 +33,8 @@ class TrainingSet:
 def training_set(config: RunConfig, data: PreparedData, name: str, network: int) -> TrainingSet:
     """The set called ``name`` in ``evaluate.sets``. A random selection is drawn anew for every network, others are stored."""
     if name == "random":
-        index = random_selection(data.train, config.distill.ipc, config.seed, network)
+        budget = class_budget(config.distill, data.train.class_counts.tolist())
+        index = random_selection(data.train, budget, config.seed, network)
         images = data.normalisation.apply(torch.tensor(data.train.images[index]))
         labels = one_hot(torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes)
         return TrainingSet(images, labels.float(), config.evaluate.lr)
@@ -39,11 +42,11 @@ def training_set(config: RunConfig, data: PreparedData, name: str, network: int)
     return TrainingSet(stored.images, stored.soft_labels, stored.learning_rate)
 
 
-def random_selection(train: LongTailedDataset, ipc: int, seed: int, network: int) -> list[int]:
-    """``ipc`` image indices per class without replacement; a class with fewer images gives all of them, again and again."""
+def random_selection(train: LongTailedDataset, budget: Sequence[int], seed: int, network: int) -> list[int]:
+    """``budget`` (C,) image indices per class without replacement; a class with fewer gives all of them, again and again."""
     chosen: list[int] = []
-    for k in range(train.num_classes):
+    for k, wanted in enumerate(budget):
         members = torch.nonzero(torch.tensor(train.labels == k))[:, 0]
         order = members[torch.randperm(len(members), generator=generator(seed, "random-selection", network, k))]
-        chosen += order.repeat(-(-ipc // len(order)))[:ipc].tolist()
+        chosen += order.repeat(-(-wanted // len(order)))[:wanted].tolist()
     return chosen

@@ -20,7 +20,7 @@ def predictions(right: list[list[int]]) -> torch.Tensor:
 
 def test_initial_images_are_correctly_predicted_ones_first() -> None:
     logits = predictions([[1, 0, 1, 0, 0, 1, 0], [1, 0, 0, 0, 0, 1, 0]])
-    index, labels, repeat = choose_initial(logits, LABELS, 2, seed=0)
+    index, labels, repeat = choose_initial(logits, LABELS, [2] * 3, seed=0)
     assert set(index[:2].tolist()) == {0, 2}
     assert index[2:].tolist() == [5, 4, 6, 6]
     assert repeat.tolist() == [False] * 5 + [True]
@@ -32,13 +32,13 @@ def test_initial_images_are_correctly_predicted_ones_first() -> None:
 
 def test_the_choice_is_a_function_of_the_seed() -> None:
     logits = predictions([[1] * 7])
-    draws = [choose_initial(logits, LABELS, 2, seed)[0].tolist() for seed in (0, 0, 1, 2, 3)]
+    draws = [choose_initial(logits, LABELS, [2] * 3, seed)[0].tolist() for seed in (0, 0, 1, 2, 3)]
     assert draws[0] == draws[1]
     assert len({tuple(d) for d in draws}) > 1
 
 
 def test_what_had_to_be_filled_is_said_class_by_class() -> None:
-    said = describe_initial(predictions([[1, 1, 0, 0, 0, 1, 1]]), LABELS, 2, ["cat", "dog", "owl"])
+    said = describe_initial(predictions([[1, 1, 0, 0, 0, 1, 1]]), LABELS, [2] * 3, ["cat", "dog", "owl"])
     assert said == [
         "class dog: 1 of 2 initial images are predicted correctly; filled by 1 other images",
         "class owl: 1 of 2 initial images are predicted correctly; filled by 0 other images and 1 augmented repeats",
@@ -93,3 +93,9 @@ def test_shares_cover_every_segment_once() -> None:
             shares = [list(share(segments, rank, world_size)) for rank in range(world_size)]
             assert sorted(segment for one in shares for segment in one) == list(range(segments))
             assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_every_class_gets_its_own_number_of_initial_images() -> None:
+    index, labels, repeat = choose_initial(predictions([[1] * 7]), LABELS, [3, 1, 2], seed=0)
+    assert LABELS[index].tolist() == [0, 0, 0, 1, 2, 2]
+    assert repeat.tolist() == [False] * 5 + [True] and labels.shape == (6, 3)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.data.budget import class_budget
-from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.data.prepare import Images, PreparedData, model_space
 from ltdd_ray.device import default_device
 from ltdd_ray.distill.ahead import read_ahead
 from ltdd_ray.distill.artifact import DistilledSet
@@ -146,7 +146,7 @@ def _start(
 
 
 @torch.no_grad()
-def _expert_logits(config: RunConfig, flat: FlatModel, store: TrajectoryStore, images: Tensor) -> Tensor:
+def _expert_logits(config: RunConfig, flat: FlatModel, store: TrajectoryStore, images: Images) -> Tensor:
     """(E, N, C): the last epoch of each ``label_expert`` on every training image."""
     found = []
     for expert in range(config.experts.count):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import DistillConfig
+from ltdd_ray.data.prepare import Images
 from ltdd_ray.distill.matching import Match
 from ltdd_ray.seeding import generator
 
@@ -125,7 +126,7 @@ def describe_initial(logits: Tensor, labels: Tensor, budget: Sequence[int], clas
     return said
 
 
-def initial_images(images: Tensor, index: Tensor, repeat: Tensor, augment: Augmentation, seed: int) -> Tensor:
+def initial_images(images: Images, index: Tensor, repeat: Tensor, augment: Augmentation, seed: int) -> Tensor:
     """Images (M, K, H, W) for the chosen ``index`` (M,), repeats being augmented so that no two are equal."""
     chosen = images[index].clone()
     for at in torch.nonzero(repeat)[:, 0].tolist():

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import EvaluateConfig, RunConfig
-from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.data.prepare import Images, PreparedData, model_space
 from ltdd_ray.device import default_device
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.evaluate.sets import TrainingSet, training_set
@@ -105,7 +105,7 @@ def train_network(
 
 
 @torch.no_grad()
-def measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, tuple[float, ...]]:
+def measure(model: nn.Module, images: Images, labels: Tensor) -> tuple[float, tuple[float, ...]]:
     """Share of right predictions per class (C,) over ``images`` (N, K, H, W), and its mean over classes."""
     model.eval()
     logits = torch.cat([model(part) for part in images.split(512)])

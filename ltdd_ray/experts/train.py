@@ -14,6 +14,7 @@ from torch.optim import SGD
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import ClassifierStage, RepresentationStage
+from ltdd_ray.data.prepare import Images
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.experts.sharpness import sharpen
 from ltdd_ray.nn.flat import FlatModel
@@ -51,7 +52,7 @@ class _Tally:
 
 
 def representation_stage(
-    stage: RepresentationStage, flat: FlatModel, images: Tensor, labels: Tensor, augment: Augmentation, seed: int, expert: int
+    stage: RepresentationStage, flat: FlatModel, images: Images, labels: Tensor, augment: Augmentation, seed: int, expert: int
 ) -> Iterator[Epoch]:
     """Train the whole network on the long-tailed images (N, K, H, W), labels (N,); yields epochs 0..stage.epochs."""
     theta = flat.initial().to(images.device).requires_grad_()
@@ -81,7 +82,7 @@ def classifier_stage(
     stage: ClassifierStage,
     flat: FlatModel,
     theta: Tensor,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     augment: Augmentation,
     seed: int,

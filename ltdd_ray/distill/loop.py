@@ -4,9 +4,10 @@ Every rank holds the whole synthetic set and computes its share of an update's s
 M images, C classes, E experts, N training images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.objective import Objective
 from ltdd_ray.distill.schedule import share
-from ltdd_ray.distill.synthetic import Gradients, SyntheticSet, choose_initial, describe_initial, initial_images
+from ltdd_ray.distill.synthetic import Gradients, SyntheticSet, choose_initial, describe_initial, initial_images, initial_labels
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.nn.flat import FlatModel
@@ -138,24 +139,26 @@ def _start(
         empty = torch.zeros(len(classes), *train.image_shape, device=device)
         return SyntheticSet(empty, torch.zeros(len(classes), train.num_classes, device=device), classes, config.distill.syn_lr), []
     images, labels = model_space(train, data.normalisation, device)
-    logits = _expert_logits(config, flat, store, images)
-    index, label_logits, repeat = choose_initial(logits, labels, budget, config.seed)
+    # Twice through the experts, as their logits on all images of a large source fit in no memory.
+    right = torch.stack([logits.argmax(-1) == labels for logits in _expert_logits(config, flat, store, images)])
+    index, repeat = choose_initial(right, labels, budget, config.seed)
+    label_logits = initial_labels(torch.stack([*_expert_logits(config, flat, store, images[index])]), right[:, index])
     chosen = initial_images(images, index, repeat, Augmentation(config.augmentation), config.seed)
-    said = describe_initial(logits, labels, budget, train.class_names)
+    said = describe_initial(right, labels, budget, train.class_names)
     return SyntheticSet(chosen, label_logits, classes, config.distill.syn_lr), said
 
 
 @torch.no_grad()
-def _expert_logits(config: RunConfig, flat: FlatModel, store: TrajectoryStore, images: Images) -> Tensor:
-    """(E, N, C): the last epoch of each ``label_expert`` on every training image."""
-    found = []
+def _expert_logits(config: RunConfig, flat: FlatModel, store: TrajectoryStore, images: Images) -> Iterator[Tensor]:
+    """Logits (N, C) on ``images`` of each ``label_expert`` at its last epoch, expert by expert."""
+    parts = ceil(len(images) / 512)
+    size = ceil(len(images) / parts)  # like parts: a last one of a single image is summed in another order, with other last bits
     for expert in range(config.experts.count):
         stage = config.distill.label_expert
         last = store.epochs(expert, stage)[-1]
         segment = store.segment(expert, stage, last, last)
         theta = torch.cat([segment.start_backbone, segment.start_classifier]).to(images.device, torch.float32)
-        found.append(torch.cat([flat.logits(theta, part) for part in images.split(512)]))
-    return torch.stack(found)
+        yield torch.cat([flat.logits(theta, part) for part in images.split(size)])
 
 
 def _exchange(value: Any, world_size: int) -> list[Any]:

@@ -82,20 +82,17 @@ class Gradients:
         self.log_lr += weight * syn_lr * match.lr_grad  # dl/dlog(alpha) = alpha dl/dalpha
 
 
-def choose_initial(logits: Tensor, labels: Tensor, budget: Sequence[int], seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pick real images to start from and label them.
+def choose_initial(right: Tensor, labels: Tensor, budget: Sequence[int], seed: int) -> tuple[Tensor, Tensor]:
+    """Pick real images to start from.
 
     Args:
-        logits: (E, N, C), every expert's prediction on every training image. labels: (N,).
+        right: (E, N) bool, which expert predicts which training image correctly. labels: (N,).
         budget: (C,), images of each class.
 
     Returns:
-        index (M,), soft-label logits (M, C) and repeat (M,) bool, class by class. Images that most experts predict correctly
-        come first, in random order; a class short of them is filled by its other images, and one short of images by repeats,
-        which ``repeat`` marks. An image's label is the mean logits of the experts that are right about it, or of all where
-        none is.
+        index (M,) and repeat (M,) bool, class by class. Images that most experts predict correctly come first, in random order;
+        a class short of them is filled by its other images, and one short of images by repeats, which ``repeat`` marks.
     """
-    right = logits.argmax(-1) == labels  # (E, N)
     trusted = right.double().mean(0) >= 0.5
     chosen: list[Tensor] = []
     repeats: list[Tensor] = []
@@ -106,16 +103,19 @@ def choose_initial(logits: Tensor, labels: Tensor, budget: Sequence[int], seed: 
         ordered = torch.cat([members[known], members[~known]])
         chosen.append(ordered.repeat(-(-wanted // len(ordered)))[:wanted])
         repeats.append(torch.arange(wanted) >= len(ordered))
-    index = torch.cat(chosen).to(labels.device)
-    vote = right[:, index].to(logits.dtype)
+    return torch.cat(chosen).to(labels.device), torch.cat(repeats)
+
+
+def initial_labels(logits: Tensor, right: Tensor) -> Tensor:
+    """Soft-label logits (M, C): the mean of those (E, M, C) of the experts that are right (E, M), or of all where none is."""
+    vote = right.to(logits.dtype)
     vote = torch.where(vote.sum(0) > 0, vote, torch.ones_like(vote))
-    mean = (logits[:, index] * vote[..., None]).sum(0) / vote.sum(0)[:, None]
-    return index, mean, torch.cat(repeats)
+    return (logits * vote[..., None]).sum(0) / vote.sum(0)[:, None]
 
 
-def describe_initial(logits: Tensor, labels: Tensor, budget: Sequence[int], class_names: Sequence[str]) -> list[str]:
+def describe_initial(right: Tensor, labels: Tensor, budget: Sequence[int], class_names: Sequence[str]) -> list[str]:
     """One sentence per class that has not enough correctly predicted images, for the run to say."""
-    trusted = (logits.argmax(-1) == labels).double().mean(0) >= 0.5
+    trusted = right.double().mean(0) >= 0.5
     said = []
     for k, (name, wanted) in enumerate(zip(class_names, budget)):
         known, there = int(trusted[labels == k].sum()), int((labels == k).sum())

@@ -6,7 +6,7 @@ Every key is described where it is declared. Impossible values and combinations 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -31,7 +31,7 @@ EvaluationSet = Literal[
 class DataConfig(Section):
     """Where images come from and how their class distribution is cut."""
 
-    source: Literal["digits", "cifar10", "cifar100", "tiny_imagenet", "parquet", "imagefolder", "npz"]
+    source: Literal["digits", "cifar10", "cifar100", "tiny_imagenet", "imagenet_lt", "parquet", "imagefolder", "npz"]
     name: str | None = Field(
         default=None, description="What results call the data, and published numbers are looked up by; null for the source."
     )
@@ -40,6 +40,11 @@ class DataConfig(Section):
         description="Folder, file or URI: one with train and test inside, or the training part alone.",
     )
     test_path: str | None = Field(default=None, description="Where the test images lie if not inside `path`.")
+    train_list: str | None = Field(default=None, description="File of lines `relative/path label` (source imagenet_lt).")
+    test_list: str | None = Field(default=None, description="The same for the test images.")
+    cache: str | None = Field(
+        default=None, description="Folder for the decoded images of imagenet_lt, seen by all nodes; one run at a time may fill it."
+    )
     test_fraction: float | None = Field(
         default=None, gt=0, lt=1, description="Share of each class held out as a test set when the source has none."
     )
@@ -50,6 +55,12 @@ class DataConfig(Section):
     imbalance_factor: float | None = Field(
         default=None, ge=1, description="n_max / n_min of the long-tailed profile; null keeps the natural counts."
     )
+    largest_class: int | None = Field(
+        default=None,
+        ge=1,
+        description="n_max of the profile, a class with fewer than its n_k images giving all it has; null for the source's largest "
+        "class, any class short of its n_k being an error.",
+    )
     selection: Literal["random", "first"] = Field(
         default="random",
         description="Which images of a class the profile keeps: a fixed random choice, or the first ones in file order.",
@@ -58,6 +69,12 @@ class DataConfig(Section):
         default=None, ge=8, description="Resize to this many pixels square; null keeps the images' own size."
     )
     normalisation: Literal["standard", "zca"] = Field(default="zca", description="Per-channel standardisation, or ZCA whitening.")
+
+    @model_validator(mode="after")
+    def _profile(self) -> "DataConfig":
+        if self.largest_class is not None and self.imbalance_factor is None:
+            raise ValueError(f"data.largest_class {self.largest_class} needs data.imbalance_factor; set both or none")
+        return self
 
 
 class ModelConfig(Section):
@@ -203,8 +220,32 @@ class DistributionConfig(Section):
     queue: QueueConfig = QueueConfig()
 
 
+class Budget(Section):
+    """Synthetic images that classes do not get alike: a total and how it is shared out, or a number for every class."""
+
+    images: int | None = Field(default=None, ge=1, description="All synthetic images together.")
+    share: Literal["equal", "count"] = Field(
+        default="equal",
+        description="How `images` are shared out: alike, or in proportion to the training images; at least one each.",
+    )
+    per_class: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None, description="Images of each class, in label order."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "Budget":
+        if (self.images is None) == (self.per_class is None):
+            raise ValueError("distill.budget takes either images or per_class; set one of them")
+        return self
+
+
 class DistillConfig(Section):
-    ipc: int = Field(ge=1, description="Synthetic images per class; for `idm` each of them holds several pictures.")
+    ipc: int | None = Field(
+        default=None,
+        ge=1,
+        description="Synthetic images per class, null where `budget` says it; for `idm` each of them holds several pictures.",
+    )
+    budget: Budget | None = Field(default=None, description="Instead of `ipc`: numbers of images that differ between classes.")
     engine: Literal["matching", "dm", "idm"] = Field(
         default="matching", description="Trajectory matching, which needs experts, or distribution matching, which does not."
     )
@@ -250,6 +291,16 @@ class DistillConfig(Section):
     @property
     def pictures_per_image(self) -> int:
         return self.pictures_per_side**2
+
+    @model_validator(mode="after")
+    def _how_many(self) -> "DistillConfig":
+        if self.ipc is None and self.budget is None:
+            raise ValueError("`distill.ipc` is missing; set it in the file or with --set distill.ipc=...")
+        if self.ipc is not None and self.budget is not None:
+            raise ValueError(f"distill.ipc {self.ipc} and distill.budget both say how many images; set distill.ipc to null")
+        if self.budget is not None and self.engine != "matching":
+            raise ValueError(f"distill.budget needs engine matching, not {self.engine}; set distill.ipc instead")
+        return self
 
 
 class FullDataConfig(Section):

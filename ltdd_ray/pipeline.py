@@ -90,7 +90,7 @@ def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], con
                 _say(run, f"{name}: already finished, {STAGES[name].artifact(run.folder, config)}")
                 continue
             if STAGES[name].uses_ray:
-                session.enter_context(ray_session(config.compute, data.train.images.nbytes + data.evaluation.images.nbytes))
+                session.enter_context(ray_session(config.compute, data.train.bytes_in_memory + data.evaluation.bytes_in_memory))
                 if "distill" in stages and config.matches:  # a cluster too small for it shall say so before the experts are trained
                     require_workers(config.compute)
             seconds = _work(run, name)

@@ -39,10 +39,12 @@ class DistributionMatching(nn.Module):
         self.augment = Augmentation(config.augmentation)
         self.real, self.labels = model_space(data.train, data.normalisation, device)
         self.members = [torch.nonzero(self.labels == k)[:, 0].cpu() for k in range(self.num_classes)]
-        index, repeat = self.choose_initial(config.distill.ipc * config.distill.pictures_per_image)
+        ipc = config.distill.ipc
+        assert ipc is not None  # the config refuses a budget for this engine
+        index, repeat = self.choose_initial(ipc * config.distill.pictures_per_image)
         chosen = initial_images(self.real, index.to(device), repeat, self.augment, config.seed)
         self.images = nn.Parameter(encode(chosen, config.distill.pictures_per_side))
-        self.register_buffer("classes", torch.arange(self.num_classes, device=device).repeat_interleave(config.distill.ipc))
+        self.register_buffer("classes", torch.arange(self.num_classes, device=device).repeat_interleave(ipc))
 
     def choose_initial(self, per_class: int) -> tuple[Tensor, Tensor]:
         """Random real images to start from, class by class: their index (C ``per_class``,), and whether one is a repeat (bool)."""

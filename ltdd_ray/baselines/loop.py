@@ -68,7 +68,9 @@ def snapshot(config: RunConfig, data: PreparedData, method: DistributionMatching
 
 def describe_initial(config: RunConfig, data: PreparedData) -> list[str]:
     """One sentence per class that has fewer real images than it starts from, for the run to say."""
-    wanted = config.distill.ipc * config.distill.pictures_per_image
+    ipc = config.distill.ipc
+    assert ipc is not None  # the config refuses a budget for these engines
+    wanted = ipc * config.distill.pictures_per_image
     return [
         f"class {name}: {count} real images for {wanted} initial ones; filled by {wanted - count} augmented repeats"
         for name, count in zip(data.train.class_names, data.train.class_counts)

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.errors import UserError
 
 
@@ -17,15 +18,15 @@ class LongTailedDataset:
     """Labelled images with a known, usually skewed, class distribution.
 
     Attributes:
-        images: uint8 (N, K, H, W), values 0..255, K = 1 or 3.
+        images: uint8 (N, K, H, W), values 0..255, K = 1 or 3; an array, or files mapped from disk, which give arrays by [index].
         labels: int64 (N,), values 0..C-1; every class has at least one image.
         class_names: C names, in label order.
 
-    Arrays, not tensors: Ray shares them between processes without a copy.
+    Arrays, not tensors: Ray shares them between processes without a copy. Nothing here copies all images of a mapped set.
     Raises ``UserError`` where these conditions do not hold.
     """
 
-    images: np.ndarray
+    images: np.ndarray | MappedImages
     labels: np.ndarray
     class_names: tuple[str, ...]
 
@@ -60,6 +61,11 @@ class LongTailedDataset:
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
+    @property
+    def bytes_in_memory(self) -> int:
+        """Of the images; 0 where they are mapped."""
+        return 0 if isinstance(self.images, MappedImages) else self.images.nbytes
+
     @cached_property
     def class_counts(self) -> np.ndarray:
         """int64 (C,): n_k, the number of images of class k."""
@@ -72,12 +78,20 @@ class LongTailedDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of images, labels and class names: equal exactly for equal data. 16 hex digits."""
+        """Hash of images, labels and class names: equal exactly for equal data. 16 hex digits.
+
+        Mapped images go by what they were decoded from, as hashing them would read them all.
+        """
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        if isinstance(self.images, MappedImages):
+            digest.update(self.images.identity.encode())
+            digest.update(np.ascontiguousarray(self.images.rows).data)
+        else:
+            digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels.astype(np.int64)).data)
         return digest.hexdigest()[:16]
 
     def subset(self, indices: np.ndarray) -> "LongTailedDataset":
         """The images at ``indices`` (int (M,)), in that order, under the same class names."""
-        return LongTailedDataset(self.images[indices], self.labels[indices], self.class_names)
+        images = self.images.take(indices) if isinstance(self.images, MappedImages) else self.images[indices]
+        return LongTailedDataset(images, self.labels[indices], self.class_names)

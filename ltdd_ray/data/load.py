@@ -40,7 +40,8 @@ def load_data(config: DataConfig, seed: int) -> DataSplits:
         train, test = hold_out(train, config.test_fraction, TEST_SPLIT_SEED, "test split")
     _check_same_kind(train, test)
     if config.imbalance_factor is not None:
-        train = train.subset(long_tail_indices(train.labels, train.class_names, config.imbalance_factor, config.selection))
+        profile = config.imbalance_factor, config.selection, config.largest_class
+        train = train.subset(long_tail_indices(train.labels, train.class_names, *profile))
     validation = None
     if config.validation_fraction:
         train, validation = hold_out(train, config.validation_fraction, seed, "validation split")

@@ -11,12 +11,14 @@ CPU cores for 32 x 32 colour images.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.errors import UserError
 
 # Keeps directions with next to no variance from being blown up; the value of the published whitening.
@@ -44,12 +46,12 @@ class Normalisation:
     unwhiten: Tensor | None = None
 
     @classmethod
-    def fit(cls, images: np.ndarray, kind: Literal["standard", "zca"]) -> "Normalisation":
+    def fit(cls, images: np.ndarray | MappedImages, kind: Literal["standard", "zca"]) -> "Normalisation":
         """Fit on training images, uint8 (N, K, H, W).
 
         Raises ``UserError`` when the images are too large for a ZCA matrix.
         """
-        dim = images[0].size
+        dim = prod(images.shape[1:])
         if kind == "zca" and dim > MAX_ZCA_DIM:
             raise UserError(
                 f"data.normalisation zca needs a {dim} x {dim} matrix for images of shape {images.shape[1:]}, more than the "
@@ -109,7 +111,7 @@ class Normalisation:
         return cls(**state)
 
 
-def _batches(images: np.ndarray) -> Iterator[Tensor]:
+def _batches(images: np.ndarray | MappedImages) -> Iterator[Tensor]:
     """float32 (B, K, H, W) in 0..255. Copies, as arrays shared between processes are read-only."""
     for start in range(0, len(images), _BATCH):
         yield torch.tensor(images[start : start + _BATCH], dtype=torch.float32)

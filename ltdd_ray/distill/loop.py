@@ -4,9 +4,10 @@ Every rank holds the whole synthetic set and computes its share of an update's s
 M images, C classes, E experts, N training images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import RunConfig, result_fingerprint
-from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.data.budget import class_budget
+from ltdd_ray.data.prepare import Images, PreparedData, model_space
 from ltdd_ray.device import default_device
 from ltdd_ray.distill.ahead import read_ahead
 from ltdd_ray.distill.artifact import DistilledSet
@@ -30,6 +32,7 @@ from ltdd_ray.distill.synthetic import (
     choose_initial,
     describe_initial,
     initial_images,
+    initial_labels,
 )
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.experts.plan import expectation, expert_network
@@ -124,7 +127,12 @@ def snapshot(config: RunConfig, data: PreparedData, synthetic: SyntheticSet, upd
         normalisation=data.normalisation.to(torch.device("cpu")),
         class_names=data.train.class_names,
         augmentation=config.augmentation,
-        provenance={"config": result_fingerprint(config), "dataset": data.train.fingerprint, "update": update},
+        provenance={
+            "config": result_fingerprint(config),
+            "dataset": data.train.fingerprint,
+            "update": update,
+            "images_per_class": list(class_budget(config.distill, data.train.class_counts.tolist())),
+        },
     )
 
 
@@ -132,31 +140,37 @@ def _start(
     config: RunConfig, data: PreparedData, flat: FlatModel, store: TrajectoryStore, device: torch.device, compute: bool
 ) -> tuple[SyntheticSet, list[str]]:
     """The initial set, and what had to be filled in. Without ``compute`` only its shapes: a checkpoint or rank 0 has the values."""
-    train, ipc = data.train, config.distill.ipc
-    classes = torch.arange(train.num_classes, device=device).repeat_interleave(ipc)
+    train = data.train
+    budget = class_budget(config.distill, train.class_counts.tolist())
+    classes = torch.arange(train.num_classes, device=device).repeat_interleave(torch.tensor(budget, device=device))
     if not compute:
         empty = torch.zeros(len(classes), *train.image_shape, device=device)
         return SyntheticSet(empty, torch.zeros(len(classes), train.num_classes, device=device), classes, config.distill.syn_lr), []
     images, labels = model_space(train, data.normalisation, device)
-    one_hot = config.distill.initial_labels == "one_hot"
-    logits = certain_logits(labels, train.num_classes) if one_hot else _expert_logits(config, flat, store, images)
-    index, label_logits, repeat = choose_initial(logits, labels, ipc, config.seed)
+    if config.distill.initial_labels == "one_hot":
+        right = torch.ones(1, len(labels), dtype=torch.bool, device=device)  # no expert is asked: the choice is random
+        index, repeat = choose_initial(right, labels, budget, config.seed)
+        label_logits = certain_logits(labels[index], train.num_classes)
+    else:  # twice through the experts, as their logits on all images of a large source fit in no memory
+        right = torch.stack([logits.argmax(-1) == labels for logits in _expert_logits(config, flat, store, images)])
+        index, repeat = choose_initial(right, labels, budget, config.seed)
+        label_logits = initial_labels(torch.stack([*_expert_logits(config, flat, store, images[index])]), right[:, index])
     chosen = initial_images(images, index, repeat, Augmentation(config.augmentation), config.seed)
-    said = describe_initial(logits, labels, ipc, train.class_names)
+    said = describe_initial(right, labels, budget, train.class_names)
     return SyntheticSet(chosen, label_logits, classes, config.distill.syn_lr), said
 
 
 @torch.no_grad()
-def _expert_logits(config: RunConfig, flat: FlatModel, store: TrajectoryStore, images: Tensor) -> Tensor:
-    """(E, N, C): the last epoch of each ``label_expert`` on every training image."""
-    found = []
+def _expert_logits(config: RunConfig, flat: FlatModel, store: TrajectoryStore, images: Images) -> Iterator[Tensor]:
+    """Logits (N, C) on ``images`` of each ``label_expert`` at its last epoch, expert by expert."""
+    parts = ceil(len(images) / 512)
+    size = ceil(len(images) / parts)  # like parts: a last one of a single image is summed in another order, with other last bits
     for expert in range(config.experts.count):
         stage = config.distill.label_expert
         last = store.epochs(expert, stage)[-1]
         segment = store.segment(expert, stage, last, last)
         theta = torch.cat([segment.start_backbone, segment.start_classifier]).to(images.device, torch.float32)
-        found.append(torch.cat([flat.logits(theta, part) for part in images.split(512)]))
-    return torch.stack(found)
+        yield torch.cat([flat.logits(theta, part) for part in images.split(size)])
 
 
 def _exchange(value: Any, world_size: int) -> list[Any]:

@@ -14,6 +14,7 @@ from torch.optim import SGD
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import ClassifierStage, RepresentationStage
+from ltdd_ray.data.prepare import Images
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.experts.sharpness import sharpen
 from ltdd_ray.nn.flat import FlatModel
@@ -53,7 +54,7 @@ class _Tally:
 def representation_stage(
     stage: RepresentationStage,
     flat: FlatModel,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     augment: Augmentation,
     seed: int,
@@ -91,7 +92,7 @@ def classifier_stage(
     stage: ClassifierStage,
     flat: FlatModel,
     theta: Tensor,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     augment: Augmentation,
     seed: int,

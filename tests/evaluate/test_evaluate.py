@@ -46,12 +46,16 @@ def test_accuracy_counts_every_class_alike() -> None:
 
 
 def test_random_selection_is_balanced_and_repeats_only_where_it_must(train: LongTailedDataset) -> None:
-    index = random_selection(train, 4, seed=0, network=0)
+    index = random_selection(train, [4] * 3, seed=0, network=0)
     assert train.labels[index].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert len(set(index[:4])) == 4 and set(index[4:8]) == {9, 10, 11, 12}
     assert sorted(index[8:]) == [13, 13, 14, 14]
-    assert index == random_selection(train, 4, seed=0, network=0)
-    assert index != random_selection(train, 4, seed=0, network=1)
+    assert index == random_selection(train, [4] * 3, seed=0, network=0)
+    assert index != random_selection(train, [4] * 3, seed=0, network=1)
+
+
+def test_random_selection_follows_an_unequal_budget(train: LongTailedDataset) -> None:
+    assert train.labels[random_selection(train, [5, 1, 3], seed=0, network=0)].tolist() == [0] * 5 + [1] + [2] * 3
 
 
 def test_training_learns_a_separable_set_and_repeats_exactly() -> None:
@@ -141,6 +145,7 @@ def test_results_are_means_and_sample_deviations(results: dict[str, Any]) -> Non
         {"many": 0.9, "medium": 0.5, "few": 0.4}
     )
     assert results["random_baseline"]["accuracy"]["std"] == 0
+    assert results["ipc"] == 1 and results["images_per_class"] == [1, 1, 1]
     assert results["imbalance_factor"] == 4.5 and results["timings"] == {"evaluate": 2.0}
 
 

@@ -99,3 +99,20 @@ def test_results_are_means_and_sample_deviations(train: LongTailedDataset) -> No
 def test_a_result_survives_json() -> None:
     result = NetworkResult("random", 3, 0.25, (0.1, 0.4), 2.5)
     assert NetworkResult.from_json(result.to_json()) == result
+
+
+def test_the_first_set_listed_is_the_result(train: LongTailedDataset) -> None:
+    networks = [NetworkResult("k_center", 0, 0.4, (0.6, 0.4, 0.2), 1.0), NetworkResult("random", 0, 0.3, (0.5, 0.3, 0.1), 1.0)]
+    tree = {"name": "r", "method": "k_center", "data": {"source": "digits", "name": "numbers"}, "distill": {"ipc": 1}}
+
+    def results(*sets: str) -> dict:
+        config = RunConfig.model_validate({**tree, "evaluate": {"networks": 1, "sets": sets}})
+        return summarise(config, train, networks, {})
+
+    ours = results("k_center", "random")
+    assert (ours["set"], ours["accuracy"]["mean"], ours["random_baseline"]["accuracy"]["mean"]) == ("k_center", 0.4, 0.3)
+    assert ours["dataset"] == "numbers"
+    other_way = results("random", "k_center")
+    assert (other_way["accuracy"]["mean"], other_way["k_center"]["accuracy"]["mean"]) == (0.3, 0.4)
+    assert list(results_table(other_way).columns[0].cells) == ["random selection", "k-center selection"]
+    assert "random_baseline" not in results("k_center")

@@ -34,3 +34,9 @@ def test_a_broken_file_counts_as_missing(tmp_path: Path, tiny: Callable[..., Run
     record.write(RESULT)
     record.file.write_bytes(record.file.read_bytes()[:-9])
     assert record.read() is None
+
+
+def test_a_selection_needs_no_distilled_set(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
+    config = tiny(tmp_path, evaluate={"networks": 1, "sets": ["random", "full_ce"]})
+    records = plan_networks(config, prepare_data(config), RunFolder(tmp_path))
+    assert [record.file.name for record in records] == ["random-0.json", "full_ce-0.json"]

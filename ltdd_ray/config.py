@@ -175,8 +175,10 @@ class DistillConfig(Section):
 
 class EvaluateConfig(Section):
     networks: int = Field(default=5, ge=1)
-    sets: tuple[Literal["distilled", "random", "initial"], ...] = Field(
-        default=("distilled", "random"), min_length=1, description="What to train on; `initial` is the set before its first update."
+    sets: tuple[Literal["distilled", "distilled_8bit", "random", "initial"], ...] = Field(
+        default=("distilled", "random"),
+        min_length=1,
+        description="What to train on; `distilled_8bit` has the images of an export, `initial` those before the first update.",
     )
     split: Literal["test", "validation"] = "test"
     epochs: int = Field(default=1000, ge=1)

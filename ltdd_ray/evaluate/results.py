@@ -33,7 +33,7 @@ def summarise(
         "class_counts": train.class_counts.tolist(),
         **tables.get("distilled", {}),
         **({"random_baseline": tables["random"]} if "random" in tables else {}),
-        **({"initial": tables["initial"]} if "initial" in tables else {}),
+        **{name: tables[name] for name in ("initial", "distilled_8bit") if name in tables},
         "config_hash": result_fingerprint(config),
         **run,
     }
@@ -64,6 +64,7 @@ def results_table(results: dict[str, Any]) -> Table:
     method = results["method"].upper()
     rows = {
         method: results,
+        f"{method} in 8 bits": results.get("distilled_8bit"),
         f"{method} before its first update": results.get("initial"),
         "random selection": results.get("random_baseline"),
     }

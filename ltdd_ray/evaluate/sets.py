@@ -1,4 +1,4 @@
-"""What a network is trained on: the distilled set, the set before its first update, or a random selection.
+"""What a network is trained on: the distilled set, the same in 8 bits, the set before its first update, or a random selection.
 
 M images, C classes, K x H x W image shape.
 """
@@ -35,7 +35,10 @@ def training_set(config: RunConfig, data: PreparedData, name: str, network: int)
         images = data.normalisation.apply(torch.tensor(data.train.images[index]))
         labels = one_hot(torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes)
         return TrainingSet(images, labels.float(), config.evaluate.lr)
-    stored = DistilledSet.load(config.folder / "distilled", name)
+    if name == "distilled_8bit":
+        stored = DistilledSet.load(config.folder / "distilled").in_8_bits()
+    else:
+        stored = DistilledSet.load(config.folder / "distilled", name)
     return TrainingSet(stored.images, stored.soft_labels, stored.learning_rate)
 
 

@@ -19,7 +19,7 @@ from ltdd_ray.report.history import curves
 from ltdd_ray.report.images import galleries
 
 # Where results.json holds the series beside the distilled set, and their names on the page.
-OTHERS = {"random_baseline": "Random selection", "initial": "Before distillation"}
+OTHERS = {"random_baseline": "Random selection", "initial": "Before distillation", "distilled_8bit": "8-bit images"}
 REQUIRED = ("name", "dataset", "ipc", "method", "model", "split", "class_names", "class_counts")
 
 

@@ -71,6 +71,9 @@ def test_learns_all_three_and_resumes_exactly(config: RunConfig, data: PreparedD
     final = whole.run(config, data)
     assert [r.update for r in whole.reports] == list(range(1, 13))
     assert whole.initial is not None
+    said = {key: final.provenance[key] for key in ("method", "dataset", "imbalance_factor", "ipc", "seed", "update")}
+    assert said == {"method": "ltdd", "dataset": "digits", "imbalance_factor": 134 / 13, "ipc": 2, "seed": 3, "update": 12}
+    assert final.class_counts == tuple(data.train.class_counts) and {"torch", "ltdd-ray"} <= set(final.provenance["versions"])
     assert not torch.equal(final.images, whole.initial.images)
     assert not torch.equal(final.soft_labels, whole.initial.soft_labels)
     assert final.learning_rate != whole.initial.learning_rate

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +9,11 @@ from torch import nn
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import EvaluateConfig, RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.prepare import prepare_data
+from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.evaluate.results import results_table, summarise
-from ltdd_ray.evaluate.sets import TrainingSet, random_selection
+from ltdd_ray.evaluate.sets import TrainingSet, random_selection, training_set
 from ltdd_ray.evaluate.train import NetworkResult, measure, train_network
 
 COUNTS = (9, 4, 2)
@@ -43,6 +48,19 @@ def test_random_selection_is_balanced_and_repeats_only_where_it_must(train: Long
     assert sorted(index[8:]) == [13, 13, 14, 14]
     assert index == random_selection(train, 4, seed=0, network=0)
     assert index != random_selection(train, 4, seed=0, network=1)
+
+
+def test_the_8_bit_set_is_what_an_export_holds(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
+    config = tiny(tmp_path)
+    data = prepare_data(config)
+    images = data.normalisation.apply(torch.rand(4, *data.train.image_shape, generator=torch.Generator().manual_seed(0)) * 300 - 20)
+    labels, classes = torch.full((4, 10), 0.1), torch.arange(4)
+    distilled = DistilledSet(images, labels, classes, 0.03, data.normalisation, data.train.class_names, "flip")
+    distilled.save(config.folder / "distilled")
+    exact, rounded = (training_set(config, data, name, 0) for name in ("distilled", "distilled_8bit"))
+    assert torch.equal(exact.images, images) and rounded.learning_rate == exact.learning_rate == 0.03
+    assert torch.equal(rounded.images, data.normalisation.apply(distilled.pixels()))
+    assert float((rounded.images - images).abs().max()) > 0.01
 
 
 def test_training_learns_a_separable_set_and_repeats_exactly() -> None:

@@ -31,6 +31,12 @@ def _run(options: argparse.Namespace) -> None:
     run(config, options.stages)
 
 
+def _export(options: argparse.Namespace) -> None:
+    from ltdd_ray.export.export import export
+
+    print("\n".join(export(options.place, options.to, options.output).sentences()))
+
+
 def _store(options: argparse.Namespace) -> int:
     from ltdd_ray.store import cli
 
@@ -58,4 +64,4 @@ def _data_info(options: argparse.Namespace) -> None:
     Console().print(render(describe(load_data(config.data, config.seed), config.data)))
 
 
-_COMMANDS = {"run": _run, "store": _store, "bench": _bench, "data info": _data_info}
+_COMMANDS = {"run": _run, "export": _export, "store": _store, "bench": _bench, "data info": _data_info}

@@ -1,6 +1,7 @@
 """What ``ltdd-ray`` understands: its verbs, their arguments and help. Imports nothing heavy."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 STAGES = {
@@ -16,6 +17,7 @@ BENCH = {
     "evaluate": "evaluation networks against training them one by one",
     "store": "the trajectory store against torch.save and torch.load",
 }
+LAYOUTS = ("imagefolder", "parquet", "npz")
 STORE = {"ls": "list the trajectories", "verify": "find damaged, missing and foreign files", "gc": "remove debris"}
 
 
@@ -25,6 +27,11 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (about, stages) in STAGES.items():
         _takes_config(verbs.add_parser(name, help=about, description=about), command="run", stages=stages)
+    export = verbs.add_parser("export", help="the distilled set for other tools: 8-bit images and soft labels")
+    export.add_argument("place", metavar="RUN", type=Path, help="folder of a run, or a distilled.safetensors")
+    export.add_argument("--to", choices=LAYOUTS, required=True, help="layout of the export")
+    export.add_argument("--output", metavar="DIR", type=Path, help="new folder to write (default: beside distilled.safetensors)")
+    export.set_defaults(command="export", debug=False)
     store = verbs.add_parser("store", help="look after a trajectory store").add_subparsers(required=True, metavar="ACTION")
     for name, about in STORE.items():
         action = store.add_parser(name, help=about, description=about)

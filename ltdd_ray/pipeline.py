@@ -22,6 +22,7 @@ from ltdd_ray.evaluate.train import EvaluationReport
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.experts.pool import train_experts
 from ltdd_ray.experts.run import EpochReport
+from ltdd_ray.export.card import write_card
 from ltdd_ray.files import write_json
 from ltdd_ray.hardware import peak_memory
 from ltdd_ray.progress import StageProgress
@@ -148,7 +149,7 @@ def _distill(run: Run) -> int:
                 progress.update("updates", report.update, f"loss {metrics['loss/total']:.4f}, rate {metrics['syn_lr']:.4g}")
 
         distilled, peak = run_job(run.config, run.data, show)
-    distilled.save(run.folder.distilled)
+    write_card(distilled.save(run.folder.distilled))
     return peak
 
 
@@ -169,6 +170,7 @@ def _evaluate(run: Run) -> int:
 def _write_results(run: Run) -> None:
     networks = [result for record in plan_networks(run.config, run.data, run.folder) if (result := record.read())]
     write_json(run.folder.results, summarise(run.config, run.data.train, networks, run.folder.information()))
+    write_card(run.folder.distilled / "distilled.safetensors")  # now with accuracies
 
 
 def _report_finished(run: Run) -> bool:

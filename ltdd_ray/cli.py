@@ -12,23 +12,30 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         return _COMMANDS[options.command](options) or 0
-    except UserError as error:
+    except Exception as error:
         if options.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        print(f"error: {error if isinstance(error, UserError) else _unexpected(error)}", file=sys.stderr)
+        return 2 if options.command == "store" else 1  # verify ends with 1 where it could look and found a problem
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from what is finished", file=sys.stderr)
         return 130
+
+
+def _unexpected(error: Exception) -> str:
+    """One line, though the text of an error may hold the whole stack trace of another process."""
+    what = " ".join([type(error).__name__, *str(error).strip().splitlines()[-1:]])
+    return f"unexpected {what}; this should not happen: the same command with --debug shows where it did"
 
 
 def _run(options: argparse.Namespace) -> None:
     from ltdd_ray.config_file import load_config
 
     config = load_config(options.config, options.set)  # a wrong one shall not wait for torch
+    from ltdd_ray.output import JsonOutput, TextOutput
     from ltdd_ray.pipeline import run
 
-    run(config, options.stages)
+    run(config, options.stages, JsonOutput() if options.json else TextOutput(quiet=options.quiet))
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -40,11 +47,7 @@ def _export(options: argparse.Namespace) -> None:
 def _store(options: argparse.Namespace) -> int:
     from ltdd_ray.store import cli
 
-    try:
-        return getattr(cli, options.action)(options.uri, options.json)
-    except UserError as error:  # not 1, which says that verify could look and found a problem
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return getattr(cli, options.action)(options.uri, options.json)
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
@@ -17,7 +15,7 @@ from ltdd_ray.distill.job import require_workers, run_job
 from ltdd_ray.distill.loop import UpdateReport
 from ltdd_ray.errors import UserError
 from ltdd_ray.evaluate.pool import evaluate_networks, plan_networks
-from ltdd_ray.evaluate.results import results_table, summarise
+from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.train import EvaluationReport
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.experts.pool import train_experts
@@ -25,7 +23,7 @@ from ltdd_ray.experts.run import EpochReport
 from ltdd_ray.export.card import write_card
 from ltdd_ray.files import write_json
 from ltdd_ray.hardware import peak_memory
-from ltdd_ray.progress import StageProgress
+from ltdd_ray.output import Output, TextOutput
 from ltdd_ray.report.page import write_report
 from ltdd_ray.runfolder import RunFolder
 
@@ -37,7 +35,7 @@ class Run:
     config: RunConfig
     data: PreparedData
     folder: RunFolder
-    console: Console
+    output: Output
 
 
 @dataclass(frozen=True)
@@ -50,37 +48,36 @@ class Stage:
     uses_ray: bool = True
 
 
-def run(config: RunConfig, stages: Sequence[str], console: Console | None = None) -> None:
+def run(config: RunConfig, stages: Sequence[str], output: Output | None = None) -> None:
     """Bring ``stages`` (of :data:`STAGES`, in that order) to their end, starting or joining Ray only if one has work left.
 
     Raises ``UserError`` before any work for unusable data, folder, store or cluster, or where the stage before the first is open.
     """
-    console = console or Console()
     if inside_job() and not Path(config.output).is_absolute():
         raise UserError(
             f"output {config.output!r} is relative, but a Ray job runs in a temporary copy of the working directory; "
             "choose a folder that outlives it with --set output=/..."
         )
     data = prepare_data(config)
-    run = Run(_absolute(config), data, RunFolder.open(config), console)
+    run = Run(_absolute(config), data, RunFolder.open(config), output or TextOutput())
     try:
         _require_previous(run, stages[0])
         with ExitStack() as session:
             for name in stages:
                 if STAGES[name].finished(run):
-                    _say(run, f"{name}: already finished, {STAGES[name].artifact(run.folder, config)}")
+                    run.output.stage(name, "already finished", STAGES[name].artifact(run.folder, config))
                     continue
                 if STAGES[name].uses_ray:
                     session.enter_context(ray_session(config.compute, data.train.images.nbytes + data.evaluation.images.nbytes))
                     if "distill" in stages:  # a cluster too small for it shall say so before the experts are trained
                         require_workers(config.compute)
                 seconds = _work(run, name)
-                _say(run, f"{name}: finished in {seconds:.0f} s, {STAGES[name].artifact(run.folder, config)}")
+                run.output.stage(name, "finished", STAGES[name].artifact(run.folder, config), seconds)
     except UserError:
         run.folder.remove_if_unused()
         raise
     if "evaluate" in stages or "report" in stages:
-        console.print(results_table(json.loads(run.folder.results.read_text())))
+        run.output.results(json.loads(run.folder.results.read_text()), str(run.folder.results))
 
 
 def _work(run: Run, name: str) -> float:
@@ -92,10 +89,6 @@ def _work(run: Run, name: str) -> float:
     if name == "evaluate":  # its own timing is part of the results
         _write_results(run)
     return seconds
-
-
-def _say(run: Run, line: str) -> None:
-    run.console.print(line, soft_wrap=True, highlight=False)
 
 
 def _absolute(config: RunConfig) -> RunConfig:
@@ -121,7 +114,7 @@ def _experts_finished(run: Run) -> bool:
 def _train_experts(run: Run) -> int:
     missing, epochs = missing_experts(run.config, run.data.train), run.config.experts.representation.epochs
     total = len(missing) * (epochs + run.config.experts.classifier.epochs)
-    with StageProgress("experts", total, "epochs", run.console) as progress:
+    with run.output.progress("experts", total, "epochs") as progress:
 
         def show(report: EpochReport) -> None:
             done = report.epoch if report.stage == "representation" else epochs + report.epoch
@@ -139,11 +132,11 @@ def _distill_finished(run: Run) -> bool:
 
 
 def _distill(run: Run) -> int:
-    with StageProgress("distill", run.config.distill.updates, "updates", run.console) as progress:
+    with run.output.progress("distill", run.config.distill.updates, "updates") as progress:
 
         def show(report: UpdateReport | str) -> None:
             if isinstance(report, str):
-                _say(run, f"distill: {report}")
+                run.output.say("distill", report)
             else:
                 metrics = report.metrics
                 progress.update("updates", report.update, f"loss {metrics['loss/total']:.4f}, rate {metrics['syn_lr']:.4g}")
@@ -159,7 +152,7 @@ def _evaluate_finished(run: Run) -> bool:
 
 def _evaluate(run: Run) -> int:
     missing = [record for record in plan_networks(run.config, run.data, run.folder) if not record.read()]
-    with StageProgress("evaluate", len(missing) * run.config.evaluate.epochs, "epochs", run.console) as progress:
+    with run.output.progress("evaluate", len(missing) * run.config.evaluate.epochs, "epochs") as progress:
 
         def show(report: EvaluationReport) -> None:
             progress.update((report.set_name, report.network), report.epoch, f"network {report.network} on {report.set_name}")

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from ltdd_ray.commands import build_parser
 from ltdd_ray.errors import UserError
@@ -62,9 +63,29 @@ def _data_info(options: argparse.Namespace) -> None:
     from ltdd_ray.config_file import load_config
     from ltdd_ray.data.info import describe, render
     from ltdd_ray.data.load import load_data
+    from ltdd_ray.data.proposal import sensible_ipc
 
-    config = load_config(options.config, options.set)
-    Console().print(render(describe(load_data(config.data, config.seed), config.data)))
+    config, console = load_config(options.config, options.set), Console()
+    splits = load_data(config.data, config.seed)
+    console.print(render(describe(splits, config.data)))
+    ipc = sensible_ipc(splits.train.class_counts.tolist())
+    said = [f"images per class that make sense: up to {ipc} (distill.ipc is {config.distill.ipc})"]
+    if not options.no_timing:
+        from ltdd_ray.estimate import estimate
+
+        said += estimate(config, splits).sentences()
+    console.print("\n".join(said), soft_wrap=True, highlight=False)
 
 
-_COMMANDS = {"run": _run, "export": _export, "store": _store, "bench": _bench, "data info": _data_info}
+def _init(options: argparse.Namespace) -> None:
+    from ltdd_ray.data.proposal import write_proposal
+    from ltdd_ray.data.survey import survey_folder
+    from ltdd_ray.hardware import describe_hardware
+
+    output = options.output or Path(f"{options.folder.resolve().name}.yaml")
+    hardware = describe_hardware()
+    write_proposal(survey_folder(options.folder), output, hardware["cores"], len(hardware["gpus"]))
+    print(f"wrote {output}; `ltdd-ray data info {output}` says what it will take here, `ltdd-ray run {output}` does it")
+
+
+_COMMANDS = {"init": _init, "run": _run, "export": _export, "store": _store, "bench": _bench, "data info": _data_info}

@@ -33,6 +33,13 @@ def build_parser() -> argparse.ArgumentParser:
         told.add_argument(
             "--json", action="store_true", help="print one JSON object per event, the last with the path of the result"
         )
+    init = verbs.add_parser("init", help="write a config for a folder of images")
+    init.add_argument(
+        "folder", metavar="DIR", type=Path, help="folder with a folder of images per class, or with train and test in it"
+    )
+    init.add_argument("--output", metavar="FILE", type=Path, help="where to write the config (default: DIR's name .yaml, here)")
+    init.set_defaults(command="init")
+    _takes_debug(init)
     export = verbs.add_parser("export", help="the distilled set for other tools: 8-bit images and soft labels")
     export.add_argument("place", metavar="RUN", type=Path, help="folder of a run, or a distilled.safetensors")
     export.add_argument("--to", choices=LAYOUTS, required=True, help="layout of the export")
@@ -47,7 +54,9 @@ def build_parser() -> argparse.ArgumentParser:
         action.set_defaults(command="store", action=name)
         _takes_debug(action)
     data = verbs.add_parser("data", help="look at a config's images").add_subparsers(required=True, metavar="ACTION")
-    _takes_config(data.add_parser("info", help="images per class and group"), command="data info")
+    info = data.add_parser("info", help="images per class and group, and what a run will take on this machine")
+    info.add_argument("--no-timing", action="store_true", help="leave out time and memory, which take some seconds to find out")
+    _takes_config(info, command="data info")
     bench = verbs.add_parser("bench", help="measure this machine against the published forms")
     questions = bench.add_subparsers(required=True, metavar="QUESTION")
     for name, about in BENCH.items():

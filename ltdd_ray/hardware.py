@@ -6,14 +6,24 @@ import resource
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 
 PACKAGES = ("ltdd-ray", "torch", "ray", "numpy", "pyarrow")
 
 
-def describe_hardware() -> dict[str, str | int | list[str]]:
+class Hardware(TypedDict):
     """CPU model, cores this process may use, memory in bytes, names of the GPUs."""
+
+    cpu: str
+    cores: int
+    memory: int
+    gpus: list[str]
+
+
+def describe_hardware() -> Hardware:
+    """What this process runs on."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,

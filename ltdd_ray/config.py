@@ -19,6 +19,7 @@ EvaluationSet = Literal[
     "distilled",
     "distilled_hard",
     "distilled_calibrated",
+    "distilled_8bit",
     "initial",
     "random",
     "k_center",
@@ -318,8 +319,9 @@ class EvaluateConfig(Section):
     sets: tuple[EvaluationSet, ...] = Field(
         default=("distilled", "random"),
         min_length=1,
-        description="What to train on, the run's own result first. `initial` is the set before its first update, `k_center` covers "
-        "each class in an expert's features, `full_*` are all training images, learned in one of three ways.",
+        description="What to train on, the run's own result first. `distilled_8bit` has the images of an export, `initial` those "
+        "before the first update, `k_center` covers each class in an expert's features, `full_*` are all training images, learned "
+        "in one of three ways.",
     )
     models: tuple[ModelConfig, ...] = Field(
         default=(), description="Other architectures to train on the first set, beside the run's own model."

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from rich.console import Console
-
 from ltdd_ray.baselines.pool import match_on_actor
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.config import RunConfig
@@ -19,16 +17,17 @@ from ltdd_ray.distill.job import require_workers, run_job
 from ltdd_ray.distill.loop import UpdateReport
 from ltdd_ray.errors import UserError
 from ltdd_ray.evaluate.pool import evaluate_networks, plan_networks, require_models
-from ltdd_ray.evaluate.results import architectures_table, results_table, summarise
+from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
 from ltdd_ray.evaluate.train import EvaluationReport
 from ltdd_ray.experts.norms import classifier_norms
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.experts.pool import train_experts
 from ltdd_ray.experts.run import EpochReport
+from ltdd_ray.export.card import write_card
 from ltdd_ray.files import write_json
 from ltdd_ray.hardware import peak_memory
-from ltdd_ray.progress import StageProgress
+from ltdd_ray.output import Output, TextOutput
 from ltdd_ray.report.page import write_report
 from ltdd_ray.runfolder import RunFolder
 
@@ -40,7 +39,7 @@ class Run:
     config: RunConfig
     data: PreparedData
     folder: RunFolder
-    console: Console
+    output: Output
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,14 @@ class Stage:
     needed: Callable[[RunConfig], bool] = lambda config: True
 
 
-def run(config: RunConfig, stages: Sequence[str], console: Console | None = None) -> None:
+def run(config: RunConfig, stages: Sequence[str], output: Output | None = None) -> None:
     """Bring ``stages`` (of :data:`STAGES`, in that order) to their end, starting or joining Ray only if one has work left.
 
     Raises ``UserError`` before any work for unusable data, folder, store or cluster, or where the stage before the first is open.
     """
     require_lasting_output(config)
     with ExitStack() as session:
-        run_stages(config, prepare_data(config), stages, console or Console(), session)
+        run_stages(config, prepare_data(config), stages, output or TextOutput(), session)
 
 
 def require_lasting_output(config: RunConfig) -> None:
@@ -76,33 +75,30 @@ def require_lasting_output(config: RunConfig) -> None:
         )
 
 
-def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], console: Console, session: ExitStack) -> None:
+def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], output: Output, session: ExitStack) -> None:
     """:func:`run` on data already prepared; Ray, once started, stays until ``session`` is closed."""
-    run = Run(_absolute(config), data, RunFolder.open(config), console)
+    run = Run(_absolute(config), data, RunFolder.open(config), output)
     try:
         _require_previous(run, stages[0])
         require_models(config, data)
         for name in stages:
             if not STAGES[name].needed(config):
-                _say(run, f"{name}: not needed for {', '.join(config.evaluate.sets)}")
+                output.say(name, f"not needed for {', '.join(config.evaluate.sets)}")
                 continue
             if STAGES[name].finished(run):
-                _say(run, f"{name}: already finished, {STAGES[name].artifact(run.folder, config)}")
+                output.stage(name, "already finished", STAGES[name].artifact(run.folder, config))
                 continue
             if STAGES[name].uses_ray:
                 session.enter_context(ray_session(config.compute, data.train.bytes_in_memory + data.evaluation.bytes_in_memory))
                 if "distill" in stages and config.matches:  # a cluster too small for it shall say so before the experts are trained
                     require_workers(config.compute)
             seconds = _work(run, name)
-            _say(run, f"{name}: finished in {seconds:.0f} s, {STAGES[name].artifact(run.folder, config)}")
+            output.stage(name, "finished", STAGES[name].artifact(run.folder, config), seconds)
     except UserError:
         run.folder.remove_if_unused()
         raise
     if "evaluate" in stages or "report" in stages:
-        results = json.loads(run.folder.results.read_text())
-        console.print(results_table(results))
-        if "cross_architecture" in results:
-            console.print(architectures_table(results))
+        output.results(json.loads(run.folder.results.read_text()), str(run.folder.results))
 
 
 def _work(run: Run, name: str) -> float:
@@ -114,10 +110,6 @@ def _work(run: Run, name: str) -> float:
     if name == "evaluate":  # its own timing is part of the results
         _write_results(run)
     return seconds
-
-
-def _say(run: Run, line: str) -> None:
-    run.console.print(line, soft_wrap=True, highlight=False)
 
 
 def _absolute(config: RunConfig) -> RunConfig:
@@ -144,7 +136,7 @@ def _experts_finished(run: Run) -> bool:
 def _train_experts(run: Run) -> int:
     missing, epochs = missing_experts(run.config, run.data.train), run.config.experts.representation.epochs
     total = len(missing) * (epochs + run.config.experts.classifier.epochs)
-    with StageProgress("experts", total, "epochs", run.console) as progress:
+    with run.output.progress("experts", total, "epochs") as progress:
 
         def show(report: EpochReport) -> None:
             done = report.epoch if report.stage == "representation" else epochs + report.epoch
@@ -165,17 +157,17 @@ def _distill(run: Run) -> int:
     settings = run.config.distill
     matching = settings.engine == "matching"
     updates = settings.updates if matching else settings.distribution.updates
-    with StageProgress("distill", updates, "updates", run.console) as progress:
+    with run.output.progress("distill", updates, "updates") as progress:
 
         def show(report: UpdateReport | str) -> None:
             if isinstance(report, str):
-                _say(run, f"distill: {report}")
+                run.output.say("distill", report)
             else:
                 rate = f", rate {report.metrics['syn_lr']:.4g}" if "syn_lr" in report.metrics else ""
                 progress.update("updates", report.update, f"loss {report.metrics['loss/total']:.4f}{rate}")
 
         distilled, peak = (run_job if matching else match_on_actor)(run.config, run.data, show)
-    distilled.save(run.folder.distilled)
+    write_card(distilled.save(run.folder.distilled))
     return peak
 
 
@@ -186,7 +178,7 @@ def _evaluate_finished(run: Run) -> bool:
 def _evaluate(run: Run) -> int:
     missing = [record for record in plan_networks(run.config, run.data, run.folder) if not record.read()]
     total = sum(epochs_on(run.config, record.set_name) for record in missing)
-    with StageProgress("evaluate", total, "epochs", run.console) as progress:
+    with run.output.progress("evaluate", total, "epochs") as progress:
 
         def show(report: EvaluationReport) -> None:
             task = (report.set_name, report.model, report.network)
@@ -199,6 +191,8 @@ def _write_results(run: Run) -> None:
     networks = [result for record in plan_networks(run.config, run.data, run.folder) if (result := record.read())]
     known = {**run.folder.information(), "expert_classifier_norms": classifier_norms(run.config, run.data.train)}
     write_json(run.folder.results, summarise(run.config, run.data.train, networks, known))
+    if run.config.distils:
+        write_card(run.folder.distilled / "distilled.safetensors")  # now with accuracies
 
 
 def _report_finished(run: Run) -> bool:

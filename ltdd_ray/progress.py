@@ -1,26 +1,54 @@
-"""Progress of a stage: a bar on a terminal, now and then a line elsewhere; always with rate and time left."""
+"""Progress of a stage: a bar on a terminal, now and then a line elsewhere, always with rate and time left; or JSON for programs."""
 
+import json
 import time
 from collections.abc import Hashable
 from datetime import timedelta
+from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 SECONDS_BETWEEN_LINES = 5.0
 
 
-class StageProgress:
-    """Counts the units of work that several workers finish; to be used as a context manager.
+class Progress(Protocol):
+    """Counts the units of work that several workers finish.
 
     Each worker's part goes by a key, so that a part begun anew after a death counts from its beginning again.
     """
+
+    def update(self, key: Hashable, done: int, note: str) -> None:
+        """``done`` units of the part ``key`` are finished; ``note`` says what just happened."""
+        ...
+
+
+class JsonProgress:
+    """One line of JSON per update."""
+
+    def __init__(self, stage: str, total: int, unit: str) -> None:
+        self._what: dict[str, Any] = {"event": "progress", "stage": stage, "total": total, "unit": unit}
+        self._done: dict[Hashable, int] = {}
+
+    def update(self, key: Hashable, done: int, note: str) -> None:
+        self._done[key] = done
+        print_json(**self._what, done=sum(self._done.values()), note=note)
+
+
+def print_json(**event: Any) -> None:
+    """One object on one line of stdout, at once."""
+    print(json.dumps(event), flush=True)
+
+
+class StageProgress:
+    """For people; to be used as a context manager."""
 
     def __init__(self, stage: str, total: int, unit: str, console: Console) -> None:
         self._unit, self._console = unit, console
         self._done: dict[Hashable, int] = {}
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description:<9}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -40,7 +68,6 @@ class StageProgress:
         self._bar.stop()
 
     def update(self, key: Hashable, done: int, note: str) -> None:
-        """``done`` units of the part ``key`` are finished; ``note`` says what just happened."""
         self._done[key] = done
         task = self._bar.tasks[self._task]
         rate = f"{task.speed:.1f} {self._unit}/s" if task.speed else self._unit

@@ -5,13 +5,11 @@ of the session that finished it, its end and the peak memory of its largest proc
 """
 
 import json
-import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,8 @@ from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.config_file import dump_config
 from ltdd_ray.errors import UserError
 from ltdd_ray.files import write_atomic, write_json
-from ltdd_ray.hardware import describe_hardware
+from ltdd_ray.hardware import describe_hardware, describe_versions
 
-PACKAGES = ("ltdd-ray", "torch", "ray", "numpy", "pyarrow")
 NOT_PART_OF_THE_RESULT = ("name", "output", "compute.", "experts.store")
 
 
@@ -122,7 +119,7 @@ def _describe(config: RunConfig) -> dict[str, Any]:
         "config_hash": result_fingerprint(config),
         "seed": config.seed,
         "commit": _commit(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": describe_versions(),
         "hardware": describe_hardware(),
     }
 

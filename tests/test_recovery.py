@@ -18,6 +18,7 @@ from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.distill import job
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.experts import pool
+from ltdd_ray.output import JsonOutput
 from ltdd_ray.pipeline import run
 from ltdd_ray.store import TrajectoryStore
 
@@ -69,6 +70,11 @@ def test_stages_after_one_another(undisturbed: RunConfig, capsys: pytest.Capture
     capsys.readouterr()
     run(undisturbed, ("experts", "distill", "evaluate", "report"))
     assert capsys.readouterr().out.count("already finished") == 4
+    run(undisturbed, ("experts", "distill", "evaluate", "report"), JsonOutput())
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["stage"] * 4 + ["results"]
+    assert events[-1]["path"] == str(undisturbed.folder / "results.json")
+    assert "## Results" in (undisturbed.folder / "distilled" / "README.md").read_text()
 
 
 def test_killed_actor(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,13 @@ from torch.nn.functional import one_hot
 
 from ltdd_ray.baselines.dm import DistributionMatching
 from ltdd_ray.baselines.idm import ImprovedDistributionMatching
-from ltdd_ray.config import RunConfig, result_fingerprint
+from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.device import default_device
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.loop import UpdateReport
+from ltdd_ray.distill.provenance import provenance
 
 ENGINES = {"dm": DistributionMatching, "idm": ImprovedDistributionMatching}
 
@@ -57,12 +58,8 @@ def snapshot(config: RunConfig, data: PreparedData, method: DistributionMatching
         normalisation=data.normalisation.to(torch.device("cpu")),
         class_names=data.train.class_names,
         augmentation=config.augmentation,
-        provenance={
-            "config": result_fingerprint(config),
-            "dataset": data.train.fingerprint,
-            "update": update,
-            "pictures_per_image": config.distill.pictures_per_image,
-        },
+        class_counts=tuple(data.train.class_counts.tolist()),
+        provenance=provenance(config, data.train, update),
     )
 
 

@@ -9,7 +9,7 @@ from ltdd_ray.config import DataConfig
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.data.load import DataSplits
 
-BAR_WIDTH = 40
+BAR_WIDTH = 24  # the table then fits a terminal of 80 columns
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,10 @@ class Normalisation:
             x = (x.flatten(1) @ self.unwhiten + self.centre).view_as(x)
         return x * self.std + self.mean
 
+    @property
+    def kind(self) -> Literal["standard", "zca"]:
+        return "standard" if self.whiten is None else "zca"
+
     def to(self, device: torch.device | str) -> "Normalisation":
         return Normalisation(**{name: tensor.to(device) for name, tensor in self.state().items()})
 

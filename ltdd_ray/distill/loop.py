@@ -16,7 +16,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from ltdd_ray.augment import Augmentation
-from ltdd_ray.config import RunConfig, result_fingerprint
+from ltdd_ray.config import RunConfig
 from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.prepare import Images, PreparedData, model_space
 from ltdd_ray.device import default_device
@@ -24,6 +24,7 @@ from ltdd_ray.distill.ahead import read_ahead
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.objective import Objective
+from ltdd_ray.distill.provenance import provenance
 from ltdd_ray.distill.schedule import share
 from ltdd_ray.distill.synthetic import (
     Gradients,
@@ -127,12 +128,8 @@ def snapshot(config: RunConfig, data: PreparedData, synthetic: SyntheticSet, upd
         normalisation=data.normalisation.to(torch.device("cpu")),
         class_names=data.train.class_names,
         augmentation=config.augmentation,
-        provenance={
-            "config": result_fingerprint(config),
-            "dataset": data.train.fingerprint,
-            "update": update,
-            "images_per_class": list(class_budget(config.distill, data.train.class_counts.tolist())),
-        },
+        class_counts=tuple(data.train.class_counts.tolist()),
+        provenance=provenance(config, data.train, update),
     )
 
 

@@ -118,6 +118,11 @@ def _calibrated(config: RunConfig, data: PreparedData, network: int) -> Training
     return TrainingSet(stored.images, soft_labels, stored.learning_rate, tau)
 
 
+def _8bit(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    rounded = DistilledSet.load(config.folder / "distilled").in_8_bits()
+    return TrainingSet(rounded.images, rounded.soft_labels, rounded.learning_rate)
+
+
 def _stored(config: RunConfig, name: str) -> TrainingSet:
     stored = DistilledSet.load(config.folder / "distilled", name)
     return TrainingSet(stored.images, stored.soft_labels, stored.learning_rate)
@@ -127,6 +132,7 @@ SETS = {
     "distilled": SetKind("{method}", "distilled", _distilled),
     "distilled_hard": SetKind("{method}, hard labels", "distilled", _hard),
     "distilled_calibrated": SetKind("{method}, calibrated", "distilled", _calibrated),
+    "distilled_8bit": SetKind("{method}, 8-bit images", "8-bit", _8bit),
     "initial": SetKind("Before distillation", "initial", _initial),
     "random": SetKind("Random selection", "randomly selected", _random),
     "k_center": SetKind("K-center selection", "k-center", _k_center),

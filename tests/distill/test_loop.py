@@ -71,6 +71,16 @@ def test_learns_all_three_and_resumes_exactly(config: RunConfig, data: PreparedD
     final = whole.run(config, data)
     assert [r.update for r in whole.reports] == list(range(1, 13))
     assert whole.initial is not None
+    known = {
+        "method": "ltdd",
+        "dataset": "digits",
+        "imbalance_factor": 134 / 13,
+        "images_per_class": [2] * 10,
+        "seed": 3,
+        "update": 12,
+    }
+    assert known.items() <= final.provenance.items()
+    assert final.class_counts == tuple(data.train.class_counts) and {"torch", "ltdd-ray"} <= set(final.provenance["versions"])
     assert not torch.equal(final.images, whole.initial.images)
     assert not torch.equal(final.soft_labels, whole.initial.soft_labels)
     assert final.learning_rate != whole.initial.learning_rate

@@ -1,4 +1,6 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ import ltdd_ray.evaluate.train
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import EvaluateConfig, ModelConfig, RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.prepare import prepare_data
+from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.evaluate.results import architectures_table, results_table, summarise
-from ltdd_ray.evaluate.sets import TrainingSet, random_selection
+from ltdd_ray.evaluate.sets import TrainingSet, random_selection, training_set
 from ltdd_ray.evaluate.train import NetworkResult, measure, train_network
 from ltdd_ray.nn.networks import build_network
 
@@ -56,6 +60,19 @@ def test_random_selection_is_balanced_and_repeats_only_where_it_must(train: Long
 
 def test_random_selection_follows_an_unequal_budget(train: LongTailedDataset) -> None:
     assert train.labels[random_selection(train, [5, 1, 3], seed=0, network=0)].tolist() == [0] * 5 + [1] + [2] * 3
+
+
+def test_the_8_bit_set_is_what_an_export_holds(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
+    config = tiny(tmp_path)
+    data = prepare_data(config)
+    images = data.normalisation.apply(torch.rand(4, *data.train.image_shape, generator=torch.Generator().manual_seed(0)) * 300 - 20)
+    labels, classes = torch.full((4, 10), 0.1), torch.arange(4)
+    distilled = DistilledSet(images, labels, classes, 0.03, data.normalisation, data.train.class_names, "flip")
+    distilled.save(config.folder / "distilled")
+    exact, rounded = (training_set(config, data, name, 0) for name in ("distilled", "distilled_8bit"))
+    assert torch.equal(exact.images, images) and rounded.learning_rate == exact.learning_rate == 0.03
+    assert torch.equal(rounded.images, data.normalisation.apply(distilled.pixels()))
+    assert float((rounded.images - images).abs().max()) > 0.01
 
 
 def test_training_learns_a_separable_set_and_repeats_exactly() -> None:

@@ -31,6 +31,21 @@ def _run(options: argparse.Namespace) -> None:
     run(config, options.stages)
 
 
+def _search(options: argparse.Namespace) -> None:
+    from ltdd_ray.config_file import load_config
+
+    config = load_config(options.config, options.set)
+    from ltdd_ray.search.run import search
+
+    search(config)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from ltdd_ray.status import show_status
+
+    show_status(options.run, options.json)
+
+
 def _store(options: argparse.Namespace) -> int:
     from ltdd_ray.store import cli
 
@@ -58,4 +73,4 @@ def _data_info(options: argparse.Namespace) -> None:
     Console().print(render(describe(load_data(config.data, config.seed), config.data)))
 
 
-_COMMANDS = {"run": _run, "store": _store, "bench": _bench, "data info": _data_info}
+_COMMANDS = {"run": _run, "search": _search, "status": _status, "store": _store, "bench": _bench, "data info": _data_info}

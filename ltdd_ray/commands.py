@@ -25,6 +25,12 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (about, stages) in STAGES.items():
         _takes_config(verbs.add_parser(name, help=about, description=about), command="run", stages=stages)
+    about = "find the weights that do best on training images held out for it; a search that was killed goes on"
+    _takes_config(verbs.add_parser("search", help=about, description=about), command="search")
+    status = verbs.add_parser("status", help="how far a run is", description="How far a run is, from the files in its folder.")
+    status.add_argument("run", metavar="RUN", help="the run's folder")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    status.set_defaults(command="status", debug=False)
     store = verbs.add_parser("store", help="look after a trajectory store").add_subparsers(required=True, metavar="ACTION")
     for name, about in STORE.items():
         action = store.add_parser(name, help=about, description=about)

@@ -6,7 +6,7 @@ nearest valid name.
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -90,9 +90,13 @@ def _check_keys(tree: Any, section: type[BaseModel], where: str, prefix: str) ->
             known = [prefix + name for name in section.model_fields]
             near = difflib.get_close_matches(prefix + str(key), [*known, *_all_keys(RunConfig, "")], n=1, cutoff=0.0)
             raise UserError(f"{where}: unknown key `{prefix}{key}`; did you mean `{near[0]}`?")
+        sections = {f"{prefix}{key}.": value}
+        if get_origin(field.annotation) is dict and isinstance(value, dict):  # its keys are the user's own, each with a section
+            sections = {f"{prefix}{key}.{name}.": part for name, part in value.items()}
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                _check_keys(value, kind, where, f"{prefix}{key}.")
+                for place, part in sections.items():
+                    _check_keys(part, kind, where, place)
 
 
 def _all_keys(section: type[BaseModel], prefix: str) -> list[str]:

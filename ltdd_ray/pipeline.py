@@ -54,32 +54,36 @@ def run(config: RunConfig, stages: Sequence[str], console: Console | None = None
 
     Raises ``UserError`` before any work for unusable data, folder, store or cluster, or where the stage before the first is open.
     """
-    console = console or Console()
-    if inside_job() and not Path(config.output).is_absolute():
-        raise UserError(
-            f"output {config.output!r} is relative, but a Ray job runs in a temporary copy of the working directory; "
-            "choose a folder that outlives it with --set output=/..."
-        )
-    data = prepare_data(config)
-    run = Run(_absolute(config), data, RunFolder.open(config), console)
+    run = open_run(config, prepare_data, console)
     try:
         _require_previous(run, stages[0])
         with ExitStack() as session:
             for name in stages:
                 if STAGES[name].finished(run):
-                    _say(run, f"{name}: already finished, {STAGES[name].artifact(run.folder, config)}")
+                    say(run, f"{name}: already finished, {STAGES[name].artifact(run.folder, config)}")
                     continue
                 if STAGES[name].uses_ray:
                     session.enter_context(ray_session(config.compute, data.train.images.nbytes + data.evaluation.images.nbytes))
                     if "distill" in stages:  # a cluster too small for it shall say so before the experts are trained
                         require_workers(config.compute)
                 seconds = _work(run, name)
-                _say(run, f"{name}: finished in {seconds:.0f} s, {STAGES[name].artifact(run.folder, config)}")
+                say(run, f"{name}: finished in {seconds:.0f} s, {STAGES[name].artifact(run.folder, config)}")
     except UserError:
         run.folder.remove_if_unused()
         raise
     if "evaluate" in stages or "report" in stages:
         console.print(results_table(json.loads(run.folder.results.read_text())))
+
+
+def open_run(config: RunConfig, prepare: Callable[[RunConfig], PreparedData], console: Console | None = None) -> Run:
+    """The run's folder and its images as ``prepare`` gives them. Raises ``UserError`` where either is unusable."""
+    if inside_job() and not Path(config.output).is_absolute():
+        raise UserError(
+            f"output {config.output!r} is relative, but a Ray job runs in a temporary copy of the working directory; "
+            "choose a folder that outlives it with --set output=/..."
+        )
+    data = prepare(config)
+    return Run(_absolute(config), data, RunFolder.open(config), console or Console())
 
 
 def _work(run: Run, name: str) -> float:
@@ -93,7 +97,8 @@ def _work(run: Run, name: str) -> float:
     return seconds
 
 
-def _say(run: Run, line: str) -> None:
+def say(run: Run, line: str) -> None:
+    """One line about an event."""
     run.console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -142,7 +147,7 @@ def _distill(run: Run) -> int:
 
         def show(report: UpdateReport | str) -> None:
             if isinstance(report, str):
-                _say(run, f"distill: {report}")
+                say(run, f"distill: {report}")
             else:
                 metrics = report.metrics
                 progress.update("updates", report.update, f"loss {metrics['loss/total']:.4f}, rate {metrics['syn_lr']:.4g}")

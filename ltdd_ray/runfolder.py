@@ -24,7 +24,7 @@ from ltdd_ray.files import write_atomic, write_json
 from ltdd_ray.hardware import describe_hardware
 
 PACKAGES = ("ltdd-ray", "torch", "ray", "numpy", "pyarrow")
-NOT_PART_OF_THE_RESULT = ("name", "output", "compute.", "experts.store")
+NOT_PART_OF_THE_RESULT = ("name", "output", "compute.", "search.", "experts.store")
 
 
 @dataclass(frozen=True)

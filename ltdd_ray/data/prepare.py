@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.normalisation import Normalisation
 
@@ -16,7 +16,7 @@ class PreparedData:
     """Training images, evaluation images (the split ``evaluate.split`` names) and the normalisation fitted on the former."""
 
     train: LongTailedDataset
-    evaluation: LongTailedDataset
+    evaluation: LabelledImages
     normalisation: Normalisation
 
 
@@ -28,7 +28,7 @@ def prepare_data(config: RunConfig) -> PreparedData:
     return PreparedData(splits.train, evaluation, Normalisation.fit(splits.train.images, config.data.normalisation))
 
 
-def model_space(dataset: LongTailedDataset, normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
+def model_space(dataset: LabelledImages, normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
     """All images (N, K, H, W) float32 in model space and labels (N,) int64, resident on ``device``."""
     normalisation = normalisation.to(device)
     # torch warns about arrays that are not writable, which those in Ray's object store are; the pieces are copied anyway.
@@ -36,5 +36,5 @@ def model_space(dataset: LongTailedDataset, normalisation: Normalisation, device
     return torch.cat(pieces), torch.tensor(dataset.labels, dtype=torch.int64, device=device)
 
 
-def _chunks(dataset: LongTailedDataset, size: int = 2048):
+def _chunks(dataset: LabelledImages, size: int = 2048):
     return (dataset.images[at : at + size] for at in range(0, len(dataset), size))

@@ -46,13 +46,7 @@ def run_job(config: RunConfig, data: PreparedData, on_report: Callable[[UpdateRe
     trainer = TorchTrainer(
         _loop,
         train_loop_config={"config": config, "data": ray.put(data), "mailbox": mailbox},
-        # NCCL refuses two workers on one GPU; gloo serves CPUs as well.
-        torch_config=TorchConfig(backend="nccl" if compute.gpus_per_worker >= 1 else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=compute.num_workers,
-            use_gpu=compute.gpus_per_worker > 0,
-            resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker},
-        ),
+        **worker_settings(compute, compute.num_workers),
         run_config=ray.train.RunConfig(
             name="checkpoints",
             storage_path=str(storage),
@@ -75,6 +69,19 @@ def run_job(config: RunConfig, data: PreparedData, on_report: Callable[[UpdateRe
     if isinstance(outcome, Exception):
         raise outcome
     return outcome.return_value
+
+
+def worker_settings(compute: ComputeConfig, num_workers: int) -> dict[str, Any]:
+    """The settings of a ``TorchTrainer`` that say how many workers it has, what each holds and how they talk."""
+    return {
+        # NCCL refuses two workers on one GPU; gloo serves CPUs as well.
+        "torch_config": TorchConfig(backend="nccl" if compute.gpus_per_worker >= 1 else "gloo"),
+        "scaling_config": ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=compute.gpus_per_worker > 0,
+            resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker},
+        ),
+    }
 
 
 def require_workers(compute: ComputeConfig) -> None:

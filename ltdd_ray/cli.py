@@ -5,6 +5,7 @@ import sys
 
 from ltdd_ray.commands import build_parser
 from ltdd_ray.errors import UserError
+from ltdd_ray.secrets import mask
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         if options.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {mask(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from what is finished", file=sys.stderr)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ltdd_ray.secrets import mask_tree
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -290,6 +292,8 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":
+        if ".." in self.name.split("/"):
+            raise ValueError(f"name {self.name!r} leads out of the output folder; leave `..` out")
         distill, experts = self.distill, self.experts
         kept = (
             experts.representation.epochs
@@ -330,4 +334,4 @@ def fingerprint(*parts: Any) -> str:
 def result_fingerprint(config: RunConfig) -> str:
     """Identity of a run's outcome: everything but where it is written and how widely it is spread."""
     elsewhere = {"compute": True, "search": True, "output": True, "name": True, "experts": {"store"}}
-    return fingerprint(config.model_dump(mode="json", exclude=elsewhere))
+    return fingerprint(mask_tree(config.model_dump(mode="json", exclude=elsewhere)))

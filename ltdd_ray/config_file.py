@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.errors import UserError
+from ltdd_ray.secrets import mask_tree
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
@@ -36,8 +37,8 @@ def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
 
 
 def dump_config(config: RunConfig) -> str:
-    """The resolved tree as YAML, readable by :func:`load_config`."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=120)
+    """The resolved tree as YAML, readable by :func:`load_config`; addresses without their keys."""
+    return yaml.safe_dump(mask_tree(config.model_dump(mode="json")), sort_keys=False, width=120)
 
 
 def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from ltdd_ray.cluster.metrics import StageGauges
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
@@ -24,9 +26,11 @@ from ltdd_ray.experts.pool import train_experts
 from ltdd_ray.experts.run import EpochReport
 from ltdd_ray.files import write_json
 from ltdd_ray.hardware import peak_memory
+from ltdd_ray.journal import record_event, record_progress
 from ltdd_ray.progress import StageProgress
 from ltdd_ray.report.page import write_report
 from ltdd_ray.runfolder import RunFolder
+from ltdd_ray.secrets import mask
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,16 @@ def run(config: RunConfig, stages: Sequence[str], console: Console | None = None
                     say(run, f"{name}: already finished, {STAGES[name].artifact(run.folder, config)}")
                     continue
                 if STAGES[name].uses_ray:
-                    session.enter_context(ray_session(config.compute, data.train.images.nbytes + data.evaluation.images.nbytes))
+                    session.enter_context(ray_session(config.compute, run.data.nbytes))
                     if "distill" in stages:  # a cluster too small for it shall say so before the experts are trained
                         require_workers(config.compute)
                 seconds = _work(run, name)
                 say(run, f"{name}: finished in {seconds:.0f} s, {STAGES[name].artifact(run.folder, config)}")
-    except UserError:
-        run.folder.remove_if_unused()
+    except UserError as error:
+        fail(run, error)
         raise
     if "evaluate" in stages or "report" in stages:
-        console.print(results_table(json.loads(run.folder.results.read_text())))
+        run.console.print(results_table(json.loads(run.folder.results.read_text())))
 
 
 def open_run(config: RunConfig, prepare: Callable[[RunConfig], PreparedData], console: Console | None = None) -> Run:
@@ -98,8 +102,22 @@ def _work(run: Run, name: str) -> float:
 
 
 def say(run: Run, line: str) -> None:
-    """One line about an event."""
+    """One line about an event, to the console and the run's journal."""
+    line = mask(line)
+    record_event(run.folder.path, line)
     run.console.print(line, soft_wrap=True, highlight=False)
+
+
+def fail(run: Run, error: UserError) -> None:
+    """Note in the journal what ended the run; a folder without any work in it goes."""
+    record_event(run.folder.path, mask(f"error: {error}"))
+    run.folder.remove_if_unused()
+
+
+def stage_progress(run: Run, stage: str, total: int, unit: str) -> StageProgress:
+    """Progress that people see here, in ``ltdd-ray status`` and on Ray's dashboard."""
+    listeners = (StageGauges(run.config.name).set, partial(record_progress, run.folder.path))
+    return StageProgress(stage, total, unit, run.console, listeners)
 
 
 def _absolute(config: RunConfig) -> RunConfig:
@@ -125,7 +143,7 @@ def _experts_finished(run: Run) -> bool:
 def _train_experts(run: Run) -> int:
     missing, epochs = missing_experts(run.config, run.data.train), run.config.experts.representation.epochs
     total = len(missing) * (epochs + run.config.experts.classifier.epochs)
-    with StageProgress("experts", total, "epochs", run.console) as progress:
+    with stage_progress(run, "experts", total, "epochs") as progress:
 
         def show(report: EpochReport) -> None:
             done = report.epoch if report.stage == "representation" else epochs + report.epoch
@@ -143,7 +161,7 @@ def _distill_finished(run: Run) -> bool:
 
 
 def _distill(run: Run) -> int:
-    with StageProgress("distill", run.config.distill.updates, "updates", run.console) as progress:
+    with stage_progress(run, "distill", run.config.distill.updates, "updates") as progress:
 
         def show(report: UpdateReport | str) -> None:
             if isinstance(report, str):
@@ -163,7 +181,7 @@ def _evaluate_finished(run: Run) -> bool:
 
 def _evaluate(run: Run) -> int:
     missing = [record for record in plan_networks(run.config, run.data, run.folder) if not record.read()]
-    with StageProgress("evaluate", len(missing) * run.config.evaluate.epochs, "epochs", run.console) as progress:
+    with stage_progress(run, "evaluate", len(missing) * run.config.evaluate.epochs, "epochs") as progress:
 
         def show(report: EvaluationReport) -> None:
             progress.update((report.set_name, report.network), report.epoch, f"network {report.network} on {report.set_name}")

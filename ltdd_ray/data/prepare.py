@@ -19,6 +19,11 @@ class PreparedData:
     evaluation: LabelledImages
     normalisation: Normalisation
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images."""
+        return self.train.images.nbytes + self.evaluation.images.nbytes
+
 
 def prepare_data(config: RunConfig) -> PreparedData:
     """Load, cut and fit once per run; everything in it travels to workers as plain arrays."""

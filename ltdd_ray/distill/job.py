@@ -174,6 +174,11 @@ def _watcher(config: RunConfig, data: PreparedData, resume_from: Path | None) ->
     return Watcher(history, events, data.normalisation, done, image_every=config.distill.checkpoint_every)
 
 
+def _lies_in(folder: Path, name: str) -> bool:
+    """Whether ``name``, which a file says, is that of a subfolder; Ray Train would follow any path."""
+    return Path(name).name == name and (folder / name).is_dir()
+
+
 def drop_unusable(folder: Path) -> None:
     """Remove what an earlier job left in ``folder`` where Ray Train could not resume from it.
 
@@ -184,7 +189,7 @@ def drop_unusable(folder: Path) -> None:
     try:
         state = json.loads(snapshot.read_text())
         names = [result["checkpoint_dir_name"] for result in state["checkpoint_results"]]
-        usable = state["ray_version"] == ray.__version__ and all((folder / name).is_dir() for name in names)
+        usable = state["ray_version"] == ray.__version__ and all(_lies_in(folder, name) for name in names)
     except FileNotFoundError:
         usable = not folder.exists()
     except (ValueError, KeyError, TypeError):

@@ -10,8 +10,7 @@ from ltdd_ray.cluster.session import ray_session, require_capacity
 from ltdd_ray.config import RunConfig
 from ltdd_ray.errors import UserError
 from ltdd_ray.hardware import peak_memory
-from ltdd_ray.pipeline import STAGES, Run, open_run, say
-from ltdd_ray.progress import StageProgress
+from ltdd_ray.pipeline import STAGES, Run, fail, open_run, say, stage_progress
 from ltdd_ray.search.objective import search_data
 from ltdd_ray.search.results import write_results
 from ltdd_ray.search.samplers import sampler_of
@@ -38,15 +37,15 @@ def search(config: RunConfig, console: Console | None = None) -> Path:
         experts = config.experts.model_copy(update={"store": store})
         run = replace(run, config=run.config.model_copy(update={"experts": experts}))
         began = time.monotonic()
-        with ray_session(config.compute, run.data.train.images.nbytes + run.data.evaluation.images.nbytes):
+        with ray_session(config.compute, run.data.nbytes):
             require_capacity(
                 "num_workers", config.search.workers_per_trial, config.compute.cpus_per_worker, config.compute.gpus_per_worker
             )
             if not STAGES["experts"].finished(run):
                 STAGES["experts"].work(run)
             trials = _trials(run, folder / "trials")
-    except UserError:
-        run.folder.remove_if_unused()
+    except UserError as error:
+        fail(run, error)
         raise
     table = write_results(config, trials, folder)
     run.folder.record_stage("search", time.monotonic() - began, peak_memory())
@@ -57,7 +56,7 @@ def search(config: RunConfig, console: Console | None = None) -> Path:
 
 def _trials(run: Run, parent: Path) -> list[TrialFolder]:
     updates = run.config.search.updates or run.config.distill.updates
-    with StageProgress("search", run.config.search.trials * updates, "updates", run.console) as progress:
+    with stage_progress(run, "search", run.config.search.trials * updates, "updates") as progress:
 
         def show(trial: TrialFolder, report: Report) -> None:
             progress.update(trial.number, report.update, f"trial {trial.number} at {100 * report.objective:.1f} %")

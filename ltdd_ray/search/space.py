@@ -31,8 +31,8 @@ def check_search(config: RunConfig) -> None:
         )
     if search.asha and search.asha.grace * search.report_every > updates:
         raise UserError(
-            f"search.asha.grace {search.asha.grace} reports of {search.report_every} updates lie beyond a trial's {updates}; lower it, "
-            "or set search.asha to null"
+            f"search.asha.grace {search.asha.grace} reports of {search.report_every} updates lie beyond a trial's {updates}; "
+            "lower it, or set search.asha to null"
         )
 
 

@@ -5,7 +5,7 @@ never read back: a search that was killed makes a new Tuner for the trials that 
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -91,6 +91,7 @@ class Plan(Searcher):
         for folder in self.ended:
             if outcome := folder.outcome:
                 self._sampler.tell(folder.values, outcome.objective)
+                self._on_report(folder, Report(_updates(config), outcome.objective))
 
     @property
     def remaining(self) -> int:
@@ -116,11 +117,15 @@ class Plan(Searcher):
             self._say(f"trial {folder.number}: failed")
             return
         last = _report(result)
-        folder.end("diverged" if last.diverged else "finished" if last.update == _updates(self._config) else "stopped", last)
+        status = "diverged" if last.diverged else "finished" if last.update == _updates(self._config) else "stopped"
+        folder.end(status, last)
         self._sampler.tell(folder.values, last.objective)
-        outcome = folder.outcome
-        assert outcome
-        self._say(f"trial {folder.number}: {outcome.status} after {last.update} updates at {100 * last.objective:.1f} %")
+        self._on_report(folder, replace(last, update=_updates(self._config)))  # what it was spared counts as done
+        self._say(f"trial {folder.number}: {status} after {last.update} updates at {100 * last.objective:.1f} %")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher beside its own state; nobody reads either."""
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the folders are the state."""

@@ -81,8 +81,9 @@ def _plot(search: SearchConfig, ended: Sequence[Ended]) -> bytes:
         axis.set_xlabel(_short(key))
         if dimension.choices is not None:
             axis.set_xticks(range(len(dimension.choices)), map(str, dimension.choices))
-        elif dimension.log:
-            axis.set_xscale("log")
+            continue
+        axis.set_xscale("log" if dimension.log else "linear")
+        axis.set_xlim(dimension.low, dimension.high)
     axes[0].set_ylabel("balanced accuracy in %")
     axes[-1].legend()
     drawn = io.BytesIO()

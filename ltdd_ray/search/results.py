@@ -60,7 +60,7 @@ def _csv(search: SearchConfig, ended: Sequence[Ended]) -> str:
 def _table(config: RunConfig, ended: Sequence[Ended]) -> Table:
     table = Table(title=f"{config.name}: balanced accuracy in % on held-out training images")
     for column in ("trial", "accuracy", "updates", "", *map(_short, config.search.space)):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="left" if not column else "right", overflow="fold")
     for trial, outcome in ended:
         values = (str(trial.values[key]) for key in config.search.space)
         table.add_row(str(trial.number), f"{100 * outcome.objective:.1f}", str(outcome.update), outcome.status, *values)

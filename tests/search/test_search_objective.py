@@ -65,7 +65,7 @@ def test_the_order_of_trials_survives_classes_that_cannot_be_measured(monkeypatc
     ours, plain, unshrunk = (np.corrcoef(truths, found)[0, 1] for found in (estimates, means, steep))
     assert ours > plain and ours > unshrunk and ours > 0.55
     bias, plain_bias = (np.mean(found) - np.mean(truths) for found in (estimates, means))
-    assert abs(bias) < 0.5 * abs(plain_bias)
+    assert abs(bias) < 0.75 * abs(plain_bias)
 
 
 def dataset(counts: list[int]) -> LongTailedDataset:

@@ -24,7 +24,10 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert exit.value.code == 0
     help = capsys.readouterr().out
-    assert all(f"  {name} " in help for name in ("run", "experts", "distill", "evaluate", "report", "store", "data", "bench"))
+    assert all(
+        f"  {name} " in help
+        for name in ("run", "experts", "distill", "evaluate", "report", "search", "status", "store", "data", "bench")
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["store", "ls"], ["run", "a.yaml", "--sett", "x=1"]])

@@ -176,7 +176,7 @@ def _watcher(config: RunConfig, data: PreparedData, resume_from: Path | None) ->
 
 def _lies_in(folder: Path, name: str) -> bool:
     """Whether ``name``, which a file says, is that of a subfolder; Ray Train would follow any path."""
-    return Path(name).name == name and (folder / name).is_dir()
+    return name != ".." and Path(name).name == name and (folder / name).is_dir()
 
 
 def drop_unusable(folder: Path) -> None:

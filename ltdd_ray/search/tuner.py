@@ -51,7 +51,7 @@ def run_trials(
                     max_concurrent_trials=config.search.max_concurrent,
                     search_alg=plan,
                     scheduler=_scheduler(config, plan.ended),
-                    reuse_actors=True,  # a new process imports torch anew
+                    reuse_actors=config.search.workers_per_trial == 1,  # a new process would import torch anew
                 ),
                 run_config=tune.RunConfig(
                     name="search",

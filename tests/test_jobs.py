@@ -1,6 +1,7 @@
 """`ray job submit` against a real head on loopback: follow, fail, stop, and submit again to resume."""
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -25,10 +26,10 @@ BIN = Path(sys.executable).parent
 PATIENCE = 240.0  # seconds
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
+def wait_until(happened: Callable[[], bool], alive: Callable[[], bool] = lambda: True) -> None:
     deadline = time.monotonic() + PATIENCE
     while not happened():
-        assert time.monotonic() < deadline, "what the test waits for did not happen"
+        assert alive() and time.monotonic() < deadline, "what the test waits for did not happen"
         time.sleep(0.1)
 
 
@@ -47,11 +48,16 @@ class Head:
         port, dashboard, self.metrics = free_ports(3)
         self.address = f"http://127.0.0.1:{dashboard}"
         self.environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "RAY_metrics_report_interval_ms": "500"}
+        self.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.environment.pop("PYTHONPATH", None)
         ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--metrics-export-port={self.metrics}"]
         here = ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--temp-dir={folder}", "--disable-usage-stats"]
         size = ["--num-cpus=2", "--object-store-memory=100000000"]
         self.process = subprocess.Popen([BIN / "ray", "start", "--head", "--block", *ports, *here, *size], env=self.environment)
+
+    def client(self) -> JobSubmissionClient:
+        """Raises ``ConnectionError`` while the head is starting."""
+        return JobSubmissionClient(self.address, headers={"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"})
 
     def submit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command of docs/cluster.md."""
@@ -61,9 +67,9 @@ class Head:
         )
 
 
-def answers(address: str) -> bool:
+def answers(head: Head) -> bool:
     try:
-        JobSubmissionClient(address)
+        head.client()
     except ConnectionError:
         return False
     return True
@@ -74,7 +80,7 @@ def head() -> Iterator[Head]:
     folder = tempfile.mkdtemp(prefix="ray-")  # pytest's own folders are too long for Ray's sockets
     head = Head(folder)
     try:
-        wait_until(lambda: answers(head.address))
+        wait_until(lambda: answers(head), alive=lambda: head.process.poll() is None)
         yield head
     finally:
         head.process.terminate()
@@ -85,12 +91,12 @@ def head() -> Iterator[Head]:
 def test_a_failing_job_says_why_and_fails(head: Head) -> None:
     ended = head.submit("--submission-id", "failing", "--", "python", "jobs/search.py", "none.yaml")
     assert ended.returncode == 1 and "error: none.yaml: no such config file" in ended.stdout
-    assert JobSubmissionClient(head.address).get_job_info("failing").driver_exit_code == 1
+    assert head.client().get_job_info("failing").driver_exit_code == 1
 
 
 def test_a_stopped_job_is_resumed_by_submitting_it_again(head: Head, tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
     config = tiny(tmp_path / "runs", experts={"count": 4, **tiny(tmp_path).experts.model_dump(exclude={"count"})})
-    file, client = tmp_path / "tiny.yaml", JobSubmissionClient(head.address)
+    file, client = tmp_path / "tiny.yaml", head.client()
     file.write_text(dump_config(config))
     command = ["--", "python", "jobs/pipeline.py", str(file)]
 

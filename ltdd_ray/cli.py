@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ltdd_ray.commands import build_parser
 from ltdd_ray.errors import UserError
+from ltdd_ray.secrets import mask
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        print(f"error: {error if isinstance(error, UserError) else _unexpected(error)}", file=sys.stderr)
+        print(f"error: {mask(str(error)) if isinstance(error, UserError) else _unexpected(error)}", file=sys.stderr)
         return 2 if options.command == "store" else 1  # verify ends with 1 where it could look and found a problem
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from what is finished", file=sys.stderr)
@@ -53,6 +54,21 @@ def _compare(options: argparse.Namespace) -> None:
     from ltdd_ray.compare.run import compare
 
     compare(config, options.methods.split(",") if options.methods else METHODS)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from ltdd_ray.config_file import load_config
+
+    config = load_config(options.config, options.set)
+    from ltdd_ray.search.run import search
+
+    search(config)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from ltdd_ray.status import show_status
+
+    show_status(options.run, options.json)
 
 
 def _store(options: argparse.Namespace) -> int:
@@ -102,6 +118,8 @@ _COMMANDS = {
     "init": _init,
     "run": _run,
     "compare": _compare,
+    "search": _search,
+    "status": _status,
     "export": _export,
     "store": _store,
     "bench": _bench,

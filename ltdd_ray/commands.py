@@ -53,6 +53,12 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--output", metavar="DIR", type=Path, help="new folder to write (default: beside distilled.safetensors)")
     export.set_defaults(command="export")
     _takes_debug(export)
+    about = "find the weights that do best on training images held out for it; a search that was killed goes on"
+    _takes_config(verbs.add_parser("search", help=about, description=about), command="search")
+    status = verbs.add_parser("status", help="how far a run is", description="How far a run is, from the files in its folder.")
+    status.add_argument("run", metavar="RUN", help="the run's folder")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    status.set_defaults(command="status", debug=False)
     store = verbs.add_parser("store", help="look after a trajectory store").add_subparsers(required=True, metavar="ACTION")
     for name, about in STORE.items():
         action = store.add_parser(name, help=about, description=about)

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
 from ltdd_ray.baselines.pool import match_on_actor
+from ltdd_ray.cluster.metrics import StageGauges
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
@@ -27,7 +29,9 @@ from ltdd_ray.experts.run import EpochReport
 from ltdd_ray.export.card import write_card
 from ltdd_ray.files import write_json
 from ltdd_ray.hardware import peak_memory
+from ltdd_ray.journal import Recorded, record_event, record_progress
 from ltdd_ray.output import Output, TextOutput
+from ltdd_ray.progress import StageState
 from ltdd_ray.report.page import write_report
 from ltdd_ray.runfolder import RunFolder
 
@@ -77,7 +81,8 @@ def require_lasting_output(config: RunConfig) -> None:
 
 def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], output: Output, session: ExitStack) -> None:
     """:func:`run` on data already prepared; Ray, once started, stays until ``session`` is closed."""
-    run = Run(_absolute(config), data, RunFolder.open(config), output)
+    run = open_run(config, data, output)
+    output = run.output
     try:
         _require_previous(run, stages[0])
         require_models(config, data)
@@ -89,16 +94,32 @@ def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], out
                 output.stage(name, "already finished", STAGES[name].artifact(run.folder, config))
                 continue
             if STAGES[name].uses_ray:
-                session.enter_context(ray_session(config.compute, data.train.bytes_in_memory + data.evaluation.bytes_in_memory))
+                session.enter_context(ray_session(config.compute, data.bytes_in_memory))
                 if "distill" in stages and config.matches:  # a cluster too small for it shall say so before the experts are trained
                     require_workers(config.compute)
             seconds = _work(run, name)
             output.stage(name, "finished", STAGES[name].artifact(run.folder, config), seconds)
-    except UserError:
-        run.folder.remove_if_unused()
+    except UserError as error:
+        fail(run, error)
         raise
     if "evaluate" in stages or "report" in stages:
         output.results(json.loads(run.folder.results.read_text()), str(run.folder.results))
+
+
+def open_run(config: RunConfig, data: PreparedData, output: Output) -> Run:
+    """The run's folder with a journal of what ``output`` is told. Raises ``UserError`` where the folder is unusable."""
+    folder = RunFolder.open(config)
+
+    def listeners() -> tuple[Callable[[StageState], None], ...]:
+        return StageGauges(config.name).set, partial(record_progress, folder.path)
+
+    return Run(_absolute(config), data, folder, Recorded(output, folder.path, listeners))
+
+
+def fail(run: Run, error: UserError) -> None:
+    """Note in the journal what ended the run; a folder without any work in it goes."""
+    record_event(run.folder.path, f"error: {error}")
+    run.folder.remove_if_unused()
 
 
 def _work(run: Run, name: str) -> float:

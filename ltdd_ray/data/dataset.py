@@ -1,4 +1,4 @@
-"""The one type every room receives images in.
+"""The types every room receives images in: those to learn from, and those to be judged on.
 
 N images, C classes, K channels, H height, W width.
 """
@@ -14,12 +14,12 @@ from ltdd_ray.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
-class LongTailedDataset:
-    """Labelled images with a known, usually skewed, class distribution.
+class LabelledImages:
+    """Images to be judged on: a class may lack any.
 
     Attributes:
         images: uint8 (N, K, H, W), values 0..255, K = 1 or 3; an array, or files mapped from disk, which give arrays by [index].
-        labels: int64 (N,), values 0..C-1; every class has at least one image.
+        labels: int64 (N,), values 0..C-1.
         class_names: C names, in label order.
 
     Arrays, not tensors: Ray shares them between processes without a copy. Nothing here copies all images of a mapped set.
@@ -43,10 +43,6 @@ class LongTailedDataset:
         outside = np.setdiff1d(self.labels, np.arange(self.num_classes))
         if len(outside):
             raise UserError(f"label {outside[0]} lies outside 0..{self.num_classes - 1}; renumber the labels to 0..C-1")
-        empty = np.flatnonzero(self.class_counts == 0)
-        if len(empty):
-            names = ", ".join(repr(self.class_names[k]) for k in empty[:5])
-            raise UserError(f"{len(empty)} class(es) without a single image: {names}; add images or drop the class")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -71,11 +67,6 @@ class LongTailedDataset:
         """int64 (C,): n_k, the number of images of class k."""
         return np.bincount(self.labels, minlength=self.num_classes)
 
-    @property
-    def prior(self) -> np.ndarray:
-        """float64 (C,): s_k = n_k / N."""
-        return self.class_counts / len(self)
-
     @cached_property
     def fingerprint(self) -> str:
         """Hash of images, labels and class names: equal exactly for equal data. 16 hex digits.
@@ -90,6 +81,22 @@ class LongTailedDataset:
             digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels.astype(np.int64)).data)
         return digest.hexdigest()[:16]
+
+
+class LongTailedDataset(LabelledImages):
+    """Images to learn from, with a known, usually skewed, class distribution: every class has at least one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        empty = np.flatnonzero(self.class_counts == 0)
+        if len(empty):
+            names = ", ".join(repr(self.class_names[k]) for k in empty[:5])
+            raise UserError(f"{len(empty)} class(es) without a single image: {names}; add images or drop the class")
+
+    @property
+    def prior(self) -> np.ndarray:
+        """float64 (C,): s_k = n_k / N."""
+        return self.class_counts / len(self)
 
     def subset(self, indices: np.ndarray) -> "LongTailedDataset":
         """The images at ``indices`` (int (M,)), in that order, under the same class names."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.budget import class_budget
-from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.data.normalisation import Normalisation
@@ -20,8 +20,13 @@ class PreparedData:
     """Training images, evaluation images (the split ``evaluate.split`` names) and the normalisation fitted on the former."""
 
     train: LongTailedDataset
-    evaluation: LongTailedDataset
+    evaluation: LabelledImages
     normalisation: Normalisation
+
+    @property
+    def bytes_in_memory(self) -> int:
+        """Bytes of all images."""
+        return self.train.bytes_in_memory + self.evaluation.bytes_in_memory
 
 
 def prepare_data(config: RunConfig) -> PreparedData:
@@ -54,7 +59,7 @@ class LazyImages:
 Images = Tensor | LazyImages
 
 
-def model_space(dataset: LongTailedDataset, normalisation: Normalisation, device: torch.device) -> tuple[Images, Tensor]:
+def model_space(dataset: LabelledImages, normalisation: Normalisation, device: torch.device) -> tuple[Images, Tensor]:
     """All images (N, K, H, W) float32 in model space and labels (N,) int64, on ``device``.
 
     They are resident there, four times the bytes of the dataset, unless it is mapped from disk.

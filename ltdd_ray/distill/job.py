@@ -46,13 +46,7 @@ def run_job(config: RunConfig, data: PreparedData, on_report: Callable[[UpdateRe
     trainer = TorchTrainer(
         _loop,
         train_loop_config={"config": config, "data": ray.put(data), "mailbox": mailbox},
-        # NCCL refuses two workers on one GPU; gloo serves CPUs as well.
-        torch_config=TorchConfig(backend="nccl" if compute.gpus_per_worker >= 1 else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=compute.num_workers,
-            use_gpu=compute.gpus_per_worker > 0,
-            resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker},
-        ),
+        **worker_settings(compute, compute.num_workers),
         run_config=ray.train.RunConfig(
             name="checkpoints",
             storage_path=str(storage),
@@ -75,6 +69,19 @@ def run_job(config: RunConfig, data: PreparedData, on_report: Callable[[UpdateRe
     if isinstance(outcome, Exception):
         raise outcome
     return outcome.return_value
+
+
+def worker_settings(compute: ComputeConfig, num_workers: int) -> dict[str, Any]:
+    """The settings of a ``TorchTrainer`` that say how many workers it has, what each holds and how they talk."""
+    return {
+        # NCCL refuses two workers on one GPU; gloo serves CPUs as well.
+        "torch_config": TorchConfig(backend="nccl" if compute.gpus_per_worker >= 1 else "gloo"),
+        "scaling_config": ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=compute.gpus_per_worker > 0,
+            resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker},
+        ),
+    }
 
 
 def require_workers(compute: ComputeConfig) -> None:
@@ -167,6 +174,11 @@ def _watcher(config: RunConfig, data: PreparedData, resume_from: Path | None) ->
     return Watcher(history, events, data.normalisation, done, image_every=config.distill.checkpoint_every)
 
 
+def _lies_in(folder: Path, name: str) -> bool:
+    """Whether ``name``, which a file says, is that of a subfolder; Ray Train would follow any path."""
+    return name != ".." and Path(name).name == name and (folder / name).is_dir()
+
+
 def drop_unusable(folder: Path) -> None:
     """Remove what an earlier job left in ``folder`` where Ray Train could not resume from it.
 
@@ -177,7 +189,7 @@ def drop_unusable(folder: Path) -> None:
     try:
         state = json.loads(snapshot.read_text())
         names = [result["checkpoint_dir_name"] for result in state["checkpoint_results"]]
-        usable = state["ray_version"] == ray.__version__ and all((folder / name).is_dir() for name in names)
+        usable = state["ray_version"] == ray.__version__ and all(_lies_in(folder, name) for name in names)
     except FileNotFoundError:
         usable = not folder.exists()
     except (ValueError, KeyError, TypeError):

@@ -49,7 +49,9 @@ def _outcome(config: RunConfig, data: PreparedData) -> str:
             on_initial=lambda initial, said: None,
         )
         result.save(config.folder / "distilled")
-        networks = [evaluate_network(config, data, "distilled", k, lambda report: None) for k in range(NETWORKS)]
+        networks = [
+            evaluate_network(config, data, "distilled", config.model.label, k, lambda report: None) for k in range(NETWORKS)
+        ]
     except NonFiniteLossError as error:
         return f"stopped at update {len(steps) + 1}: {error}"
     shortened = sum(step >= 0.99 * config.distill.largest_image_step for step in steps)

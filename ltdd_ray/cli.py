@@ -31,6 +31,16 @@ def _run(options: argparse.Namespace) -> None:
     run(config, options.stages)
 
 
+def _compare(options: argparse.Namespace) -> None:
+    from ltdd_ray.config_file import load_config
+    from ltdd_ray.methods import METHODS
+
+    config = load_config(options.config, options.set)
+    from ltdd_ray.compare.run import compare
+
+    compare(config, options.methods.split(",") if options.methods else METHODS)
+
+
 def _store(options: argparse.Namespace) -> int:
     from ltdd_ray.store import cli
 
@@ -58,4 +68,4 @@ def _data_info(options: argparse.Namespace) -> None:
     Console().print(render(describe(load_data(config.data, config.seed), config.data)))
 
 
-_COMMANDS = {"run": _run, "store": _store, "bench": _bench, "data info": _data_info}
+_COMMANDS = {"run": _run, "compare": _compare, "store": _store, "bench": _bench, "data info": _data_info}

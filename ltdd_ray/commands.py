@@ -16,6 +16,10 @@ BENCH = {
     "evaluate": "evaluation networks against training them one by one",
     "store": "the trajectory store against torch.save and torch.load",
 }
+COMPARE = (
+    "Runs every method under one config, in NAME/METHOD each, with experts shared between them, and writes compare.md, "
+    "compare.csv and compare.json into NAME. What is finished is not repeated."
+)
 STORE = {"ls": "list the trajectories", "verify": "find damaged, missing and foreign files", "gc": "remove debris"}
 
 
@@ -25,6 +29,9 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (about, stages) in STAGES.items():
         _takes_config(verbs.add_parser(name, help=about, description=about), command="run", stages=stages)
+    compare = verbs.add_parser("compare", help="run every method and write one table", description=COMPARE)
+    _takes_config(compare, command="compare")
+    compare.add_argument("--methods", metavar="a,b,...", help="which ones, in the order of the table (default: all)")
     store = verbs.add_parser("store", help="look after a trajectory store").add_subparsers(required=True, metavar="ACTION")
     for name, about in STORE.items():
         action = store.add_parser(name, help=about, description=about)

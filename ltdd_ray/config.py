@@ -15,10 +15,26 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+EvaluationSet = Literal[
+    "distilled",
+    "distilled_hard",
+    "distilled_calibrated",
+    "initial",
+    "random",
+    "k_center",
+    "full_ce",
+    "full_balanced_softmax",
+    "full_decoupled",
+]
+
+
 class DataConfig(Section):
     """Where images come from and how their class distribution is cut."""
 
     source: Literal["digits", "cifar10", "cifar100", "tiny_imagenet", "parquet", "imagefolder", "npz"]
+    name: str | None = Field(
+        default=None, description="What results call the data, and published numbers are looked up by; null for the source."
+    )
     path: str | None = Field(
         default=None,
         description="Folder, file or URI: one with train and test inside, or the training part alone.",
@@ -49,6 +65,13 @@ class ModelConfig(Section):
     width: int = Field(default=128, ge=1, description="Channels of every ConvNet block.")
     depth: int = Field(default=3, ge=1, le=6, description="Blocks of the ConvNet; each halves the image.")
     norm: Literal["instance", "batch", "none"] = "instance"
+
+    @property
+    def label(self) -> str:
+        """What tables and files call it, equal only for equal networks: convnet3-w128-instance, resnet18-batch, alexnet."""
+        if self.name == "alexnet":  # it has neither norm layers nor a width to choose
+            return self.name
+        return f"convnet{self.depth}-w{self.width}-{self.norm}" if self.name == "convnet" else f"{self.name}-{self.norm}"
 
 
 class RepresentationStage(Section):
@@ -201,6 +224,11 @@ class DistillConfig(Section):
     label_expert: Literal["classifier", "representation"] = Field(
         default="classifier", description="Whose mean logits initialise the soft labels and judge the initial images."
     )
+    initial_labels: Literal["expert", "one_hot"] = Field(
+        default="expert",
+        description="`expert`: soft labels of `label_expert`, which are learned. `one_hot`: hard labels, which stay as they are, "
+        "on images chosen at random.",
+    )
     lr_image: float = Field(default=1000.0, ge=0)
     momentum_image: float = Field(default=0.5, ge=0, lt=1)
     largest_image_step: float = Field(
@@ -224,10 +252,26 @@ class DistillConfig(Section):
         return self.pictures_per_side**2
 
 
+class FullDataConfig(Section):
+    """Training on all the long-tailed images, the reference that small sets are held against."""
+
+    epochs: int = Field(default=100, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    lr: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-3, ge=0)
+
+
 class EvaluateConfig(Section):
     networks: int = Field(default=5, ge=1)
-    sets: tuple[Literal["distilled", "random", "initial"], ...] = Field(
-        default=("distilled", "random"), min_length=1, description="What to train on; `initial` is the set before its first update."
+    sets: tuple[EvaluationSet, ...] = Field(
+        default=("distilled", "random"),
+        min_length=1,
+        description="What to train on, the run's own result first. `initial` is the set before its first update, `k_center` covers "
+        "each class in an expert's features, `full_*` are all training images, learned in one of three ways.",
+    )
+    models: tuple[ModelConfig, ...] = Field(
+        default=(), description="Other architectures to train on the first set, beside the run's own model."
     )
     split: Literal["test", "validation"] = "test"
     epochs: int = Field(default=1000, ge=1)
@@ -235,6 +279,7 @@ class EvaluateConfig(Section):
     lr: float = Field(default=0.01, gt=0, description="Rate for sets that did not learn one (random selection).")
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
+    full_data: FullDataConfig = FullDataConfig()
 
 
 class ComputeConfig(Section):
@@ -278,6 +323,20 @@ class RunConfig(Section):
     @property
     def store_uri(self) -> str:
         return self.experts.store or str(self.folder / "experts")
+
+    @property
+    def evaluation_models(self) -> dict[str, ModelConfig]:
+        """Every architecture of the evaluation by its label, the run's own first."""
+        return {model.label: model for model in (self.model, *self.evaluate.models)}
+
+    @property
+    def distils(self) -> bool:
+        """Whether anything that is evaluated comes from a distillation."""
+        return any(name == "initial" or name.startswith("distilled") for name in self.evaluate.sets)
+
+    @property
+    def needs_experts(self) -> bool:
+        return (self.distils and self.distill.engine == "matching") or "k_center" in self.evaluate.sets
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":

@@ -8,11 +8,25 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 
 def soft_cross_entropy(logits: Tensor, soft_label: Tensor) -> Tensor:
     """-(1/B) sum_b sum_k p_bk log softmax(z_b)_k, a scalar in nats."""
     return -(soft_label * logits.log_softmax(-1)).sum(-1).mean()
+
+
+@dataclass(frozen=True)
+class BalancedSoftmax:
+    """-(1/B) sum_b log softmax(z_b + log s)_{c_b} for hard labels c (B,) (Ren et al., NeurIPS 2020, Eq. 4).
+
+    Trained with the prior added, the bare logits z predict as if all classes were equally frequent.
+    """
+
+    log_prior: Tensor
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(logits + self.log_prior, labels)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from rich.console import Console
@@ -17,9 +18,11 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.job import require_workers, run_job
 from ltdd_ray.distill.loop import UpdateReport
 from ltdd_ray.errors import UserError
-from ltdd_ray.evaluate.pool import evaluate_networks, plan_networks
-from ltdd_ray.evaluate.results import results_table, summarise
+from ltdd_ray.evaluate.pool import evaluate_networks, plan_networks, require_models
+from ltdd_ray.evaluate.results import architectures_table, results_table, summarise
+from ltdd_ray.evaluate.sets import epochs_on
 from ltdd_ray.evaluate.train import EvaluationReport
+from ltdd_ray.experts.norms import classifier_norms
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.experts.pool import train_experts
 from ltdd_ray.experts.run import EpochReport
@@ -42,12 +45,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step: whether its artifact is complete, and the work that completes it and returns its peak memory in bytes."""
+    """One step: whether its artifact is complete, and the work that completes it and returns its peak memory in bytes.
+
+    ``needed`` says whether the sets that are evaluated ask for it at all.
+    """
 
     finished: Callable[[Run], bool]
     work: Callable[[Run], int]
     artifact: Callable[[RunFolder, RunConfig], str]
     uses_ray: bool = True
+    needed: Callable[[RunConfig], bool] = lambda config: True
 
 
 def run(config: RunConfig, stages: Sequence[str], console: Console | None = None) -> None:
@@ -55,34 +62,48 @@ def run(config: RunConfig, stages: Sequence[str], console: Console | None = None
 
     Raises ``UserError`` before any work for unusable data, folder, store or cluster, or where the stage before the first is open.
     """
-    console = console or Console()
+    require_lasting_output(config)
+    with ExitStack() as session:
+        run_stages(config, prepare_data(config), stages, console or Console(), session)
+
+
+def require_lasting_output(config: RunConfig) -> None:
+    """Raise ``UserError`` where this process is a Ray job and would write into a folder that ends with it."""
     if inside_job() and not Path(config.output).is_absolute():
         raise UserError(
             f"output {config.output!r} is relative, but a Ray job runs in a temporary copy of the working directory; "
             "choose a folder that outlives it with --set output=/..."
         )
-    data = prepare_data(config)
+
+
+def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], console: Console, session: ExitStack) -> None:
+    """:func:`run` on data already prepared; Ray, once started, stays until ``session`` is closed."""
     run = Run(_absolute(config), data, RunFolder.open(config), console)
     try:
         _require_previous(run, stages[0])
-        with ExitStack() as session:
-            for name in stages:
-                if STAGES[name].finished(run):
-                    _say(run, f"{name}: already finished, {STAGES[name].artifact(run.folder, config)}")
-                    continue
-                if STAGES[name].uses_ray:
-                    session.enter_context(ray_session(config.compute, data.train.images.nbytes + data.evaluation.images.nbytes))
-                    if (
-                        "distill" in stages and config.distill.engine == "matching"
-                    ):  # a cluster too small for it shall say so before the experts are trained
-                        require_workers(config.compute)
-                seconds = _work(run, name)
-                _say(run, f"{name}: finished in {seconds:.0f} s, {STAGES[name].artifact(run.folder, config)}")
+        require_models(config, data)
+        for name in stages:
+            if not STAGES[name].needed(config):
+                _say(run, f"{name}: not needed for {', '.join(config.evaluate.sets)}")
+                continue
+            if STAGES[name].finished(run):
+                _say(run, f"{name}: already finished, {STAGES[name].artifact(run.folder, config)}")
+                continue
+            if STAGES[name].uses_ray:
+                session.enter_context(ray_session(config.compute, data.train.images.nbytes + data.evaluation.images.nbytes))
+                # A cluster too small for the matching job shall say so before the experts are trained.
+                if "distill" in stages and config.distils and config.distill.engine == "matching":
+                    require_workers(config.compute)
+            seconds = _work(run, name)
+            _say(run, f"{name}: finished in {seconds:.0f} s, {STAGES[name].artifact(run.folder, config)}")
     except UserError:
         run.folder.remove_if_unused()
         raise
     if "evaluate" in stages or "report" in stages:
-        console.print(results_table(json.loads(run.folder.results.read_text())))
+        results = json.loads(run.folder.results.read_text())
+        console.print(results_table(results))
+        if "cross_architecture" in results:
+            console.print(architectures_table(results))
 
 
 def _work(run: Run, name: str) -> float:
@@ -110,10 +131,11 @@ def _absolute(config: RunConfig) -> RunConfig:
 
 
 def _require_previous(run: Run, first: str) -> None:
-    names = list(STAGES)
-    previous = names[names.index(first) - 1] if first != names[0] else None
-    if previous and not STAGES[previous].finished(run):
-        raise UserError(f"{first} starts from a finished {previous} stage; run `ltdd-ray {previous}` with the same config first")
+    earlier = [name for name in takewhile(lambda name: name != first, STAGES) if STAGES[name].needed(run.config)]
+    if earlier and not STAGES[earlier[-1]].finished(run):
+        raise UserError(
+            f"{first} starts from a finished {earlier[-1]} stage; run `ltdd-ray {earlier[-1]}` with the same config first"
+        )
 
 
 def _experts_finished(run: Run) -> bool:
@@ -164,17 +186,20 @@ def _evaluate_finished(run: Run) -> bool:
 
 def _evaluate(run: Run) -> int:
     missing = [record for record in plan_networks(run.config, run.data, run.folder) if not record.read()]
-    with StageProgress("evaluate", len(missing) * run.config.evaluate.epochs, "epochs", run.console) as progress:
+    total = sum(epochs_on(run.config, record.set_name) for record in missing)
+    with StageProgress("evaluate", total, "epochs", run.console) as progress:
 
         def show(report: EvaluationReport) -> None:
-            progress.update((report.set_name, report.network), report.epoch, f"network {report.network} on {report.set_name}")
+            task = (report.set_name, report.model, report.network)
+            progress.update(task, report.epoch, f"network {report.network}, a {report.model}, on {report.set_name}")
 
         return evaluate_networks(run.config, run.data, missing, show)
 
 
 def _write_results(run: Run) -> None:
     networks = [result for record in plan_networks(run.config, run.data, run.folder) if (result := record.read())]
-    write_json(run.folder.results, summarise(run.config, run.data.train, networks, run.folder.information()))
+    known = {**run.folder.information(), "expert_classifier_norms": classifier_norms(run.config, run.data.train)}
+    write_json(run.folder.results, summarise(run.config, run.data.train, networks, known))
 
 
 def _report_finished(run: Run) -> bool:
@@ -188,8 +213,15 @@ def _report(run: Run) -> int:
 
 
 STAGES = {
-    "experts": Stage(_experts_finished, _train_experts, lambda folder, config: config.store_uri),
-    "distill": Stage(_distill_finished, _distill, lambda folder, config: str(folder.distilled / "distilled.safetensors")),
+    "experts": Stage(
+        _experts_finished, _train_experts, lambda folder, config: config.store_uri, needed=lambda config: config.needs_experts
+    ),
+    "distill": Stage(
+        _distill_finished,
+        _distill,
+        lambda folder, config: str(folder.distilled / "distilled.safetensors"),
+        needed=lambda config: config.distils,
+    ),
     "evaluate": Stage(_evaluate_finished, _evaluate, lambda folder, config: str(folder.results)),
     "report": Stage(_report_finished, _report, lambda folder, config: str(folder.path / "report.html"), uses_ray=False),
 }

@@ -39,7 +39,7 @@ class RunFolder:
         """
         folder = cls(config.folder)
         try:
-            folder._check_owner(config)
+            folder.check_owner(config)
             folder.path.mkdir(parents=True, exist_ok=True)
             write_atomic(folder.path / "config.yaml", dump_config(config))
             write_json(folder.path / "run.json", {**folder.information(), **_describe(config)})
@@ -80,7 +80,8 @@ class RunFolder:
         if held <= {"config.yaml", "run.json"}:
             shutil.rmtree(self.path)
 
-    def _check_owner(self, config: RunConfig) -> None:
+    def check_owner(self, config: RunConfig) -> None:
+        """Raise ``UserError`` where the folder holds other files or belongs to a config with another outcome."""
         file = self.path / "config.yaml"
         if not file.exists():
             strangers = [entry.name for entry in self.path.glob("[!.]*")] if self.path.exists() else []

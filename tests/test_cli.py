@@ -24,7 +24,9 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert exit.value.code == 0
     help = capsys.readouterr().out
-    assert all(f"  {name} " in help for name in ("run", "experts", "distill", "evaluate", "report", "store", "data", "bench"))
+    assert all(
+        f"  {name} " in help for name in ("run", "experts", "distill", "evaluate", "report", "compare", "store", "data", "bench")
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["store", "ls"], ["run", "a.yaml", "--sett", "x=1"]])
@@ -71,6 +73,17 @@ def test_a_stage_says_which_one_it_needs_first(config: str, capsys: pytest.Captu
     assert cli.main(["distill", config]) == 1
     assert "run `ltdd-ray experts` with the same config first" in capsys.readouterr().err
     assert not (Path(config).parent / "runs" / "tiny").exists()
+
+
+def test_the_stage_before_is_the_last_one_that_is_needed(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", config, "--set", "evaluate.sets=[k_center]"]) == 1
+    assert "run `ltdd-ray experts` with the same config first" in capsys.readouterr().err
+
+
+def test_compare_names_the_nearest_method(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", config, "--methods", "random,k_centre"]) == 1
+    assert "unknown method `k_centre`; did you mean `k_center`?" in capsys.readouterr().err
+    assert not (Path(config).parent / "runs").exists()
 
 
 def test_debug_shows_where_an_error_came_from(config: str) -> None:

@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from ltdd_ray.losses import DamLoss, soft_cross_entropy
+from ltdd_ray.losses import BalancedSoftmax, DamLoss, soft_cross_entropy
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]], dtype=torch.float64)
 SOFT = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], dtype=torch.float64)
@@ -42,3 +44,19 @@ def test_the_prior_makes_a_student_raise_head_logits() -> None:
     logits = PRIOR.log()[None].clone().requires_grad_()
     (slope,) = torch.autograd.grad(DamLoss.from_prior(PRIOR, 1.0, "none")(logits, uniform), logits)
     assert float(slope.abs().max()) < 1e-12
+
+
+def test_balanced_softmax_is_its_formula() -> None:
+    labels, expected = torch.tensor([2, 0]), 0.0
+    for b in range(2):
+        weighted = [float(PRIOR[k] * LOGITS[b, k].exp()) for k in range(3)]
+        expected -= math.log(weighted[labels[b]] / sum(weighted)) / 2
+    assert float(BalancedSoftmax(PRIOR.log())(LOGITS, labels)) == pytest.approx(expected)
+
+
+def test_balanced_softmax_learns_the_prior_away() -> None:
+    """Over labels as frequent as the prior says, on images that say nothing, equal logits are the optimum."""
+    logits = torch.zeros(10, 3, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0] * 7 + [1] * 2 + [2])
+    (slope,) = torch.autograd.grad(BalancedSoftmax(PRIOR.log())(logits, labels), logits)
+    assert float(slope.sum(0).abs().max()) < 1e-12

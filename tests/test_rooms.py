@@ -8,7 +8,7 @@ import ltdd_ray
 
 MODULES = [module.name for module in pkgutil.walk_packages(ltdd_ray.__path__, "ltdd_ray.") if not module.name.endswith("__main__")]
 ON_RAY = ("ltdd_ray.cluster.session", "ltdd_ray.cluster.pool", "ltdd_ray.cluster.mailbox", "ltdd_ray.experts.pool")
-ON_RAY += ("ltdd_ray.evaluate.pool", "ltdd_ray.distill.job", "ltdd_ray.baselines.pool", "ltdd_ray.pipeline")
+ON_RAY += ("ltdd_ray.evaluate.pool", "ltdd_ray.distill.job", "ltdd_ray.pipeline", "ltdd_ray.compare.run", "ltdd_ray.baselines.pool")
 TRAINING = ("augment", "losses", "nn", "experts", "distill", "evaluate", "baselines")
 
 

@@ -66,8 +66,10 @@ def _flat() -> FlatModel:
 
 
 def _parameters() -> np.ndarray:
-    """(epochs, P): values of the size that trained networks have."""
-    return np.random.default_rng(0).standard_normal((101, _flat().layout.size), dtype=np.float32) / 20
+    """(epochs, P): values of the size that trained networks have; read-only, so that writers need no copy of them."""
+    theta = np.random.default_rng(0).standard_normal((101, _flat().layout.size), dtype=np.float32) / 20
+    theta.setflags(write=False)
+    return theta
 
 
 def _publish(path: Path, theta: np.ndarray, stage: Stage) -> Path:

@@ -23,7 +23,14 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.objective import Objective
 from ltdd_ray.distill.schedule import share
-from ltdd_ray.distill.synthetic import Gradients, SyntheticSet, choose_initial, describe_initial, initial_images
+from ltdd_ray.distill.synthetic import (
+    Gradients,
+    SyntheticSet,
+    certain_logits,
+    choose_initial,
+    describe_initial,
+    initial_images,
+)
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.nn.flat import FlatModel
@@ -131,7 +138,8 @@ def _start(
         empty = torch.zeros(len(classes), *train.image_shape, device=device)
         return SyntheticSet(empty, torch.zeros(len(classes), train.num_classes, device=device), classes, config.distill.syn_lr), []
     images, labels = model_space(train, data.normalisation, device)
-    logits = _expert_logits(config, flat, store, images)
+    one_hot = config.distill.initial_labels == "one_hot"
+    logits = certain_logits(labels, train.num_classes) if one_hot else _expert_logits(config, flat, store, images)
     index, label_logits, repeat = choose_initial(logits, labels, ipc, config.seed)
     chosen = initial_images(images, index, repeat, Augmentation(config.augmentation), config.seed)
     said = describe_initial(logits, labels, ipc, train.class_names)

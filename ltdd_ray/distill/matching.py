@@ -26,10 +26,8 @@ from torch import Tensor, nn
 from torch.autograd import grad
 
 from ltdd_ray.augment import Augmentation
-from ltdd_ray.nn.convnet import ConvNet, ConvNetPasses
+from ltdd_ray.nn.choice import classifier_passes, network_passes
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.nn.frozen import FrozenConvNetPasses
-from ltdd_ray.nn.networks import Network
 from ltdd_ray.nn.passes import Loss, Passes
 from ltdd_ray.seeding import generator
 
@@ -68,12 +66,16 @@ def match(
 
     Args:
         model: any module with a ``classifier``; its own weights are not used.
-        start, target: theta_0 and theta* (P,), in the order of ``FlatModel(model).layout``.
-        images: x (M, K, H, W) in model space. labels: soft-label logits y (M, C). lr: alpha > 0.
+        start: theta_0 (P,), in the order of ``FlatModel(model).layout``.
+        target: theta* (P,).
+        images: x (M, K, H, W) in model space.
+        labels: soft-label logits y (M, C).
+        lr: alpha > 0.
         steps: T. batch_size: B, capped at M; batches walk through a shuffled set, reshuffled when it is used up.
         scope: S. With ``classifier`` only theta_c is trained.
         loss: L(logits (B, C), soft labels (B, C)) -> scalar.
-        augment: A. seed: decides the batches and the augmentation of every step.
+        augment: A.
+        seed: decides the batches and the augmentation of every step.
         micro_batch: the most images to go through the network at once, for batches larger than memory; not with ``unrolled``.
 
     Raises ``ValueError`` if ``start`` equals ``target`` on S (the loss is a ratio to their distance) or a size is wrong.
@@ -94,27 +96,9 @@ def match(
     steps_of = _Steps(images.detach(), labels.detach(), augment, seed, _batches(len(images), batch_size, steps, seed))
     walk = _unrolled if hypergradient == "unrolled" else partial(_adjoint, first_order=hypergradient == "first_order")
     if scope == "classifier":
-        passes, distance = _classifier_passes(flat, start, loss, micro_batch), _Distance(slice(None), target[part], scale)
+        passes, distance = classifier_passes(flat, start, loss, micro_batch), _Distance(slice(None), target[part], scale)
         return walk(passes, start[part], rate, steps_of, distance)
-    return walk(_network_passes(flat, loss, micro_batch), start, rate, steps_of, _Distance(part, target, scale))
-
-
-def _network_passes(flat: FlatModel, loss: Loss, micro_batch: int | None) -> Passes:
-    if _is_convnet(flat.model):
-        return ConvNetPasses(flat, loss, micro_batch)
-    return Passes(flat.logits, loss, micro_batch)
-
-
-def _classifier_passes(flat: FlatModel, start: Tensor, loss: Loss, micro_batch: int | None) -> Passes:
-    """The passes of theta_c (Pc,), the backbone frozen at ``start`` (P,)."""
-    backbone = start.detach()
-    if _is_convnet(flat.model):
-        return FrozenConvNetPasses(flat, backbone, loss, micro_batch)
-    return Passes(lambda theta_c, images: flat.head(theta_c, flat.features(backbone, images)), loss, micro_batch)
-
-
-def _is_convnet(model: nn.Module) -> bool:
-    return isinstance(model, Network) and isinstance(model.backbone, ConvNet) and isinstance(model.classifier, nn.Linear)
+    return walk(network_passes(flat, loss, micro_batch), start, rate, steps_of, _Distance(part, target, scale))
 
 
 def _mixes_images(model: nn.Module) -> bool:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import DistillConfig
 from ltdd_ray.distill.matching import Match
 from ltdd_ray.seeding import generator
+
+ONE_HOT_MARGIN = 200.0  # exp(-200) is 0 in float32
 
 
 class SyntheticSet(nn.Module):
@@ -79,6 +82,14 @@ class Gradients:
         self.images += weight * match.images_grad
         self.labels += weight * match.labels_grad
         self.log_lr += weight * syn_lr * match.lr_grad  # dl/dlog(alpha) = alpha dl/dalpha
+
+
+def certain_logits(labels: Tensor, num_classes: int) -> Tensor:
+    """(1, N, C): the prediction of an expert that is right and certain, so that the choice is random and the labels are hard.
+
+    Such labels do not move either: the softmax is exactly one-hot, and its derivative exactly zero.
+    """
+    return ONE_HOT_MARGIN * one_hot(labels, num_classes).float()[None]
 
 
 def choose_initial(logits: Tensor, labels: Tensor, ipc: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:

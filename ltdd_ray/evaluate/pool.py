@@ -9,8 +9,10 @@ from pathlib import Path
 from ltdd_ray.cluster.pool import run_tasks
 from ltdd_ray.config import RunConfig, fingerprint, result_fingerprint
 from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.errors import UserError
 from ltdd_ray.evaluate.train import EvaluationReport, NetworkResult, evaluate_network
 from ltdd_ray.files import write_json
+from ltdd_ray.nn.networks import build_network
 from ltdd_ray.runfolder import RunFolder
 
 
@@ -20,8 +22,13 @@ class Record:
 
     file: Path
     set_name: str
+    model: str
     network: int
     identity: str
+
+    @property
+    def task(self) -> tuple[str, str, int]:
+        return self.set_name, self.model, self.network
 
     def read(self) -> NetworkResult | None:
         """The result; None where there is none yet, or one of another distilled set."""
@@ -37,14 +44,31 @@ class Record:
 
 
 def plan_networks(config: RunConfig, data: PreparedData, folder: RunFolder) -> list[Record]:
-    """Every network of the evaluation, set by set; the distilled set must exist."""
-    distilled = hashlib.sha256((folder.distilled / "distilled.safetensors").read_bytes()).hexdigest()
+    """Every network of the evaluation: set by set with the run's own architecture, then the others on the first set.
+
+    A set that is to be distilled must exist.
+    """
+    distilled = hashlib.sha256((folder.distilled / "distilled.safetensors").read_bytes()).hexdigest() if config.distils else ""
     identity = fingerprint(result_fingerprint(config), data.train.fingerprint, data.evaluation.fingerprint, distilled)
+    sets = config.evaluate.sets
+    own, *others = config.evaluation_models
+    pairs = [(name, own, name) for name in sets] + [(sets[0], label, f"{sets[0]}-{label}") for label in others]
     return [
-        Record(folder.evaluation / f"{set_name}-{network}.json", set_name, network, identity)
-        for set_name in config.evaluate.sets
+        Record(folder.evaluation / f"{stem}-{network}.json", set_name, model, network, identity)
+        for set_name, model, stem in pairs
         for network in range(config.evaluate.networks)
     ]
+
+
+def require_models(config: RunConfig, data: PreparedData) -> None:
+    """Raise ``UserError`` where the images are too small for an architecture of the evaluation."""
+    shape, classes = data.train.image_shape, data.train.num_classes
+    build_network(config.model, shape, classes, seed=0)
+    for model in config.evaluate.models:
+        try:
+            build_network(model, shape, classes, seed=0)
+        except UserError as error:
+            raise UserError(f"evaluate.models: {error}; or leave {model.label} out") from None
 
 
 def evaluate_networks(
@@ -54,7 +78,7 @@ def evaluate_networks(
 
     Returns the peak memory of the largest actor in bytes. Errors are those of :func:`~ltdd_ray.cluster.pool.run_tasks`.
     """
-    by_task = {(record.set_name, record.network): record for record in records}
+    by_task = {record.task: record for record in records}
     peak = 0
     for outcome in run_tasks(evaluate_network, list(by_task), shared=(config, data), compute=config.compute, on_report=on_epoch):
         by_task[outcome.task].write(outcome.result)

@@ -9,21 +9,29 @@ from rich.table import Table
 from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.groups import class_groups
+from ltdd_ray.evaluate.sets import SETS
 from ltdd_ray.evaluate.train import NetworkResult
 
 
 def summarise(
     config: RunConfig, train: LongTailedDataset, networks: Sequence[NetworkResult], run: dict[str, Any]
 ) -> dict[str, Any]:
-    """The content of results.json: accuracies as shares 0..1, the ``distilled`` set's at the top level, others beside it.
+    """The content of results.json: shares and probabilities 0..1, groups by the training class counts.
 
-    ``run`` adds what the run knows of itself (timings, peak memory, versions). Groups go by the training class counts.
+    ``sets`` holds every set that was trained on, in the order of ``evaluate.sets``; the first is the run's result and stands at
+    the top level too, as random selection stands under ``random_baseline``. ``cross_architecture`` holds that first set's
+    accuracies by architecture, the run's own first, where there are others. ``run`` adds what the run knows of itself (timings,
+    peak memory, versions, the experts' norms).
     """
-    of_set = {name: [n for n in networks if n.set_name == name] for name in config.evaluate.sets}
-    tables = {name: _accuracies(found, train) for name, found in of_set.items()}
+    own, *others = config.evaluation_models
+    first = config.evaluate.sets[0]
+    groups = class_groups(train.class_counts)
+    of_set = {name: [n for n in networks if n.set_name == name and n.model == own] for name in config.evaluate.sets}
+    sets = {name: _summary(name, config.method, found, groups) for name, found in of_set.items()}
+    of_model = {label: [n for n in networks if n.set_name == first and n.model == label] for label in (own, *others)}
     return {
         "name": config.name,
-        "dataset": config.data.source,
+        "dataset": config.data.name or config.data.source,
         "imbalance_factor": int(train.class_counts.max()) / int(train.class_counts.min()),
         "ipc": config.distill.ipc,
         "pictures_per_image": config.distill.pictures_per_image,
@@ -32,23 +40,45 @@ def summarise(
         "split": config.evaluate.split,
         "class_names": list(train.class_names),
         "class_counts": train.class_counts.tolist(),
-        **tables.get("distilled", {}),
-        **({"random_baseline": tables["random"]} if "random" in tables else {}),
-        **({"initial": tables["initial"]} if "initial" in tables else {}),
+        "set": first,
+        **sets[first],
+        "sets": sets,
+        **({"random_baseline": sets["random"]} if "random" in sets else {}),
+        **({"cross_architecture": {label: _accuracies(found, groups) for label, found in of_model.items()}} if others else {}),
+        "teacher_queried": False,  # labels are stored with the images: no network labels anything during evaluation
         "config_hash": result_fingerprint(config),
         **run,
     }
 
 
-def _accuracies(networks: Sequence[NetworkResult], train: LongTailedDataset) -> dict[str, Any]:
+def _summary(name: str, method: str, networks: Sequence[NetworkResult], groups: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+    kind, first = SETS[name], networks[0]
+    predicted, true = (np.array([getattr(n, key) for n in networks]) for key in ("confidence", "true_confidence"))  # (networks, C)
+    return {
+        "title": kind.title.format(method=method.upper()),
+        "kind": kind.kind,
+        "images": first.images,
+        "labels": first.labels,
+        **({} if first.tau is None else {"tau": first.tau}),
+        **_accuracies(networks, groups),
+        "confidence": {"predicted_class": _by_group(predicted, groups), "true_class": _by_group(true, groups)},
+        "classifier_norms": np.mean([n.classifier_norms for n in networks], 0).tolist(),
+    }
+
+
+def _accuracies(networks: Sequence[NetworkResult], groups: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     overall = [n.accuracy for n in networks]
     per_class = np.array([n.per_class for n in networks])  # (networks, C)
-    groups = {name: _spread(per_class[:, list(classes)].mean(1)) for name, classes in class_groups(train.class_counts).items()}
     return {
         "accuracy": {**_spread(overall), "runs": overall},
         "per_class": {"mean": per_class.mean(0).tolist(), "std": _deviation(per_class).tolist()},
-        "groups": groups,
+        "groups": _by_group(per_class, groups),
     }
+
+
+def _by_group(per_class: np.ndarray, groups: dict[str, tuple[int, ...]]) -> dict[str, dict[str, float]]:
+    """Mean and deviation over networks of ``per_class`` (networks, C), its classes averaged within each group."""
+    return {name: _spread(per_class[:, list(classes)].mean(1)) for name, classes in groups.items()}
 
 
 def _spread(values: Sequence[float] | np.ndarray) -> dict[str, float]:
@@ -61,21 +91,34 @@ def _deviation(values: np.ndarray) -> np.ndarray:
 
 
 def results_table(results: dict[str, Any]) -> Table:
-    """Accuracy in percent, mean and deviation over networks, overall and per group."""
-    method = results["method"].upper()
-    rows = {
-        method: results,
-        f"{method} before its first update": results.get("initial"),
-        "random selection": results.get("random_baseline"),
-    }
-    rows = {title: row for title, row in rows.items() if row and "accuracy" in row}
-    groups = next(iter(rows.values()))["groups"]
+    """A row for each set: its labels and the accuracy in percent, mean and deviation over networks, overall and per group."""
+    table = _table(f"{results['name']}: accuracy in % on the {results['split']} images, IPC {results['ipc']}", results, "labels")
+    for one in results["sets"].values():
+        table.add_row(one["title"], one["labels"], *_cells(one))
+        if "tau" in one:
+            table.caption = f"{one['title']}: logits adjusted with tau {one['tau']:.2f}"
     pictures = results.get("pictures_per_image", 1)
-    ipc = f"IPC {results['ipc']}" + (f" of {pictures} pictures each" if pictures > 1 else "")
-    table = Table(title=f"{results['name']}: accuracy in % on the {results['split']} images, {ipc}")
-    for column in ("", "all", *groups):
-        table.add_column(column, justify="left" if not column else "right")
-    for title, row in rows.items():
-        cells = [row["accuracy"], *row["groups"].values()]
-        table.add_row(title, *(f"{100 * cell['mean']:.1f} ± {100 * cell['std']:.1f}" for cell in cells))
+    if pictures > 1:
+        table.caption = f"a distilled image consists of {pictures} pictures, each trained on as an image of its own"
     return table
+
+
+def architectures_table(results: dict[str, Any]) -> Table:
+    """The same for the first set and every architecture that was trained on it; ``cross_architecture`` must be in ``results``."""
+    table = _table(f"{results['title']}: accuracy in % by architecture", results)
+    for label, one in results["cross_architecture"].items():
+        table.add_row(label, *_cells(one))
+    return table
+
+
+def _table(title: str, results: dict[str, Any], *columns: str) -> Table:
+    table = Table(title=title)
+    for column in ("", *columns):
+        table.add_column(column)
+    for column in ("all", *results["groups"]):
+        table.add_column(column, justify="right")
+    return table
+
+
+def _cells(one: dict[str, Any]) -> list[str]:
+    return [f"{100 * cell['mean']:.1f} ± {100 * cell['std']:.1f}" for cell in (one["accuracy"], *one["groups"].values())]

@@ -1,42 +1,70 @@
-"""What a network is trained on: the distilled set, the set before its first update, or a random selection.
+"""What networks are trained on: every set that ``evaluate.sets`` can name, what it is called and how it is made.
 
 M images, C classes, K x H x W image shape.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from ltdd_ray.baselines.full_data import FULL_DATA, full_data_epochs
+from ltdd_ray.baselines.k_center import expert_features, k_center_selection
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.device import default_device
 from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.calibrate import calibrate
 from ltdd_ray.seeding import generator
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Images (M, K, H, W) in model space, soft labels (M, C), and the rate to train with."""
+    """Images (M, K, H, W) in model space, their labels as distributions (M, C), and the rate to train with.
+
+    ``tau`` is the logit adjustment that the labels were calibrated with, if they were.
+    """
 
     images: Tensor
     soft_labels: Tensor
     learning_rate: float
+    tau: float | None = None
+
+    @property
+    def hard(self) -> bool:
+        """Whether every image has one class."""
+        return bool((self.soft_labels.amax(1) == 1).all())
 
     def to(self, device: torch.device) -> "TrainingSet":
-        return TrainingSet(self.images.to(device), self.soft_labels.to(device), self.learning_rate)
+        return replace(self, images=self.images.to(device), soft_labels=self.soft_labels.to(device))
+
+
+@dataclass(frozen=True)
+class SetKind:
+    """One name of ``evaluate.sets``: its ``title`` in tables, what ``kind`` of images they are in a sentence, and ``make`` (config,
+    data, number of the network to train).
+
+    Without ``make`` it is all training images, which :mod:`ltdd_ray.baselines.full_data` trains on in a way of its own.
+    """
+
+    title: str
+    kind: str
+    make: Callable[[RunConfig, PreparedData, int], TrainingSet] | None = None
 
 
 def training_set(config: RunConfig, data: PreparedData, name: str, network: int) -> TrainingSet:
-    """The set called ``name`` in ``evaluate.sets``. A random selection is drawn anew for every network, others are stored."""
-    if name == "random":
-        index = random_selection(data.train, config.distill.ipc, config.seed, network)
-        images = data.normalisation.apply(torch.tensor(data.train.images[index]))
-        labels = one_hot(torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes)
-        return TrainingSet(images, labels.float(), config.evaluate.lr)
-    stored = DistilledSet.load(config.folder / "distilled", name)
-    return TrainingSet(stored.images, stored.soft_labels, stored.learning_rate)
+    """The set called ``name`` in ``evaluate.sets`` for network number ``network``; none of :data:`FULL_DATA`."""
+    make = SETS[name].make
+    assert make is not None, name
+    return make(config, data, network)
+
+
+def epochs_on(config: RunConfig, name: str) -> int:
+    """How long a network is trained on the set called ``name``."""
+    return full_data_epochs(config, name) if name in FULL_DATA else config.evaluate.epochs
 
 
 def random_selection(train: LongTailedDataset, ipc: int, seed: int, network: int) -> list[int]:
@@ -47,3 +75,59 @@ def random_selection(train: LongTailedDataset, ipc: int, seed: int, network: int
         order = members[torch.randperm(len(members), generator=generator(seed, "random-selection", network, k))]
         chosen += order.repeat(-(-ipc // len(order)))[:ipc].tolist()
     return chosen
+
+
+def _random(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    """Drawn anew for every network."""
+    return _real_images(data, random_selection(data.train, config.distill.ipc, config.seed, network), config.evaluate.lr)
+
+
+def _k_center(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    images, labels = model_space(data.train, data.normalisation, default_device())
+    features = expert_features(config, data.train, images)
+    return _real_images(data, k_center_selection(features, labels, config.distill.ipc), config.evaluate.lr)
+
+
+def _real_images(data: PreparedData, index: list[int], learning_rate: float) -> TrainingSet:
+    """The training images at ``index`` (M,) with hard labels."""
+    images = data.normalisation.apply(torch.tensor(data.train.images[index]))
+    labels = one_hot(torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes)
+    return TrainingSet(images, labels.float(), learning_rate)
+
+
+def _distilled(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    return _stored(config, "distilled")
+
+
+def _initial(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    return _stored(config, "initial")
+
+
+def _hard(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    """Each image with the class its soft label prefers."""
+    given = _stored(config, "distilled")
+    return replace(given, soft_labels=one_hot(given.soft_labels.argmax(-1), data.train.num_classes).float())
+
+
+def _calibrated(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    stored = DistilledSet.load(config.folder / "distilled")
+    tau, soft_labels = calibrate(stored.soft_labels, stored.classes, torch.tensor(data.train.prior))
+    return TrainingSet(stored.images, soft_labels, stored.learning_rate, tau)
+
+
+def _stored(config: RunConfig, name: str) -> TrainingSet:
+    stored = DistilledSet.load(config.folder / "distilled", name)
+    return TrainingSet(stored.images, stored.soft_labels, stored.learning_rate)
+
+
+SETS = {
+    "distilled": SetKind("{method}", "distilled", _distilled),
+    "distilled_hard": SetKind("{method}, hard labels", "distilled", _hard),
+    "distilled_calibrated": SetKind("{method}, calibrated", "distilled", _calibrated),
+    "initial": SetKind("Before distillation", "initial", _initial),
+    "random": SetKind("Random selection", "randomly selected", _random),
+    "k_center": SetKind("K-center selection", "k-center", _k_center),
+    "full_ce": SetKind("All images, cross-entropy", "long-tailed"),
+    "full_balanced_softmax": SetKind("All images, balanced softmax", "long-tailed"),
+    "full_decoupled": SetKind("All images, classifier re-trained", "long-tailed"),
+}

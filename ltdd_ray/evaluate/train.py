@@ -1,4 +1,4 @@
-"""Train one network from scratch on a small set and measure it (paper, Sec. 5.1).
+"""Train one network from scratch on a small set, or on all images, and measure it (paper, Sec. 5.1).
 
 SGD at the set's own rate, momentum and weight decay as configured, a tenth of the rate from half of the epochs on, DSA on,
 stored soft labels. M images, B batch, C classes.
@@ -7,6 +7,7 @@ stored soft labels. M images, B batch, C classes.
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,32 +15,53 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import MultiStepLR
 
 from ltdd_ray.augment import Augmentation
+from ltdd_ray.baselines.full_data import FULL_DATA, train_on_all
 from ltdd_ray.config import EvaluateConfig, RunConfig
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.device import default_device
 from ltdd_ray.errors import NonFiniteLossError
-from ltdd_ray.evaluate.sets import TrainingSet, training_set
+from ltdd_ray.evaluate.sets import TrainingSet, epochs_on, training_set
 from ltdd_ray.losses import soft_cross_entropy
+from ltdd_ray.nn.choice import is_convnet, network_passes
+from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
 from ltdd_ray.seeding import derive_seed, generator
 
 
-@dataclass(frozen=True)
-class NetworkResult:
-    """Accuracies as shares 0..1: ``per_class`` (C,), and their mean, so that every class counts alike in any evaluation set."""
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Over the images of each class (C,): the share predicted right, the mean probability of the predicted class, and that of
+    the true one. ``accuracy`` is the mean over classes, so that every class counts alike in any evaluation set."""
 
-    set_name: str
-    network: int
     accuracy: float
     per_class: tuple[float, ...]
+    confidence: tuple[float, ...]
+    true_confidence: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkResult(Measurement):
+    """One trained network of the architecture labelled ``model``, and the norm of each class's row of its classifier (C,).
+
+    It was trained on so many ``images``, with ``soft`` or ``hard`` labels; ``tau`` is what these were calibrated with, if at all.
+    """
+
+    set_name: str
+    model: str
+    network: int
+    images: int
+    labels: Literal["soft", "hard"]
+    classifier_norms: tuple[float, ...]
+    tau: float | None
     seconds: float
 
     def to_json(self) -> dict:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict) -> "NetworkResult":
-        return cls(**{**data, "per_class": tuple(data["per_class"])})
+    def from_json(cls, data: dict[str, Any]) -> "NetworkResult":
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -47,31 +69,52 @@ class EvaluationReport:
     """Progress: ``epoch`` of ``epochs`` of one network is done."""
 
     set_name: str
+    model: str
     network: int
     epoch: int
     epochs: int
 
 
 def evaluate_network(
-    config: RunConfig, data: PreparedData, set_name: str, network: int, on_epoch: Callable[[EvaluationReport], None]
+    config: RunConfig,
+    data: PreparedData,
+    set_name: str,
+    model: str,
+    network: int,
+    on_epoch: Callable[[EvaluationReport], None],
 ) -> NetworkResult:
-    """Train network number ``network`` on the set called ``set_name`` and measure it on the evaluation images.
+    """Train network number ``network`` of the architecture labelled ``model`` on the set called ``set_name`` and measure it on the
+    evaluation images.
 
-    Equal numbers start from equal weights, whatever the set.
+    Equal numbers start from equal weights, whatever the set. The labels are those of the set: nothing else is asked about an image.
     """
     began = time.monotonic()
     device = default_device()
-    given = training_set(config, data, set_name, network).to(device)
     seed = derive_seed(config.seed, "evaluation-network", network)
-    model = build_network(config.model, data.train.image_shape, data.train.num_classes, seed).to(device)
+    architecture = config.evaluation_models[model]
+    net = build_network(architecture, data.train.image_shape, data.train.num_classes, seed).to(device)
 
     def report(epoch: int) -> None:
-        on_epoch(EvaluationReport(set_name, network, epoch, config.evaluate.epochs))
+        on_epoch(EvaluationReport(set_name, model, network, epoch, epochs_on(config, set_name)))
 
-    train_network(model, given, config.evaluate, Augmentation(config.augmentation), derive_seed(seed, set_name), report)
+    if set_name in FULL_DATA:
+        images, labels = model_space(data.train, data.normalisation, device)
+        train_on_all(net, set_name, images, labels, config, derive_seed(seed, "full-data"), report)
+        given_facts = {"images": len(images), "labels": "hard", "tau": None}
+    else:
+        given = training_set(config, data, set_name, network).to(device)
+        train_network(net, given, config.evaluate, Augmentation(config.augmentation), derive_seed(seed, set_name), report)
+        given_facts = {"images": len(given.images), "labels": "hard" if given.hard else "soft", "tau": given.tau}
     images, labels = model_space(data.evaluation, data.normalisation, device)
-    accuracy, per_class = measure(model, images, labels)
-    return NetworkResult(set_name, network, accuracy, per_class, time.monotonic() - began)
+    return NetworkResult(
+        **asdict(measure(net, images, labels)),
+        set_name=set_name,
+        model=model,
+        network=network,
+        classifier_norms=tuple(net.classifier.weight.detach().norm(dim=1).tolist()),
+        **given_facts,
+        seconds=time.monotonic() - began,
+    )
 
 
 def train_network(
@@ -82,35 +125,54 @@ def train_network(
     seed: int,
     on_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> None:
-    """Train ``model`` in place. Raises ``NonFiniteLossError`` if its loss leaves the finite numbers."""
+    """Train ``model`` in place. Raises ``NonFiniteLossError`` if it leaves the finite numbers."""
     model.train()
     optimiser = SGD(model.parameters(), given.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
     schedule = MultiStepLR(optimiser, [settings.epochs // 2 + 1], gamma=0.1)
-    loss = torch.zeros(())
+    leave_gradient = _gradient_of(model)
     for epoch in range(1, settings.epochs + 1):
         draw = generator(seed, "epoch", epoch)
         for index in torch.randperm(len(given.images), generator=draw).split(settings.batch_size):
             index = index.to(given.images.device)
-            loss = soft_cross_entropy(model(augment(given.images[index], draw)), given.soft_labels[index])
-            optimiser.zero_grad()
-            loss.backward()
+            leave_gradient(augment(given.images[index], draw), given.soft_labels[index])
             optimiser.step()
         schedule.step()
         on_epoch(epoch)
-    loss = loss.detach()
-    if not torch.isfinite(loss):
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
         raise NonFiniteLossError(
-            f"the evaluation network's loss is {float(loss)} at rate {given.learning_rate:.3g}; lower evaluate.lr"
+            f"the evaluation network left the finite numbers at rate {given.learning_rate:.3g}; lower evaluate.lr"
         )
 
 
+def _gradient_of(model: nn.Module) -> Callable[[Tensor, Tensor], None]:
+    """A function of images (B, K, H, W) and soft labels (B, C) that leaves their gradient in the parameters' ``.grad``."""
+
+    def by_autograd(images: Tensor, soft_label: Tensor) -> None:
+        model.zero_grad()
+        soft_cross_entropy(model(images), soft_label).backward()
+
+    if not is_convnet(model):
+        return by_autograd  # through the module itself, whose batch norm keeps running averages
+    flat, named = FlatModel(model), dict(model.named_parameters())
+    passes = network_passes(flat, soft_cross_entropy)
+
+    def by_hand(images: Tensor, soft_label: Tensor) -> None:
+        for name, gradient in flat.views(passes.gradient(flat.initial(), images, soft_label)).items():
+            named[name].grad = gradient
+
+    return by_hand
+
+
 @torch.no_grad()
-def measure(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, tuple[float, ...]]:
-    """Share of right predictions per class (C,) over ``images`` (N, K, H, W), and its mean over classes."""
+def measure(model: nn.Module, images: Tensor, labels: Tensor) -> Measurement:
+    """What ``model`` predicts for ``images`` (N, K, H, W) against their ``labels`` (N,)."""
     model.eval()
     logits = torch.cat([model(part) for part in images.split(512)])
-    right = (logits.argmax(-1) == labels).double()
+    probability = logits.softmax(-1)
+    right = logits.argmax(-1) == labels
+    judged = torch.stack([right, probability.amax(-1), probability.gather(1, labels[:, None])[:, 0]], 1).double()  # (N, 3)
     counts = torch.bincount(labels, minlength=logits.shape[1])
-    hits = torch.zeros(logits.shape[1], dtype=torch.float64, device=right.device).index_add(0, labels, right)
-    per_class = hits / counts
-    return float(per_class.mean()), tuple(per_class.tolist())
+    sums = torch.zeros(logits.shape[1], 3, dtype=torch.float64, device=judged.device).index_add(0, labels, judged)
+    per_class, confidence, true_confidence = map(tuple, (sums / counts[:, None]).T.tolist())
+    accuracy = sum(per_class) / len(per_class)
+    return Measurement(accuracy=accuracy, per_class=per_class, confidence=confidence, true_confidence=true_confidence)

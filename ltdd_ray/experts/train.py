@@ -3,7 +3,7 @@
 N images, B batch, C classes, F features, P parameters (Pb backbone, Pc classifier).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -51,9 +51,19 @@ class _Tally:
 
 
 def representation_stage(
-    stage: RepresentationStage, flat: FlatModel, images: Tensor, labels: Tensor, augment: Augmentation, seed: int, expert: int
+    stage: RepresentationStage,
+    flat: FlatModel,
+    images: Tensor,
+    labels: Tensor,
+    augment: Augmentation,
+    seed: int,
+    expert: int,
+    criterion: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> Iterator[Epoch]:
-    """Train the whole network on the long-tailed images (N, K, H, W), labels (N,); yields epochs 0..stage.epochs."""
+    """Train the whole network on the long-tailed images (N, K, H, W), labels (N,); yields epochs 0..stage.epochs.
+
+    ``criterion`` takes logits (B, C) and labels (B,) to a scalar.
+    """
     theta = flat.initial().to(images.device).requires_grad_()
     optimiser = SGD([theta], stage.lr, stage.momentum, weight_decay=stage.weight_decay)
     yield Epoch(0, theta.detach().clone(), None, None)
@@ -64,13 +74,13 @@ def representation_stage(
             index = index.to(images.device)
             batch, target = augment(images[index], draw), labels[index]
             logits = flat.logits(theta, batch)
-            loss = cross_entropy(logits, target)
+            loss = criterion(logits, target)
             tally.add(loss, logits, target)
             (here,) = grad(loss, theta)
 
             def gradient(at: Tensor, batch: Tensor = batch, target: Tensor = target) -> Tensor:
                 at = at.detach().requires_grad_()
-                return grad(cross_entropy(flat.logits(at, batch), target), at)[0]
+                return grad(criterion(flat.logits(at, batch), target), at)[0]
 
             theta.grad = sharpen(here, gradient, theta.detach(), stage.sharpness, stage.rho, stage.alpha)
             optimiser.step()

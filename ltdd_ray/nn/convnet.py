@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear
+from torch.nn.functional import linear
 
 from ltdd_ray.nn import fused
+from ltdd_ray.nn.convolution import convolution, input_bar, weight_bar
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.fused import NormReluPool, channels_last
 from ltdd_ray.nn.passes import Loss, Passes
@@ -83,10 +84,12 @@ class ConvNetPasses(Passes):
             y_bar = (z_bar @ at.head).view(x.shape)
             for k in reversed(range(len(at.layers))):
                 layer, (x, u, stats) = at.layers[k], tape.pop()
-                u_bar, gamma_bar, beta_bar = fused.backward(u, layer.gamma, layer.beta, stats, y_bar)
-                _add(bar.layers[k], _weight_bar(x, u_bar, layer.weight), gamma_bar, beta_bar)
                 if k:
+                    u_bar, *affine_bar = fused.backward(u, layer.gamma, layer.beta, stats, y_bar)
+                    _add(bar.layers[k], weight_bar(x, u_bar, layer.weight), *affine_bar)
                     y_bar = input_bar(u_bar, layer.weight)
+                else:
+                    _add(bar.layers[k], *fused.backward_first(x, layer.weight, u, layer.gamma, layer.beta, stats, y_bar))
         return theta_bar
 
     @torch.no_grad()
@@ -122,36 +125,15 @@ class ConvNetPasses(Passes):
                 weight, weight_dot, (x, x_dot, u_pair, stats) = at.layers[k].weight, dot.layers[k].weight, tape.pop()
                 u_bar, u_bar_dot, *affine_bar_dot = fused.tangent_backward(u_pair, affines[k], stats, y_bar_pair, y_bar_extra)
                 if bar is not None:
-                    _add(bar.layers[k], _weight_bar(x, u_bar_dot, weight), *affine_bar_dot)
+                    _add(bar.layers[k], weight_bar(x, u_bar_dot, weight), *affine_bar_dot)
                     if x_dot is not None:
-                        bar.layers[k].weight.add_(_weight_bar(x_dot, u_bar, weight))
+                        bar.layers[k].weight.add_(weight_bar(x_dot, u_bar, weight))
                 if k:
                     y_bar_pair = input_bar(u_bar, torch.cat([weight, weight_dot], 1))
                     y_bar_extra = input_bar(u_bar_dot, weight)
                 else:
                     images_bar.append(fused.image_bar(u_bar_dot, weight) + fused.image_bar(u_bar, weight_dot))
         return value, torch.cat(images_bar), torch.cat(labels_bar), theta_bar
-
-
-def convolution(x: Tensor, weight: Tensor) -> Tensor:
-    """u (B, C, H, W). Of one channel both memory formats are the same, and torch then chooses the other one for u."""
-    return channels_last(conv2d(x, weight, padding=1))
-
-
-def input_bar(u_bar: Tensor, weight: Tensor) -> Tensor:
-    """(B, C', H, W), the gradient over the input of a convolution with w (C, C', 3, 3)."""
-    x = torch.empty_like(
-        u_bar[:, :1].expand(-1, weight.shape[1], -1, -1), memory_format=torch.channels_last
-    )  # its values do not enter
-    return _convolution_backward(x, u_bar, weight, [True, False, False])[0]
-
-
-def _weight_bar(x: Tensor, u_bar: Tensor, weight: Tensor) -> Tensor:
-    return _convolution_backward(x, u_bar, weight, [False, True, False])[1]
-
-
-def _convolution_backward(x: Tensor, u_bar: Tensor, weight: Tensor, mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.ops.aten.convolution_backward(u_bar, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)
 
 
 def _add(bar: Layer, weight_bar: Tensor, gamma_bar: Tensor, beta_bar: Tensor) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ltdd_ray.nn import fused
-from ltdd_ray.nn.convnet import Layer, Views, convolution, input_bar
+from ltdd_ray.nn.convnet import Layer, Views
+from ltdd_ray.nn.convolution import convolution, input_bar
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.fused import channels_last
 from ltdd_ray.nn.passes import Loss, Passes

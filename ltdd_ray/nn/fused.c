@@ -24,7 +24,9 @@ typedef struct { Int n, height, width, channels; double eps; } Shape;
 
 enum { LANES = 64 / sizeof(Real) };
 static const Real zeros[LANES];
+enum { MOST = 3 }; // channels of an image
 #define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
 
 // `lanes` is LANES, a constant that makes these single moves, or what is left of the channels.
 INLINE Vector load(const Real *from, const int lanes) { Vector v = {0}; memcpy(&v, from, lanes * sizeof(Real)); return v; }
@@ -93,8 +95,30 @@ INLINE void backward_group(const Shape *s, const int lanes, const Real *u, const
     EACH_PIXEL
         store(u_bar + p * C, r * (g * a_bar - m0 - n * m1), lanes);
     }
-#undef EACH_PIXEL
 }
+
+// `backward` for the first block, of which only the parameters are asked for: u_bar goes into the convolution's weights at once and
+// never to memory. x (N, H+2, W+2, K) is the block's input in a frame of zeros, for few channels K; weight_bar (N, 9, K, C).
+INLINE void backward_first_group(const Shape *s, const int lanes, const int K, const Real *u, const Real *gamma, const Real *beta,
+                                 const Real *stats, const Real *y_bar, const Real *x, Real *params_bar, Real *weight_bar) {
+    const Int C = s->channels, line = (s->width + 2) * K;
+    const Real count = s->height * s->width;
+    const Vector mean = load(stats, lanes), r = load(stats + s->n * C, lanes), g = load(gamma, lanes), b = load(beta, lanes);
+    Vector s0 = {0}, s1 = {0}, weight[9 * MOST] = {0};
+    EACH_PIXEL
+        s0 += a_bar, s1 += a_bar * n;
+    }
+    store(params_bar, s1, lanes), store(params_bar + s->n * C, s0, lanes);
+    const Vector m0 = g * s0 / count, m1 = g * s1 / count;
+    EACH_PIXEL
+        const Vector u_bar = r * (g * a_bar - m0 - n * m1);
+        const Real *window = x + row * line + column * K;
+        UNROLL for (int i = 0; i < 3; i++)
+            UNROLL for (int j = 0; j < 3 * K; j++) weight[3 * K * i + j] += u_bar * window[i * line + j];
+    }
+    for (int k = 0; k < 9 * K; k++) store(weight_bar + k * C, weight[k], lanes);
+}
+#undef EACH_PIXEL
 
 // u_pair (N, H, W, 2C) holds u and u_dot side by side; u_extra (N, H, W, C), unless NULL, is first added to u_dot in place.
 // stats (4, N, C): mean, r, mean of u_dot, mean of n u_dot.
@@ -177,6 +201,18 @@ void backward(const Shape *s, const Real *u, const Real *gamma, const Real *beta
     backward_group(s, lanes, u + u_at, gamma + first, beta + first, stats + at, y_bar + y_at, u_bar + u_at, params_bar + at)
     FOR_EACH_GROUP(ONE)
 #undef ONE
+}
+
+void backward_first(const Shape *s, Int inputs, const Real *u, const Real *gamma, const Real *beta, const Real *stats, const Real *y_bar,
+                    const Real *x, Real *params_bar, Real *weight_bar) {
+    const Int x_size = (s->height + 2) * (s->width + 2) * inputs;
+#define OF(lanes, K) \
+    backward_first_group(s, lanes, K, u + u_at, gamma + first, beta + first, stats + at, y_bar + y_at, x + image * x_size, \
+                         params_bar + at, weight_bar + image * 9 * K * C + first)
+#define ONE(lanes) (inputs == 1 ? OF(lanes, 1) : inputs == 2 ? OF(lanes, 2) : OF(lanes, 3))
+    FOR_EACH_GROUP(ONE)
+#undef ONE
+#undef OF
 }
 
 void tangent_forward(const Shape *s, Real *u_pair, const Real *u_extra, const Real *gamma, const Real *beta, const Real *gamma_dot,

@@ -18,10 +18,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from ltdd_ray.nn import plain
+from ltdd_ray.nn.convolution import weight_bar
 from ltdd_ray.nn.native import load_kernels
 from ltdd_ray.nn.plain import EPS, Affine
 
-_FEW = 4  # as in fused.c
+_FEW, _MOST = 4, 3  # as in fused.c
 _REALS = {torch.float32: "float", torch.float64: "double"}
 
 
@@ -52,6 +53,25 @@ def backward(u: Tensor, gamma: Tensor, beta: Tensor, stats: Tensor, y_bar: Tenso
     _call(kernels.backward, u, u.shape[1], u, gamma, beta, stats, y_bar, u_bar, params_bar)
     gamma_bar, beta_bar = params_bar.sum(1)
     return u_bar, gamma_bar, beta_bar
+
+
+def backward_first(
+    x: Tensor, weight: Tensor, u: Tensor, gamma: Tensor, beta: Tensor, stats: Tensor, y_bar: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """weight_bar (C, K, 3, 3), gamma_bar (C,) and beta_bar (C,) from y_bar, u being the 3x3 convolution of images x (B, K, H, W).
+
+    :func:`backward` and the convolution's gradient in one, without writing u_bar to memory, where K is small.
+    """
+    u, y_bar, inputs = channels_last(u), channels_last(y_bar), x.shape[1]
+    kernels = _kernels(u)
+    if kernels is None or inputs > _MOST:
+        u_bar, gamma_bar, beta_bar = backward(u, gamma, beta, stats, y_bar)
+        return weight_bar(x, u_bar, weight), gamma_bar, beta_bar
+    framed = channels_last(pad(x, (1, 1, 1, 1)))
+    params_bar, weight_bars = u.new_empty(2, *u.shape[:2]), u.new_empty(len(u), 9 * inputs, u.shape[1])
+    _call(kernels.backward_first, u, u.shape[1], u, gamma, beta, stats, y_bar, framed, params_bar, weight_bars, numbers=(inputs,))
+    gamma_bar, beta_bar = params_bar.sum(1)
+    return weight_bars.sum(0).view(3, 3, inputs, -1).permute(3, 2, 0, 1), gamma_bar, beta_bar
 
 
 def tangent_forward(u_pair: Tensor, u_extra: Tensor | None, affine: Affine) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,8 +182,12 @@ def _halved(u: Tensor, channels: int) -> Tensor:
     return torch.empty(shape, dtype=u.dtype, memory_format=torch.channels_last)
 
 
-def _call(kernel: Any, u: Tensor, channels: int, *tensors: Tensor | None) -> None:
+def _call(kernel: Any, u: Tensor, channels: int, *tensors: Tensor | None, numbers: tuple[int, ...] = ()) -> None:
     """Run a kernel on tensors whose memory is dense, 4-D ones channels-last."""
     assert all(t is None or t.dim() < 4 or t.is_contiguous(memory_format=torch.channels_last) for t in tensors)
     shape = _Shape(len(u), u.shape[2], u.shape[3], channels, EPS)
-    kernel(ctypes.byref(shape), *(ctypes.c_void_p(t.data_ptr() if t is not None else None) for t in tensors))
+    kernel(
+        ctypes.byref(shape),
+        *map(ctypes.c_int64, numbers),
+        *(ctypes.c_void_p(t.data_ptr() if t is not None else None) for t in tensors),
+    )

@@ -3,6 +3,8 @@
 B batch, K image channels, H x W image size, F features, C classes.
 """
 
+from math import prod
+
 import torch
 from torch import Tensor, nn
 
@@ -36,17 +38,23 @@ def build_network(config: ModelConfig, image_shape: tuple[int, int, int], num_cl
 
 
 def _feature_size(backbone: nn.Module, image_shape: tuple[int, int, int], config: ModelConfig) -> int:
+    size = "x".join(map(str, image_shape[1:]))
     try:
         with torch.no_grad():
-            return backbone.eval()(torch.zeros(2, *image_shape)).shape[1]
+            features = backbone.eval()(torch.arange(2.0 * prod(image_shape)).sin().view(2, *image_shape))
     except RuntimeError:
-        size = "x".join(map(str, image_shape[1:]))
         remedy = "lower model.depth or " if config.name == "convnet" else ""
         raise UserError(
             f"images of {size} pixels vanish in the pooling of model.name {config.name}; {remedy}set data.image_size larger"
         ) from None
     finally:
         backbone.train()
+    if config.norm == "instance" and torch.allclose(*features, atol=1e-3):  # the norm of a single pixel is a constant
+        raise UserError(
+            f"images of {size} pixels shrink to one pixel inside model.name {config.name}, of which instance norm leaves nothing; "
+            "set model.norm to batch or data.image_size larger"
+        )
+    return features.shape[1]
 
 
 def _norm(kind: str, channels: int) -> nn.Module:

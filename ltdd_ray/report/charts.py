@@ -5,7 +5,7 @@ a phone and on a desk. Every chart is one image to a screen reader, described by
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -58,15 +58,33 @@ def line_chart(x: Sequence[float], y: Sequence[float], label: str) -> Markup:
     line = Markup('<polyline class="curve" vector-effect="non-scaling-stroke" points="{}"/>').format(points(x_mean, mean))
     labels = [_gridline(float(down(tick)), _number(tick)) for tick in y_ticks]
     labels += [_x_label(float(across(tick)), _number(tick)) for tick in x_ticks]
-    return Markup(
-        '<svg class="plot" role="img" aria-label="{}">{}'
-        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" width="100%" height="100%">{}{}</svg></svg>'
-    ).format(label, Markup("").join(labels), band if size > 1 else "", line)
+    return _plot(label, labels, [band, line] if size > 1 else [line])
+
+
+def rank_chart(series: Mapping[str, Sequence[float]], ends: tuple[str, str], label: str) -> Markup:
+    """A line for each {style: values of 0 or more, at least two}, all of one length, on one axis from 0; ``ends`` name its first
+    and last place."""
+    y_ticks = _ticks(0, max(max(values) for values in series.values()))
+    labels = [_gridline(1 - tick / y_ticks[-1], _number(tick)) for tick in y_ticks]
+    labels += [_x_label(across, end) for across, end in zip((0, 1), ends)]
+
+    def line(style: str, values: Sequence[float]) -> Markup:
+        points = (f"{1000 * i / (len(values) - 1):.1f},{1000 * (1 - value / y_ticks[-1]):.1f}" for i, value in enumerate(values))
+        return Markup('<polyline class="curve {}" vector-effect="non-scaling-stroke" points="{}"/>').format(style, " ".join(points))
+
+    return _plot(label, labels, [line(*one) for one in series.items()])
 
 
 def axis_limit(values: Sequence[float]) -> float:
     """The next tenth that holds every accuracy (0..1), so that low accuracies still fill their axis."""
     return min(1.0, max(0.1, math.ceil(10 * max(values) - 1e-9) / 10))
+
+
+def _plot(label: str, labels: Sequence[Markup], lines: Sequence[Markup]) -> Markup:
+    return Markup(
+        '<svg class="plot" role="img" aria-label="{}">{}'
+        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" width="100%" height="100%">{}</svg></svg>'
+    ).format(label, Markup("").join(labels), Markup("").join(lines))
 
 
 def _gridline(down: float, text: str) -> Markup:

@@ -1,6 +1,7 @@
 """One self-contained HTML page about one run, made from the files in its folder alone.
 
-Accuracies are fractions 0..1. A series is what was trained on: the distilled set, random images, the set before distillation.
+Accuracies are fractions 0..1. A series is what was trained on, by its name in ``evaluate.sets``: the distilled set, random images,
+the set before distillation and so on. The first of them leads: it is the run's result.
 """
 
 import json
@@ -17,10 +18,10 @@ from ltdd_ray.files import write_atomic
 from ltdd_ray.report import charts
 from ltdd_ray.report.history import curves
 from ltdd_ray.report.images import galleries
+from ltdd_ray.report.networks import architectures, classifier_norms
 
-# Where results.json holds the series beside the distilled set, and their names on the page.
-OTHERS = {"random_baseline": "Random selection", "initial": "Before distillation"}
-REQUIRED = ("name", "dataset", "ipc", "method", "model", "split", "class_names", "class_counts")
+REQUIRED = ("name", "dataset", "ipc", "method", "model", "split", "class_names", "class_counts", "set", "sets")
+OTHER_STYLES = 4  # colours in the style sheet for series that neither lead nor are the random selection
 
 
 def write_report(run_folder: Path) -> Path:
@@ -31,10 +32,13 @@ def write_report(run_folder: Path) -> Path:
     """
     results = _read_results(run_folder)
     information = _read_json(run_folder / "run.json") or {}
+    styles = _styles(results)
     view = {
         "results": results,
-        "names": {"distilled": results["method"].upper(), **OTHERS},
-        **_comparisons(results),
+        "styles": styles,
+        **_comparisons(results, styles),
+        "architectures": architectures(results),
+        "norms": classifier_norms(results, styles),
         "galleries": galleries(run_folder / "distilled", results["class_counts"]),
         "curves": curves(run_folder / "distilled" / "history.jsonl"),
         "timings": information.get("timings", {}),
@@ -74,15 +78,16 @@ def _environment() -> Environment:
     return environment
 
 
-def _comparisons(results: dict[str, Any]) -> dict[str, Any]:
-    """The series side by side, {series: {"mean", "std"}}: over all classes, per group, and per class from head to tail.
+def _styles(results: dict[str, Any]) -> dict[str, str]:
+    """The style sheet's class for each series."""
+    fixed = {"random": "random", results["set"]: "leading"}
+    others = (key for key in results["sets"] if key not in fixed)
+    return fixed | {key: f"other-{i % OTHER_STYLES}" for i, key in enumerate(others)}
 
-    The distilled set leads; where a run did not evaluate it, the first of the others does.
-    """
-    series = {key: results[key] for key in OTHERS if key in results}
-    if "accuracy" in results:
-        series = {"distilled": results, **series}
-    leading = next(iter(series))
+
+def _comparisons(results: dict[str, Any], styles: dict[str, str]) -> dict[str, Any]:
+    """The series side by side, {series: {"mean", "std"}}: over all classes, per group, and per class from head to tail."""
+    series, leading = results["sets"], results["set"]
     overall = {key: one["accuracy"] for key, one in series.items()}
     counts = results["class_counts"]
     groups = {
@@ -99,12 +104,13 @@ def _comparisons(results: dict[str, Any]) -> dict[str, Any]:
             "accuracy": {
                 key: {"mean": one["per_class"]["mean"][k], "std": one["per_class"]["std"][k]} for key, one in series.items()
             },
-            "marks": [(key, one["per_class"]["mean"][k]) for key, one in series.items() if key != leading],
+            "marks": [(styles[key], one["per_class"]["mean"][k]) for key, one in series.items() if key != leading],
         }
         for k in sorted(range(len(counts)), key=lambda k: -counts[k])
     ]
     return {
         "leading": leading,
+        "names": {key: one["title"] for key, one in series.items()},
         "overall": overall,
         "groups": groups,
         "classes": classes,

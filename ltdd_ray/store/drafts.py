@@ -10,40 +10,78 @@ import os
 import shutil
 import tempfile
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pyarrow import fs
 
-_WORTH_A_THREAD = 65536  # bytes
+Buffer = Any  # anything with the buffer protocol; typing has a name for it from Python 3.12 on
+_PORTION = 1_000_000  # bytes that are hashed and sent on their way together
+_BACKLOG = 16  # portions whose hash may be outstanding
 
 
 class DraftFile(io.BufferedWriter):
-    """A file being written that knows the SHA-256 of what was meant to be written, whatever the disk made of it."""
+    """A file being written that knows the SHA-256 of what was meant to be written, whatever the disk made of it.
+
+    Hashing takes longer than a fast disk takes to write, so it lags behind in a thread: what is handed to ``write`` must not
+    change until the file is closed.
+    """
 
     def __init__(self, raw: io.RawIOBase):
         super().__init__(raw)
         self._digest = hashlib.sha256()
         self._thread = ThreadPoolExecutor(1)
+        self._hashing: deque[Future] = deque()
+        self._portion: list[Buffer] = []
+        self._size = self._sent = 0
 
-    def write(self, data) -> int:
-        if memoryview(data).nbytes < _WORTH_A_THREAD:
-            self._digest.update(data)
-            return super().write(data)
-        digested = self._thread.submit(self._digest.update, data)  # beside the write: hashing takes about as long as the disk
-        try:
-            return super().write(data)
-        finally:
-            digested.result()
+    def write(self, data: Buffer) -> int:
+        written = super().write(data)
+        self._portion.append(data)
+        self._size += written
+        if self._size - self._sent >= _PORTION:
+            self._hand_over()
+            if len(self._hashing) > _BACKLOG:
+                self._hashing.popleft().result()
+        return written
+
+    def flush(self) -> None:
+        super().flush()
+        self._hand_over()
 
     def close(self) -> None:
-        self._thread.shutdown()
-        super().close()
+        try:
+            super().close()
+        finally:
+            self._thread.shutdown()
 
     @property
     def sha256(self) -> str:
+        """Of all that was written before the last ``flush``, in hexadecimal."""
+        while self._hashing:
+            self._hashing.popleft().result()
         return self._digest.hexdigest()
+
+    def _hand_over(self) -> None:
+        if self._size == self._sent:
+            return
+        self._hashing.append(self._thread.submit(self._hash, self._portion))
+        _start_writing(self.fileno(), self._sent, self._size - self._sent)
+        self._portion, self._sent = [], self._size
+
+    def _hash(self, portion: list[Buffer]) -> None:
+        for piece in portion:
+            self._digest.update(piece)
+
+
+def _start_writing(descriptor: int, start: int, length: int) -> None:
+    """Have the kernel write now what it would otherwise hold back until the fsync that everything waits for. Advice to Linux."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
 class LocalDraft:

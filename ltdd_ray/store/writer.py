@@ -74,7 +74,7 @@ class TrajectoryWriter:
         """Add one epoch. Epochs must increase.
 
         Args:
-            classifier: (Pc,) numpy array or CPU tensor.
+            classifier: (Pc,) numpy array or CPU tensor. It is copied, unless it is a read-only array.
             backbone: (Pb,), for the representation stage and only for it.
             metrics: any of train_loss, train_accuracy and test_accuracy; values that are no finite number count as absent.
 
@@ -113,8 +113,9 @@ class TrajectoryWriter:
         vector = np.asarray(value.detach().numpy() if hasattr(value, "detach") else value)
         if vector.shape != (size,):
             raise ValueError(f"{name} has shape {vector.shape}, the layout says ({size},)")
+        may_change = vector.flags.writeable  # before it is hashed
         with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(vector, dtype=self._header.dtype)
+            stored = np.array(vector, self._header.dtype, order="C", copy=True if may_change else None)
         if stored.dtype != vector.dtype and np.isfinite(stored).sum() != np.isfinite(vector).sum():
             raise UserError(
                 f"{name} holds {np.abs(vector).max():g}, beyond what {self._header.dtype} can hold; set experts.dtype to float32"
@@ -137,17 +138,19 @@ class TrajectoryWriter:
         existing = self._existing()
         if existing and not data_problems(self._folder, existing):
             return
+        name = f"{prefix(header.expert, header.stage)}.{uuid.uuid4().hex}.arrow"
+        nbytes, offsets = self._draft.file.tell(), self._offsets()
+        self._draft.publish(name)  # meanwhile the rest of it is hashed
         manifest = Manifest(
             header=header,
-            file=f"{prefix(header.expert, header.stage)}.{uuid.uuid4().hex}.arrow",
-            nbytes=self._draft.file.tell(),
+            file=name,
+            nbytes=nbytes,
             sha256=self._draft.file.sha256,
             rows=tuple(
-                Row(epoch, {name: Column(offsets[name], crc) for name, crc in sums.items()}, metrics)
-                for (epoch, sums, metrics), offsets in zip(self._rows, self._offsets(), strict=True)
+                Row(epoch, {name: Column(at[name], crc) for name, crc in sums.items()}, metrics)
+                for (epoch, sums, metrics), at in zip(self._rows, offsets, strict=True)
             ),
         )
-        self._draft.publish(manifest.file)
         draft = self._folder.draft(prefix(header.expert, header.stage))
         try:
             draft.file.write(manifest.to_bytes())

@@ -1,6 +1,5 @@
-"""The distilled set as a file, and the README's example of its use."""
+"""The distilled set as a file."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,6 @@ import ltdd_ray
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.errors import UserError
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(params=["standard", "zca"])
@@ -57,13 +54,3 @@ def test_a_missing_or_cut_file_is_named_with_the_remedy(distilled: DistilledSet,
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(UserError, match="not a readable distilled set"):
         ltdd_ray.load_distilled(str(tmp_path))
-
-
-def test_the_readmes_example_runs(distilled: DistilledSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    example = next(block for block in blocks if "load_distilled" in block)
-    distilled.save(tmp_path / "runs" / "demo" / "distilled")
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    exec(example.replace("range(100)", "range(2)"), names)
-    assert torch.isfinite(names["loss"].detach())

@@ -160,3 +160,14 @@ def test_a_store_made_for_something_else_is_refused(
     other = tiny(tmp_path, **{"experts": {**config.experts.model_dump(), "store": config.store_uri}} | change)
     with pytest.raises(UserError, match=complaint):
         missing_experts(other, prepare_data(other).train)
+
+
+def test_hard_labels_stay_hard_on_images_chosen_at_random(config: RunConfig, data: PreparedData, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    hard = changed(config, initial_labels="one_hot", lr_label=5.0, updates=3)
+    found = recorder.run(hard, data)
+    expected = torch.nn.functional.one_hot(found.classes, data.train.num_classes).float()
+    assert recorder.initial is not None
+    assert torch.equal(recorder.initial.soft_labels, expected) and torch.equal(found.soft_labels, expected)
+    assert recorder.reports[-1].metrics["label_entropy"] == 0 == recorder.reports[-1].metrics["grad_norm/labels"]
+    assert not torch.equal(found.images, recorder.initial.images) and found.learning_rate != recorder.initial.learning_rate

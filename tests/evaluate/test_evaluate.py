@@ -1,17 +1,23 @@
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import ltdd_ray.evaluate.train
 from ltdd_ray.augment import Augmentation
-from ltdd_ray.config import EvaluateConfig, RunConfig
+from ltdd_ray.config import EvaluateConfig, ModelConfig, RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.errors import NonFiniteLossError
-from ltdd_ray.evaluate.results import results_table, summarise
+from ltdd_ray.evaluate.results import architectures_table, results_table, summarise
 from ltdd_ray.evaluate.sets import TrainingSet, random_selection
 from ltdd_ray.evaluate.train import NetworkResult, measure, train_network
+from ltdd_ray.nn.networks import build_network
 
 COUNTS = (9, 4, 2)
+OWN = "convnet3-w8-instance"
 
 
 @pytest.fixture
@@ -31,9 +37,12 @@ class Constant(nn.Module):
 def test_accuracy_counts_every_class_alike() -> None:
     images = torch.tensor([-1.0, -1, -1, 1, 1, 1, 1]).view(-1, 1, 1, 1)
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 2])
-    accuracy, per_class = measure(Constant(), images, labels)
-    assert per_class == (0.75, 1.0, 0.0)
-    assert accuracy == pytest.approx(1.75 / 3)
+    measured = measure(Constant(), images, labels)
+    assert measured.per_class == (0.75, 1.0, 0.0)
+    assert measured.accuracy == pytest.approx(1.75 / 3)
+    sure, unsure, never = torch.tensor([1.0, -1, -9]).softmax(0).tolist()
+    assert measured.confidence == pytest.approx((sure, sure, sure))
+    assert measured.true_confidence == pytest.approx(((3 * sure + unsure) / 4, sure, never))
 
 
 def test_random_selection_is_balanced_and_repeats_only_where_it_must(train: LongTailedDataset) -> None:
@@ -56,8 +65,25 @@ def test_training_learns_a_separable_set_and_repeats_exactly() -> None:
         model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
         train_network(model, given, EvaluateConfig(epochs=20, batch_size=8), Augmentation("flip_crop"), seed=1)
         weights.append(model[1].weight.detach().clone())
-        assert measure(model, images, labels)[1][:2] == (1.0, 1.0)
+        assert measure(model, images, labels).per_class[:2] == (1.0, 1.0)
     assert torch.equal(*weights)
+
+
+def test_a_convnet_trained_by_hand_is_the_one_autograd_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(0)
+    given = TrainingSet(
+        torch.randn(12, 3, 8, 8, generator=draw).double(), torch.randn(12, 4, generator=draw).softmax(1).double(), 0.05
+    )
+    trained = []
+    for by_hand in (True, False):
+        monkeypatch.setattr(ltdd_ray.evaluate.train, "is_convnet", lambda model, by_hand=by_hand: by_hand)
+        model = build_network(ModelConfig(width=5, depth=2), (3, 8, 8), 4, seed=0).double()
+        train_network(model, given, EvaluateConfig(epochs=4, batch_size=5, momentum=0.9), Augmentation("flip_scale"), seed=1)
+        trained.append({name: p.detach() for name, p in model.named_parameters()})
+    start = dict(build_network(ModelConfig(width=5, depth=2), (3, 8, 8), 4, seed=0).double().named_parameters())
+    for name, by_hand in trained[0].items():
+        assert torch.allclose(by_hand, trained[1][name], rtol=1e-9, atol=1e-12)
+        assert not torch.equal(by_hand, start[name])
 
 
 def test_a_network_that_diverges_says_so() -> None:
@@ -67,22 +93,47 @@ def test_a_network_that_diverges_says_so() -> None:
         train_network(model, given, EvaluateConfig(epochs=3), Augmentation(""), seed=0)
 
 
-def test_results_are_means_and_sample_deviations(train: LongTailedDataset) -> None:
-    config = RunConfig.model_validate(
-        {
-            "name": "r",
-            "data": {"source": "digits"},
-            "distill": {"ipc": 1, "engine": "idm"},
-            "evaluate": {"networks": 2, "sets": ["distilled", "random"]},
-        }
+def config_of(**evaluate: Any) -> RunConfig:
+    tree = {"name": "r", "data": {"source": "digits"}, "distill": {"ipc": 1}, "model": {"width": 8}, "evaluate": evaluate}
+    return RunConfig.model_validate(tree)
+
+
+def result(set_name: str, network: int, per_class: tuple[float, ...], model: str = OWN, tau: float | None = None) -> NetworkResult:
+    return NetworkResult(
+        accuracy=sum(per_class) / 3,
+        per_class=per_class,
+        confidence=(0.9, 0.8, 0.5),
+        true_confidence=(0.8, 0.6, 0.1 * network),
+        set_name=set_name,
+        model=model,
+        network=network,
+        images=6,
+        labels="hard" if set_name == "random" else "soft",
+        classifier_norms=(1.0 + network, 2.0, 3.0),
+        tau=tau,
+        seconds=2.5,
+    )
+
+
+@pytest.fixture
+def results(train: LongTailedDataset) -> dict[str, Any]:
+    config = config_of(
+        networks=2, sets=["distilled", "random", "distilled_calibrated"], models=[{"name": "resnet18", "norm": "batch"}]
     )
     networks = [
-        NetworkResult("distilled", 0, 0.5, (0.9, 0.4, 0.2), 1.0),
-        NetworkResult("distilled", 1, 0.7, (0.9, 0.6, 0.6), 1.0),
-        NetworkResult("random", 0, 0.3, (0.5, 0.3, 0.1), 1.0),
-        NetworkResult("random", 1, 0.3, (0.5, 0.3, 0.1), 1.0),
+        result("distilled", 0, (0.9, 0.4, 0.2)),
+        result("distilled", 1, (0.9, 0.6, 0.6)),
+        result("random", 0, (0.5, 0.3, 0.1)),
+        result("random", 1, (0.5, 0.3, 0.1)),
+        result("distilled_calibrated", 0, (0.3, 0.3, 0.3), tau=0.25),
+        result("distilled_calibrated", 1, (0.3, 0.3, 0.3), tau=0.25),
+        result("distilled", 0, (0.9, 0.9, 0.9), model="resnet18-batch"),
+        result("distilled", 1, (0.7, 0.7, 0.7), model="resnet18-batch"),
     ]
-    results = summarise(config, train, networks, {"timings": {"evaluate": 2.0}})
+    return summarise(config, train, networks, {"timings": {"evaluate": 2.0}})
+
+
+def test_results_are_means_and_sample_deviations(results: dict[str, Any]) -> None:
     assert results["accuracy"]["mean"] == pytest.approx(0.6)
     assert results["accuracy"]["std"] == pytest.approx(0.1 * 2**0.5)
     assert results["per_class"]["mean"] == pytest.approx([0.9, 0.5, 0.4])
@@ -91,13 +142,55 @@ def test_results_are_means_and_sample_deviations(train: LongTailedDataset) -> No
     )
     assert results["random_baseline"]["accuracy"]["std"] == 0
     assert results["imbalance_factor"] == 4.5 and results["timings"] == {"evaluate": 2.0}
+
+
+def test_a_set_of_mosaics_says_how_many_pictures_an_image_has(train: LongTailedDataset) -> None:
+    config = config_of(networks=1, sets=["distilled"])
+    config = config.model_copy(update={"distill": config.distill.model_copy(update={"engine": "idm"})})
+    results = summarise(config, train, [result("distilled", 0, (0.9, 0.4, 0.2))], {})
     assert (results["ipc"], results["pictures_per_image"]) == (1, 4)
+    assert "consists of 4 pictures" in str(results_table(results).caption)
+
+
+def test_every_set_says_what_it_is_and_how_sure_its_networks_are(results: dict[str, Any]) -> None:
+    sets = results["sets"]
+    assert [(one["title"], one["labels"]) for one in sets.values()] == [
+        ("LTDD", "soft"),
+        ("Random selection", "hard"),
+        ("LTDD, calibrated", "soft"),
+    ]
+    assert {name: one.get("tau") for name, one in sets.items()} == {"distilled": None, "random": None, "distilled_calibrated": 0.25}
+    assert results["teacher_queried"] is False
+    assert sets["distilled"]["confidence"]["predicted_class"]["few"] == {"mean": 0.5, "std": 0.0}
+    few = sets["distilled"]["confidence"]["true_class"]["few"]
+    assert (few["mean"], few["std"]) == pytest.approx((0.05, 0.1 / 2**0.5))
+    assert sets["distilled"]["classifier_norms"] == [1.5, 2.0, 3.0]
+
+
+def test_the_first_set_is_the_runs_result(train: LongTailedDataset) -> None:
+    networks = [result("distilled", 0, (0.9, 0.4, 0.2)), result("random", 0, (0.5, 0.3, 0.1))]
+    results = summarise(config_of(networks=1, sets=["random", "distilled"]), train, networks, {})
+    assert results["set"] == "random" and results["title"] == "Random selection"
+    assert results["accuracy"]["mean"] == results["random_baseline"]["accuracy"]["mean"] == pytest.approx(0.3)
+    assert "cross_architecture" not in results
+
+
+def test_other_architectures_stand_beside_the_runs_own(results: dict[str, Any]) -> None:
+    table = {label: one["accuracy"]["mean"] for label, one in results["cross_architecture"].items()}
+    assert table == pytest.approx({OWN: 0.6, "resnet18-batch": 0.8})
+    assert set(results["cross_architecture"]["resnet18-batch"]) == {"accuracy", "per_class", "groups"}
+    shown = architectures_table(results)
+    assert [list(column.cells)[1] for column in shown.columns] == ["resnet18-batch"] + ["80.0 ± 14.1"] * 4
+
+
+def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:
     table = results_table(results)
-    assert str(table.title).endswith("IPC 1 of 4 pictures each")
-    assert [column.header for column in table.columns] == ["", "all", "many", "medium", "few"]
-    assert list(table.columns[1].cells) == ["60.0 ± 14.1", "30.0 ± 0.0"]
+    assert [column.header for column in table.columns] == ["", "labels", "all", "many", "medium", "few"]
+    assert list(table.columns[1].cells) == ["soft", "hard", "soft"]
+    assert table.caption == "LTDD, calibrated: logits adjusted with tau 0.25"
+    assert list(table.columns[2].cells) == ["60.0 ± 14.1", "30.0 ± 0.0", "30.0 ± 0.0"]
 
 
 def test_a_result_survives_json() -> None:
-    result = NetworkResult("random", 3, 0.25, (0.1, 0.4), 2.5)
-    assert NetworkResult.from_json(result.to_json()) == result
+    once = result("random", 3, (0.1, 0.4, 0.2), tau=0.5)
+    assert NetworkResult.from_json(json.loads(json.dumps(once.to_json()))) == once

@@ -1,13 +1,29 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import prepare_data
-from ltdd_ray.evaluate.pool import plan_networks
-from ltdd_ray.evaluate.train import NetworkResult
+from ltdd_ray.errors import UserError
+from ltdd_ray.evaluate.pool import plan_networks, require_models
+from ltdd_ray.evaluate.train import NetworkResult, evaluate_network
 from ltdd_ray.runfolder import RunFolder
 
-RESULT = NetworkResult("random", 1, 0.5, (0.25, 0.75), 1.5)
+RESULT = NetworkResult(
+    accuracy=0.5,
+    per_class=(0.25, 0.75),
+    confidence=(0.9, 0.8),
+    true_confidence=(0.7, 0.6),
+    set_name="random",
+    model="convnet2-w4-instance",
+    network=1,
+    images=6,
+    labels="hard",
+    classifier_norms=(1.0, 2.0),
+    tau=None,
+    seconds=1.5,
+)
 
 
 def test_a_result_is_found_again_only_for_the_same_distilled_set(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
@@ -34,3 +50,40 @@ def test_a_broken_file_counts_as_missing(tmp_path: Path, tiny: Callable[..., Run
     record.write(RESULT)
     record.file.write_bytes(record.file.read_bytes()[:-9])
     assert record.read() is None
+
+
+def test_other_architectures_are_trained_on_the_first_set_in_files_of_their_own(
+    tmp_path: Path, tiny: Callable[..., RunConfig]
+) -> None:
+    models = [{"name": "resnet18", "norm": "batch"}, {"name": "alexnet"}, {"width": 4, "depth": 2}]  # the last is the run's own
+    config = tiny(tmp_path, evaluate={"networks": 1, "sets": ["random", "distilled"], "models": models})
+    folder = RunFolder(tmp_path)
+    folder.distilled.mkdir()
+    (folder.distilled / "distilled.safetensors").write_bytes(b"one")
+    records = plan_networks(config, prepare_data(config), folder)
+    assert [(r.set_name, r.model, r.file.name) for r in records] == [
+        ("random", "convnet2-w4-instance", "random-0.json"),
+        ("distilled", "convnet2-w4-instance", "distilled-0.json"),
+        ("random", "resnet18-batch", "random-resnet18-batch-0.json"),
+        ("random", "alexnet", "random-alexnet-0.json"),
+    ]
+
+
+@pytest.mark.parametrize(("name", "why"), [("vgg11", "vanish in the pooling"), ("resnet18", "set model.norm to batch")])
+def test_an_architecture_too_large_for_the_images_is_named(
+    tmp_path: Path, tiny: Callable[..., RunConfig], name: str, why: str
+) -> None:
+    config = tiny(tmp_path, evaluate={"models": [{"name": name}]})
+    with pytest.raises(UserError, match=rf"evaluate\.models: .*{why}.*; or leave {name}-instance out"):
+        require_models(config, prepare_data(config))
+
+
+def test_a_network_is_trained_and_measured(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
+    config = tiny(tmp_path, evaluate={"epochs": 2, "models": [{"name": "alexnet"}]})
+    epochs: list[int] = []
+    found = evaluate_network(config, prepare_data(config), "random", "alexnet", 1, lambda report: epochs.append(report.epoch))
+    assert (found.set_name, found.model, found.network, found.tau, epochs) == ("random", "alexnet", 1, None, [1, 2])
+    for per_class in (found.per_class, found.confidence, found.true_confidence, found.classifier_norms):
+        assert len(per_class) == 10 and min(per_class) >= 0
+    assert all(top >= true for top, true in zip(found.confidence, found.true_confidence))
+    assert min(found.classifier_norms) > 0

@@ -87,6 +87,22 @@ def test_tangents_are_differences(way: str, shape: tuple[int, ...], extra: bool)
         assert torch.allclose(found, (ahead - behind) / (2 * e), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("inputs", [1, 2, 3, 4])
+def test_backward_of_the_first_block_ends_in_its_weights(way: str, shape: tuple[int, ...], inputs: int) -> None:
+    batch, channels, height, width = shape
+    x, weight = randn(batch, inputs, height, width), randn(channels, inputs, 3, 3).requires_grad_()
+    gamma, beta = (randn(channels) + 1).requires_grad_(), (randn(channels) / 2).requires_grad_()
+    y = stock(conv2d(x, weight, padding=1), gamma, beta)
+    y_bar = randn(*y.shape)
+    with torch.no_grad():
+        u = channels_last(conv2d(x, weight, padding=1))
+        _, stats = fused.forward(u, gamma, beta)
+        found = fused.backward_first(x, weight, u, gamma, beta, stats, y_bar)
+    for bar, oracle in zip(found, torch.autograd.grad(y, (weight, gamma, beta), y_bar), strict=True):
+        assert torch.allclose(bar, oracle, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 6])
 def test_image_bar_is_the_gradient_over_a_convolutions_input(way: str, channels: int) -> None:
     x, weight = randn(2, channels, 5, 4).requires_grad_(), randn(7, channels, 3, 3)

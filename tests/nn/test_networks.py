@@ -50,6 +50,12 @@ def test_images_too_small_for_the_network(settings: dict, remedy: str) -> None:
         flat((3, 8, 8), **settings)
 
 
+def test_instance_norm_of_a_single_pixel_is_refused() -> None:
+    with pytest.raises(UserError, match=r"shrink to one pixel inside model.name resnet18.*set model.norm to batch"):
+        flat((1, 8, 8), name="resnet18")
+    assert flat((1, 8, 8), name="resnet18", norm="batch").layout.size
+
+
 def test_a_module_without_a_classifier_is_refused() -> None:
     with pytest.raises(TypeError, match="no module named `classifier`"):
         FlatModel(torch.nn.Linear(2, 2))

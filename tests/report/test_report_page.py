@@ -24,7 +24,7 @@ INFORMATION = {
     "peak_memory": {"experts": 3 * 2**29, "distill": 2**29},
 }
 IPC, SHAPE = 3, (3, 6, 8)
-SECTIONS = ["accuracy", "classes", "images", "optimisation", "time", "repeat"]
+SECTIONS = ["accuracy", "classes", "architectures", "classifier", "images", "optimisation", "time", "repeat"]
 
 
 class Page(HTMLParser):
@@ -46,8 +46,8 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def measured(shift: float) -> dict:
-    """One series of results.json, every mean ``shift`` above a base."""
+def accuracies(shift: float) -> dict:
+    """Every mean ``shift`` above a base."""
     per_class = [0.4 + shift, 0.5 + shift, 0.2 + shift, 0.45 + shift]
     return {
         "accuracy": {"mean": 0.3875 + shift, "std": 0.01, "runs": [0.3775 + shift, 0.3975 + shift]},
@@ -56,11 +56,37 @@ def measured(shift: float) -> dict:
     }
 
 
-def results() -> dict:
+def measured(title: str, kind: str, labels: str, shift: float) -> dict:
+    """One set of results.json."""
+    confidence = {name: {"mean": mean - shift, "std": 0.01} for name, mean in (("many", 0.9), ("medium", 0.8), ("few", 0.7))}
+    return {
+        "title": title,
+        "kind": kind,
+        "images": 5647 if kind == "long-tailed" else 12,
+        "labels": labels,
+        **accuracies(shift),
+        "confidence": {"predicted_class": confidence, "true_class": confidence},
+        "classifier_norms": [1.0, 1.0 + 10 * shift, 1.0, 1.0],  # the largest class's row is longer, the smallest's is not
+    }
+
+
+def results(*left_out: str) -> dict:
     described = {"name": "trial", "dataset": "pictures", "imbalance_factor": None, "ipc": IPC, "method": "ltdd", "split": "test"}
     classes = {"class_names": list(CLASS_NAMES), "class_counts": CLASS_COUNTS}
-    model = {"model": {"name": "convnet", "width": 32, "depth": 3, "norm": "instance"}}
-    return described | classes | model | measured(0.15) | {"random_baseline": measured(0.0), "initial": measured(0.05)}
+    model = {"model": {"name": "convnet", "width": 32, "depth": 3, "norm": "instance"}, "teacher_queried": False}
+    sets = {
+        "distilled": measured("LTDD", "distilled", "soft", 0.15),
+        "distilled_calibrated": {**measured("LTDD, calibrated", "distilled", "soft", 0.1), "tau": 0.256},
+        "random": measured("Random selection", "randomly selected", "hard", 0.0),
+        "initial": measured("Before distillation", "initial", "soft", 0.05),
+    }
+    sets = {name: one for name, one in sets.items() if name not in left_out}
+    first = next(iter(sets))
+    more = {
+        "cross_architecture": {"convnet3-w32-instance": accuracies(0.15), "resnet18-batch": accuracies(0.11)},
+        "expert_classifier_norms": {"representation": [2.0, 8.0, 1.0, 5.0], "classifier": [3.0, 3.0, 3.0, 3.0]},
+    }
+    return described | classes | model | {"set": first, **sets[first], "sets": sets} | more
 
 
 def distilled_set(seed: int) -> DistilledSet:
@@ -109,7 +135,7 @@ def test_headline_compares_with_random_selection(run_folder):
 
 def test_groups_show_every_series_and_their_classes(run_folder):
     text = " ".join(rendered(run_folder).text.split())
-    assert "Few-shot 1 class, 7 images LTDD 35.0 ± 1.5 Random selection 20.0 ± 1.5 Before distillation 25.0 ± 1.5" in text
+    assert "Few-shot 1 class, 7 images LTDD 35.0 ± 1.5 LTDD, calibrated 30.0 ± 1.5 Random selection 20.0 ± 1.5" in text
     assert "Medium-shot 2 classes, 40 to 600 images each" in text
 
 
@@ -121,9 +147,43 @@ def test_classes_run_from_head_to_tail(run_folder):
         f"{name}: {share} %" for name, share in zip(head_to_tail, ("65.0", "60.0", "55.0", "35.0"))
     ]
     marks = [line["class"] for line in page.all("line") if (line.get("class") or "").startswith("mark")]
-    assert marks == ["mark random_baseline", "mark initial"] * len(CLASS_NAMES)
+    assert marks == ["mark other-0", "mark random", "mark other-1"] * len(CLASS_NAMES)
     strips = [group["aria-label"] for group in page.all("div") if group.get("class") == "strip"]
     assert strips == [f"{name}, {when}" for name in head_to_tail for when in ("before", "after")]
+
+
+def test_soft_and_hard_labels_are_told_apart(run_folder):
+    text = " ".join(rendered(run_folder).text.split())
+    soft = "Soft labels: LTDD; LTDD, calibrated (logits adjusted with τ = 0.26); Before distillation."
+    assert f"{soft} Hard labels, one class per image: Random selection. No teacher labels anything" in text
+
+
+def test_other_architectures_are_listed_with_their_groups(run_folder):
+    page = rendered(run_folder)
+    text = " ".join(page.text.split())
+    assert "Network Chart All Many Medium Few convnet3-w32-instance 53.8 ± 1.0" in text
+    assert "resnet18-batch 49.8 ± 1.0 61.0 ± 1.5 53.5 ± 1.5 31.0 ± 1.5" in text
+    assert "resnet18-batch: 49.8 %" in [svg.get("aria-label") for svg in page.all("svg")]
+
+
+def test_classifier_norms_run_from_head_to_tail_for_student_random_and_experts(run_folder):
+    page = rendered(run_folder)
+    text = " ".join(page.text.split())
+    assert "Network Many Medium Few Few ÷ many LTDD 1.82 0.73 0.73 0.40 Random selection 1.00 1.00 1.00 1.00" in text
+    assert "Experts, representation stage 2.00 0.88 0.25 0.12 Experts, classifier stage 1.00 1.00 1.00 1.00" in text
+    (chart,) = [svg["aria-label"] or "" for svg in page.all("svg") if "head to tail" in (svg.get("aria-label") or "")]
+    assert chart.endswith("LTDD 0.40; Random selection 1.00; Experts, representation stage 0.12; Experts, classifier stage 1.00")
+    lines = {tag["class"]: tag["points"] or "" for tag in page.all("polyline")}
+    heights = {style: [float(point.split(",")[1]) for point in points.split()] for style, points in lines.items()}
+    assert heights["curve leading"][0] < min(heights["curve leading"][1:])  # y runs downwards
+    assert heights["curve expert representation"] == sorted(heights["curve expert representation"])
+    assert len(set(heights["curve random"])) == len(set(heights["curve expert classifier"])) == 1
+
+
+def test_confidence_is_shown_per_group_and_set(run_folder):
+    text = " ".join(rendered(run_folder).text.split())
+    assert "Confidence in the predicted class Trained on Many Medium Few LTDD 75.0 ± 1.0 65.0 ± 1.0 55.0 ± 1.0" in text
+    assert "Probability of the true class Trained on Many Medium Few LTDD 75.0 ± 1.0" in text
 
 
 def test_images_are_the_denormalised_sets_with_their_soft_labels(run_folder):
@@ -148,7 +208,8 @@ def test_images_are_the_denormalised_sets_with_their_soft_labels(run_folder):
 
 
 def test_curves_leave_out_what_was_not_recorded(run_folder):
-    labels = [svg["aria-label"] or "" for svg in rendered(run_folder).all("svg") if svg.get("class") == "plot"]
+    plots = [svg["aria-label"] or "" for svg in rendered(run_folder).all("svg") if svg.get("class") == "plot"]
+    labels = [label for label in plots if " over updates " in label]
     assert [label.partition(" over")[0] for label in labels] == ["Matching loss", "Representation phase", "Learned rate"]
     assert labels[0] == "Matching loss over updates 1 to 5: from 1 to 0.2"
 
@@ -179,15 +240,16 @@ def test_cost_facts_and_command(run_folder):
 
 
 def test_results_alone_are_enough(tmp_path):
-    bare = {key: value for key, value in results().items() if key not in ("random_baseline", "initial")}
+    bare = results("distilled_calibrated", "random", "initial") | {"expert_classifier_norms": {}}
+    del bare["cross_architecture"]
     (tmp_path / "results.json").write_text(json.dumps(bare))
     page = rendered(tmp_path)
-    assert [section["id"] for section in page.all("section")] == ["accuracy", "classes", "repeat"]
-    assert "Random" not in page.text
+    assert [section["id"] for section in page.all("section")] == ["accuracy", "classes", "classifier", "repeat"]
+    assert "Random" not in page.text and "Experts" not in page.text
 
 
 def test_a_run_that_evaluated_random_selection_alone(run_folder):
-    alone = {key: value for key, value in results().items() if key not in ("accuracy", "per_class", "groups", "initial")}
+    alone = results("distilled", "distilled_calibrated", "initial")
     (run_folder / "results.json").write_text(json.dumps(alone))
     text = " ".join(rendered(run_folder).text.split())
     assert "38.8 % accuracy from 12 randomly selected images" in text
@@ -225,3 +287,13 @@ def test_duration(seconds, text):
 
 def test_size():
     assert (size(700 * 2**20), size(3 * 2**29)) == ("700 MiB", "1.5 GiB")
+
+
+def test_a_run_on_all_images_names_their_number(run_folder):
+    everything = results("distilled", "distilled_calibrated", "initial")
+    everything["sets"] = {"full_ce": measured("All images, cross-entropy", "long-tailed", "hard", 0.2), **everything["sets"]}
+    everything |= {"set": "full_ce", **everything["sets"]["full_ce"]}
+    (run_folder / "results.json").write_text(json.dumps(everything))
+    text = " ".join(rendered(run_folder).text.split())
+    assert "58.8 % accuracy from 5,647 long-tailed images Trained from scratch on 5,647 long-tailed images of 4 classes" in text
+    assert "points above" not in text, "five thousand images are not as many as twelve"

@@ -58,6 +58,19 @@ def test_torch_tensors_are_accepted(tmp_path):
     assert TrajectoryStore.open(str(tmp_path)).trajectories()[0].final_metrics == {}
 
 
+def test_what_was_appended_may_be_overwritten_at_once(tmp_path):
+    layout = make_layout(300_000, 10)
+    with TrajectoryWriter(str(tmp_path), make_header(layout=layout)) as writer:
+        theta = np.zeros(300_010, np.float32)  # as a training loop that steps in place
+        for epoch in range(4):
+            theta += 1
+            writer.append(epoch, theta[300_000:], theta[:300_000])
+        theta[:] = -1
+    store = TrajectoryStore.open(str(tmp_path))
+    assert store.verify() == []
+    assert [float(store.read(0, "representation", epoch)[1].sum()) for epoch in range(4)] == [10, 20, 30, 40]
+
+
 def test_the_data_file_is_plain_arrow(tmp_path):
     header = make_header()
     write(tmp_path, header)

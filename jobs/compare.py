@@ -1,0 +1,7 @@
+"""`ltdd-ray compare` as a Ray job: ray job submit --working-dir . -- python jobs/compare.py CONFIG --set output=/shared/runs"""
+
+import sys
+
+from ltdd_ray.cli import main
+
+sys.exit(main(["compare", *sys.argv[1:]]))

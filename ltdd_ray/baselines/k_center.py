@@ -1,0 +1,57 @@
+"""Greedy k-center selection (Sener & Savarese, ICLR 2018), class by class in the feature space of an expert.
+
+N images, C classes, F features.
+"""
+
+import torch
+from torch import Tensor
+
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.experts.plan import expectation, expert_network
+from ltdd_ray.store import TrajectoryStore
+
+EXPERT = 0
+
+
+def k_center(features: Tensor, count: int) -> list[int]:
+    """Indices of ``count`` rows of ``features`` (N, F) in the order of choice; all N where ``count`` is larger.
+
+    The first is nearest to the mean, each later one farthest from those chosen; of equals the one listed first.
+    """
+    to_mean = (features - features.mean(0)).square().sum(1)
+    chosen = [int(to_mean.argmin())]
+    to_chosen = torch.full_like(to_mean, torch.inf)
+    while len(chosen) < min(count, len(features)):
+        to_chosen = torch.minimum(to_chosen, (features - features[chosen[-1]]).square().sum(1))
+        to_chosen[chosen[-1]] = -1  # never again, even where all that is left coincides with it
+        chosen.append(int(to_chosen.argmax()))
+    return chosen
+
+
+def k_center_selection(features: Tensor, labels: Tensor, ipc: int) -> list[int]:
+    """``ipc`` indices into ``features`` (N, F) for each class of ``labels`` (N,).
+
+    A class with fewer images gives all of them, again and again.
+    """
+    selected: list[int] = []
+    for k in range(int(labels.max()) + 1):
+        members = torch.nonzero(labels == k)[:, 0]
+        order = members[k_center(features[members], ipc)]
+        selected += order.repeat(-(-ipc // len(order)))[:ipc].tolist()
+    return selected
+
+
+@torch.no_grad()
+def expert_features(config: RunConfig, train: LongTailedDataset, images: Tensor) -> Tensor:
+    """(N, F): what reaches the classifier of representation expert 0 at its last epoch, for ``images`` (N, K, H, W).
+
+    Raises ``UserError`` where the run's trajectory store lacks that expert.
+    """
+    flat = expert_network(config, train, EXPERT)
+    flat.model.to(images.device)
+    store = TrajectoryStore.open(config.store_uri, expect=expectation(config, train))
+    last = store.epochs(EXPERT, "representation")[-1]
+    end = store.segment(EXPERT, "representation", last, last)
+    theta = torch.cat([end.start_backbone, end.start_classifier]).to(images.device, torch.float32)
+    return torch.cat([flat.features(theta, part) for part in images.split(512)])

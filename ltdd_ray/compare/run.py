@@ -1,0 +1,48 @@
+"""A comparison from first to last: one run after another in one Ray session, and the table after each."""
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from rich.console import Console
+
+from ltdd_ray.compare.plan import plan_comparison
+from ltdd_ray.compare.table import Row, as_csv, as_json, as_markdown, as_text, experts_rows, method_row
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.prepare import prepare_data
+from ltdd_ray.files import write_atomic, write_json
+from ltdd_ray.pipeline import STAGES, require_lasting_output, run_stages
+from ltdd_ray.runfolder import RunFolder
+
+
+def compare(base: RunConfig, methods: Sequence[str], console: Console | None = None) -> None:
+    """Run each of ``methods`` under ``base`` and write compare.md, compare.csv and compare.json into the folder of ``base``.
+
+    What is finished is not repeated. Raises ``UserError`` before any work for an unknown method, unusable data, or a folder that
+    belongs to something else; an error in one run ends the comparison, whose table then holds the methods before it.
+    """
+    console = console or Console()
+    require_lasting_output(base)
+    members = plan_comparison(base, methods)
+    for config in members.values():
+        RunFolder(config.folder).check_owner(config)
+    data = prepare_data(base)
+    finished: list[RunConfig] = []
+    with ExitStack() as session:
+        for config in members.values():
+            console.print(f"compare: {config.method}, {len(finished) + 1} of {len(members)}", highlight=False)
+            run_stages(config, data, tuple(STAGES), console, session)
+            finished.append(config)
+            rows = _write_tables(base, finished)
+    console.print(as_text(base, rows))
+    console.print(f"compare: finished, {base.folder / 'compare.md'}", soft_wrap=True, highlight=False)
+
+
+def _write_tables(base: RunConfig, finished: Sequence[RunConfig]) -> list[Row]:
+    results = [json.loads(RunFolder(config.folder).results.read_text()) for config in finished]
+    rows = [method_row(config, result) for config, result in zip(finished, results)]
+    rows += experts_rows(finished, results)
+    write_atomic(base.folder / "compare.md", as_markdown(base, rows))
+    write_atomic(base.folder / "compare.csv", as_csv(rows))
+    write_json(base.folder / "compare.json", as_json(base, rows))
+    return rows

@@ -1,0 +1,28 @@
+"""Every system of the comparison as a few settings laid over one config: what makes the method what it is, and nothing else.
+
+Sizes (updates, steps, rates) stay those of the config, which is written for LTDD; a method is thus measured at the same cost.
+"""
+
+import difflib
+from pathlib import Path
+
+import yaml
+
+from ltdd_ray.config import RunConfig
+from ltdd_ray.config_file import merge, parse_config
+from ltdd_ray.errors import UserError
+
+_OVERLAYS = {file.stem: file for file in sorted(Path(__file__).parent.glob("*.yaml"))}
+METHODS = tuple(_OVERLAYS)
+
+
+def method_config(base: RunConfig, method: str) -> RunConfig:
+    """``base`` turned into a run of ``method``, one of :data:`METHODS`.
+
+    Raises ``UserError`` for an unknown method, naming the nearest, and where method and config contradict each other.
+    """
+    if method not in _OVERLAYS:
+        near = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.0)
+        raise UserError(f"unknown method `{method}`; did you mean `{near[0]}`? There are {', '.join(METHODS)}")
+    overlay = yaml.safe_load(_OVERLAYS[method].read_text())
+    return parse_config(merge(base.model_dump(mode="json"), {"method": method, **overlay}), where=f"{base.name}, method {method}")

@@ -1,0 +1,104 @@
+"""Each method is a few settings over one config; the config of LTDD at CPU size stands for all."""
+
+from pathlib import Path
+
+import pytest
+
+from ltdd_ray import methods
+from ltdd_ray.config import RunConfig, Section
+from ltdd_ray.config_file import load_config
+from ltdd_ray.errors import UserError
+from ltdd_ray.methods import METHODS, method_config
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "cifar10_lt"
+TUNED = (
+    "ipc",
+    "updates",
+    "segments_per_update",
+    "hypergradient",
+    "lr_image",
+    "momentum_image",
+    "syn_lr",
+    "lr_syn_lr",
+    "classifier",
+)
+
+
+@pytest.fixture(scope="module")
+def base() -> RunConfig:
+    return load_config(CONFIGS / "cpu.yaml", ["distill.representation.dam.class_weights=frequency"])
+
+
+def differences(one: Section, other: Section, prefix: str = "") -> dict[str, object]:
+    """The settings of ``one`` that ``other`` has otherwise, by dotted name."""
+    found: dict[str, object] = {}
+    for key in type(one).model_fields:
+        here, there = getattr(one, key), getattr(other, key)
+        if isinstance(here, Section):
+            found |= differences(here, there, f"{prefix}{key}.")
+        elif here != there:
+            found[prefix + key] = here
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_says_what_it_is_and_keeps_what_was_tuned(method: str, base: RunConfig) -> None:
+    text = (Path(methods.__file__).parent / f"{method}.yaml").read_text()
+    assert text.startswith("# "), "the header comment names the paper and the difference"
+    config = method_config(base, method)
+    assert config.method == method
+    for section in ("data", "model", "experts", "compute"):
+        assert getattr(config, section) == getattr(base, section)
+    assert set(differences(config.evaluate, base.evaluate)) <= {"sets"}
+    assert not [key for key in differences(config.distill, base.distill) if key.split(".")[0] in TUNED]
+    assert config.distill.representation.syn_steps == base.distill.representation.syn_steps
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("ltdd", {}),
+        ("ed", {"representation.dam.class_weights": "none", "representation.dam.lambda_prior": 0.0}),
+        ("dam", {"lambda_cls": 0.0, "label_expert": "representation", "representation.scope": "all"}),
+    ],
+)
+def test_ltdd_and_the_two_rows_of_its_ablation(method: str, expected: dict[str, object], base: RunConfig) -> None:
+    config = method_config(base, method)
+    assert differences(config.distill, base.distill) == expected
+    assert config.evaluate.sets == ("distilled",)
+
+
+def test_datm_is_the_config_that_was_written_out(base: RunConfig) -> None:
+    datm, written = method_config(base, "datm"), load_config(CONFIGS / "cpu_datm.yaml")
+    assert set(differences(datm, written)) == {"name", "experts.store"}
+
+
+def test_mtt_is_datm_with_hard_labels_on_random_images(base: RunConfig) -> None:
+    mtt, datm = method_config(base, "mtt"), method_config(base, "datm")
+    wanted = {"initial_labels": "one_hot", "lr_label": 0.0, "label_expert": "classifier"}  # of which the last has no meaning
+    assert differences(mtt.distill, datm.distill) == wanted
+
+
+@pytest.mark.parametrize("method", ["random", "k_center", "full_ce", "full_balanced_softmax", "full_decoupled"])
+def test_what_is_not_distilled_differs_in_its_set_alone(method: str, base: RunConfig) -> None:
+    assert differences(method_config(base, method), base) == {"method": method, "evaluate.sets": (method,)}
+
+
+@pytest.mark.parametrize(
+    ("method", "needed"),
+    [
+        ("random", ()),
+        ("k_center", ("experts",)),
+        ("full_ce", ()),
+        ("ltdd", ("experts", "distill")),
+        ("mtt", ("experts", "distill")),
+    ],
+)
+def test_which_stages_a_method_needs(method: str, needed: tuple[str, ...], base: RunConfig) -> None:
+    config = method_config(base, method)
+    assert (config.needs_experts, config.distils) == ("experts" in needed, "distill" in needed)
+
+
+def test_an_unknown_method_is_answered_with_the_nearest(base: RunConfig) -> None:
+    with pytest.raises(UserError, match=r"unknown method `k-centre`; did you mean `k_center`\?"):
+        method_config(base, "k-centre")

@@ -41,16 +41,15 @@ class DistributionMatching(nn.Module):
         self.members = [torch.nonzero(self.labels == k)[:, 0].cpu() for k in range(self.num_classes)]
         ipc = config.distill.ipc
         assert ipc is not None  # the config refuses a budget for this engine
-        index, repeat = self.choose_initial(ipc * config.distill.pictures_per_image)
-        chosen = initial_images(self.real, index.to(device), repeat, self.augment, config.seed)
-        self.images = nn.Parameter(encode(chosen, config.distill.pictures_per_side))
+        self.images = nn.Parameter(self.initial(ipc * config.distill.pictures_per_image))
         self.register_buffer("classes", torch.arange(self.num_classes, device=device).repeat_interleave(ipc))
 
-    def choose_initial(self, per_class: int) -> tuple[Tensor, Tensor]:
-        """Random real images to start from, class by class: their index (C ``per_class``,), and whether one is a repeat (bool)."""
-        index = draw_balanced(self.members, per_class, generator(self.config.seed, "distribution-initial"))
-        repeat = [torch.arange(per_class) >= len(members) for members in self.members]
-        return index.flatten(), torch.cat(repeat)
+    def initial(self, per_class: int) -> Tensor:
+        """Images (M, K, H, W) that show ``per_class`` random real ones of each class, repeats being augmented."""
+        index = draw_balanced(self.members, per_class, generator(self.config.seed, "distribution-initial")).flatten()
+        repeat = torch.cat([torch.arange(per_class) >= len(members) for members in self.members])
+        chosen = initial_images(self.real, index.to(self.real.device), repeat, self.augment, self.config.seed)
+        return encode(chosen, self.config.distill.pictures_per_side)
 
     def pictures(self) -> tuple[Tensor, Tensor]:
         """What networks get to see of the images, (M f^2, K, H, W), and its classes (M f^2,); differentiable."""
@@ -73,16 +72,15 @@ class DistributionMatching(nn.Module):
 
     def batches(self, update: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """All pictures and ``real_batch`` real images per class, each with its classes, under one augmentation per class."""
-        index = draw_balanced(
-            self.members, self.config.distill.distribution.real_batch, generator(self.config.seed, "distribution-real", update)
-        )
+        size, draw = self.config.distill.distribution.real_batch, generator(self.config.seed, "distribution-real", update)
+        index = draw_balanced(self.members, size, draw).to(self.real.device)
         pictures, classes = self.pictures()
         synthetic, real = [], []
-        for k, chosen in enumerate(index.to(self.real.device)):
+        for k, chosen in enumerate(index):
             for images, into in ((pictures[classes == k], synthetic), (self.real[chosen], real)):
                 draw = generator(self.config.seed, "distribution-augment", update, k)  # the same for both
                 into.append(self.augment(images, draw, siamese=True))
-        return torch.cat(synthetic), classes, torch.cat(real), self.labels[index.flatten().to(self.labels.device)]
+        return torch.cat(synthetic), classes, torch.cat(real), self.labels[index.flatten()]
 
     def optimiser(self) -> SGD:
         settings = self.config.distill.distribution

@@ -168,7 +168,8 @@ def _evaluate(run: Run) -> int:
 
 def _write_results(run: Run) -> None:
     networks = [result for record in plan_networks(run.config, run.data, run.folder) if (result := record.read())]
-    write_json(run.folder.results, summarise(run.config, run.data.train, networks, run.folder.information()))
+    estimate = {"class_count_estimate": run.data.estimate.to_json()} if run.data.estimate else {}
+    write_json(run.folder.results, summarise(run.config, run.data.train, networks, {**run.folder.information(), **estimate}))
 
 
 def _report_finished(run: Run) -> bool:

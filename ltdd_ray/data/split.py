@@ -1,4 +1,4 @@
-"""Holding out a share of every class."""
+"""Setting images aside: a share of every class, or the labels of most."""
 
 import numpy as np
 import torch
@@ -26,3 +26,14 @@ def hold_out(dataset: LongTailedDataset, fraction: float, seed: int, purpose: st
         order = torch.randperm(int(count), generator=generator(seed, purpose, k)).numpy()
         held[np.flatnonzero(dataset.labels == k)[order[:share]]] = True
     return dataset.subset(np.flatnonzero(~held)), dataset.subset(np.flatnonzero(held))
+
+
+def labelled_subset(dataset: LongTailedDataset, fraction: float, seed: int) -> np.ndarray:
+    """bool (N,): a random ``fraction`` of all images, drawn without regard to class, and one of every class that it missed."""
+    order = torch.randperm(len(dataset), generator=generator(seed, "labelled subset")).numpy()
+    known = np.zeros(len(dataset), dtype=bool)
+    known[order[: round(fraction * len(dataset))]] = True
+    missed = np.setdiff1d(np.arange(dataset.num_classes), dataset.labels[known])
+    for k in missed:
+        known[order[np.argmax(dataset.labels[order] == k)]] = True
+    return known

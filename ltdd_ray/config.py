@@ -54,6 +54,16 @@ class DataConfig(Section):
     validation_fraction: float = Field(
         default=0.0, ge=0, lt=1, description="Share of each training class held out for tuning; 0 trains on everything."
     )
+    labelled_fraction: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of the training images, drawn at random, whose labels are known and which are trained on; null for all.",
+    )
+    class_counts: Literal["known", "estimate"] = Field(
+        default="known",
+        description="`estimate`: matching reckons with the class counts of all images, those without a label being estimated.",
+    )
     download: bool = Field(default=False, description="Let torchvision download CIFAR into `path`.")
     imbalance_factor: float | None = Field(
         default=None, ge=1, description="n_max / n_min of the long-tailed profile; null keeps the natural counts."
@@ -77,6 +87,12 @@ class DataConfig(Section):
     def _profile(self) -> "DataConfig":
         if self.largest_class is not None and self.imbalance_factor is None:
             raise ValueError(f"data.largest_class {self.largest_class} needs data.imbalance_factor; set both or none")
+        return self
+
+    @model_validator(mode="after")
+    def _labels(self) -> "DataConfig":
+        if self.class_counts == "estimate" and self.labelled_fraction is None:
+            raise ValueError("data.class_counts estimate needs unlabelled images; set data.labelled_fraction, for example 0.2")
         return self
 
 

@@ -211,6 +211,8 @@ def _evaluate(run: Run) -> int:
 def _write_results(run: Run) -> None:
     networks = [result for record in plan_networks(run.config, run.data, run.folder) if (result := record.read())]
     known = {**run.folder.information(), "expert_classifier_norms": classifier_norms(run.config, run.data.train)}
+    if run.data.estimate:
+        known["class_count_estimate"] = run.data.estimate.to_json()
     write_json(run.folder.results, summarise(run.config, run.data.train, networks, known))
     if run.config.distils:
         write_card(run.folder.distilled / "distilled.safetensors")  # now with accuracies

@@ -10,6 +10,7 @@ from torch import Tensor
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
+from ltdd_ray.data.estimate import CountEstimate
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.data.normalisation import Normalisation
@@ -22,6 +23,12 @@ class PreparedData:
     train: LongTailedDataset
     evaluation: LabelledImages
     normalisation: Normalisation
+    estimate: CountEstimate | None = None
+
+    @property
+    def prior(self) -> np.ndarray:
+        """float64 (C,): the classes' shares that matching reckons with, counted or estimated."""
+        return self.estimate.prior if self.estimate else self.train.prior
 
     @property
     def bytes_in_memory(self) -> int:
@@ -35,7 +42,8 @@ def prepare_data(config: RunConfig) -> PreparedData:
     class_budget(config.distill, splits.train.class_counts.tolist())  # its errors, before any work
     evaluation = splits.validation if config.evaluate.split == "validation" else splits.test
     assert evaluation is not None  # the config refuses `validation` without a validation_fraction
-    return PreparedData(splits.train, evaluation, Normalisation.fit(splits.train.images, config.data.normalisation))
+    normalisation = Normalisation.fit(splits.train.images, config.data.normalisation)
+    return PreparedData(splits.train, evaluation, normalisation, splits.estimate)
 
 
 class LazyImages:

@@ -1,4 +1,4 @@
-"""Holding out a share of every class."""
+"""Setting images aside: a share of every class, or the labels of most."""
 
 from collections.abc import Sequence
 
@@ -51,3 +51,14 @@ def _draw(dataset: LongTailedDataset, shares: Sequence[int], seed: int, purpose:
         order = torch.randperm(int(count), generator=generator(seed, purpose, k)).numpy()
         chosen[np.flatnonzero(dataset.labels == k)[order[:share]]] = True
     return chosen
+
+
+def labelled_subset(dataset: LongTailedDataset, fraction: float, seed: int) -> np.ndarray:
+    """bool (N,): a random ``fraction`` of all images, drawn without regard to class, and one of every class that it missed."""
+    order = torch.randperm(len(dataset), generator=generator(seed, "labelled subset")).numpy()
+    known = np.zeros(len(dataset), dtype=bool)
+    known[order[: round(fraction * len(dataset))]] = True
+    missed = np.setdiff1d(np.arange(dataset.num_classes), dataset.labels[known])
+    for k in missed:
+        known[order[np.argmax(dataset.labels[order] == k)]] = True
+    return known

@@ -87,7 +87,7 @@ def distill(
         on_initial(snapshot(config, data, synthetic, 0), said)
     module = wrap(synthetic)
 
-    objective = Objective(config, flat, store, torch.tensor(data.train.prior, dtype=torch.float32, device=device))
+    objective = Objective(config, flat, store, torch.tensor(data.prior, dtype=torch.float32, device=device))
     updates, own = config.distill.updates, share(config.distill.segments_per_update, rank, world_size)
     tasks = ((update, segment) for update in range(done, updates) for segment in own)
     with closing(read_ahead(lambda task: objective.read(*task), tasks, SEGMENTS_AHEAD)) as readings:

@@ -114,7 +114,7 @@ def _hard(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
 
 def _calibrated(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     stored = DistilledSet.load(config.folder / "distilled")
-    tau, soft_labels = calibrate(stored.soft_labels, stored.classes, torch.tensor(data.train.prior))
+    tau, soft_labels = calibrate(stored.soft_labels, stored.classes, torch.tensor(data.prior))
     return TrainingSet(stored.images, soft_labels, stored.learning_rate, tau)
 
 

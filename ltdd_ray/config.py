@@ -195,6 +195,9 @@ class ComputeConfig(Section):
     cpus_per_actor: float = Field(default=1, ge=0)
     gpus_per_actor: float = Field(default=0, ge=0)
     num_workers: int = Field(default=2, ge=1, description="DDP workers of the distillation job.")
+    parallel: Literal["trajectory", "batch"] = Field(
+        default="trajectory", description="What workers share: an update's segments, or every inner batch."
+    )
     cpus_per_worker: float = Field(default=1, ge=0)
     gpus_per_worker: float = Field(default=0, ge=0)
     threads: int = Field(default=1, ge=1, description="torch threads of each actor and worker.")
@@ -242,10 +245,16 @@ class RunConfig(Section):
             raise ValueError(
                 "distill.lambda_rep and distill.lambda_cls are both 0, so there is nothing to match; raise one of them"
             )
-        if distill.micro_batch and (distill.hypergradient == "unrolled" or self.model.norm == "batch"):
+        mixing = distill.hypergradient == "unrolled" or self.model.norm == "batch"
+        if distill.micro_batch and mixing:
             raise ValueError(
                 f"distill.micro_batch {distill.micro_batch} needs hypergradient exact or first_order and "
                 "model.norm instance or none; set it to null"
+            )
+        if self.compute.parallel == "batch" and mixing:
+            raise ValueError(
+                "compute.parallel batch needs distill.hypergradient exact or first_order and model.norm instance or none; "
+                "set it to trajectory"
             )
         if self.evaluate.split == "validation" and not self.data.validation_fraction:
             raise ValueError("evaluate.split is validation but data.validation_fraction is 0; hold out a share, for example 0.2")

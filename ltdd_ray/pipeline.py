@@ -72,7 +72,7 @@ def run(config: RunConfig, stages: Sequence[str], console: Console | None = None
                 if STAGES[name].uses_ray:
                     session.enter_context(ray_session(config.compute, data.train.images.nbytes + data.evaluation.images.nbytes))
                     if "distill" in stages:  # a cluster too small for it shall say so before the experts are trained
-                        require_workers(config.compute)
+                        require_workers(config, data.train.num_classes)
                 seconds = _work(run, name)
                 _say(run, f"{name}: finished in {seconds:.0f} s, {STAGES[name].artifact(run.folder, config)}")
     except UserError:

@@ -17,7 +17,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from ltdd_ray.cluster.mailbox import Mailbox, Outbox
 from ltdd_ray.cluster.session import require_capacity
-from ltdd_ray.config import ComputeConfig, RunConfig
+from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.device import prepare_process
 from ltdd_ray.distill.artifact import DistilledSet
@@ -40,7 +40,7 @@ def run_job(config: RunConfig, data: PreparedData, on_report: Callable[[UpdateRe
     ``UserError`` (:class:`NonFiniteLossError` among them) a worker met; the last checkpoints stay in every case.
     """
     compute, storage = config.compute, config.folder.resolve() / "distilled"
-    require_workers(compute)
+    require_workers(config, data.train.num_classes)
     drop_unusable(storage / "checkpoints")
     mailbox: Any = Mailbox.remote()
     trainer = TorchTrainer(
@@ -77,8 +77,16 @@ def run_job(config: RunConfig, data: PreparedData, on_report: Callable[[UpdateRe
     return outcome.return_value
 
 
-def require_workers(compute: ComputeConfig) -> None:
-    """Raise ``UserError`` where the workers can never run at once on the connected cluster."""
+def require_workers(config: RunConfig, num_classes: int) -> None:
+    """Raise ``UserError`` where a batch has fewer images than workers to share it, or the cluster can never run them at once."""
+    compute, distill = config.compute, config.distill
+    terms = ((distill.lambda_rep, distill.representation), (distill.lambda_cls, distill.classifier))
+    batch = min(distill.ipc * num_classes, *(phase.batch_size for weight, phase in terms if weight))
+    if compute.parallel == "batch" and compute.num_workers > batch:
+        raise UserError(
+            f"compute.num_workers: {compute.num_workers} workers cannot share an inner batch of {batch} images; "
+            f"--set compute.num_workers={batch} or raise distill.*.batch_size"
+        )
     require_capacity("num_workers", compute.num_workers, compute.cpus_per_worker, compute.gpus_per_worker)
 
 

@@ -195,6 +195,9 @@ class ComputeConfig(Section):
     cpus_per_actor: float = Field(default=1, ge=0)
     gpus_per_actor: float = Field(default=0, ge=0)
     num_workers: int = Field(default=2, ge=1, description="DDP workers of the distillation job.")
+    min_workers: int | None = Field(
+        default=None, ge=1, description="Fewest workers to distil with while the cluster has no room for all; null waits for all."
+    )
     parallel: Literal["trajectory", "batch"] = Field(
         default="trajectory", description="What workers share: an update's segments, or every inner batch."
     )
@@ -205,6 +208,12 @@ class ComputeConfig(Section):
         default=4, ge=0, description="Local disk of each distillation worker for rows of a store on an object store, in 10^9 bytes."
     )
     max_failures: int = Field(default=3, ge=0, description="Lost actors or workers survived by one stage.")
+
+    @model_validator(mode="after")
+    def _elastic(self) -> "ComputeConfig":
+        if self.min_workers and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers {self.min_workers} is above num_workers {self.num_workers}; lower it")
+        return self
 
 
 class RunConfig(Section):

@@ -15,7 +15,7 @@ import ray.train.torch
 from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from ltdd_ray.cluster.mailbox import Mailbox, Outbox
+from ltdd_ray.cluster.mailbox import Outbox, open_mailbox
 from ltdd_ray.cluster.session import require_capacity
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
@@ -42,14 +42,14 @@ def run_job(config: RunConfig, data: PreparedData, on_report: Callable[[UpdateRe
     compute, storage = config.compute, config.folder.resolve() / "distilled"
     require_workers(config, data.train.num_classes)
     drop_unusable(storage / "checkpoints")
-    mailbox: Any = Mailbox.remote()
+    mailbox = open_mailbox()
     trainer = TorchTrainer(
         _loop,
         train_loop_config={"config": config, "data": ray.put(data), "mailbox": mailbox},
         # NCCL refuses two workers on one GPU; gloo serves CPUs as well.
         torch_config=TorchConfig(backend="nccl" if compute.gpus_per_worker >= 1 else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=compute.num_workers,
+            num_workers=(compute.min_workers, compute.num_workers) if compute.min_workers else compute.num_workers,
             use_gpu=compute.gpus_per_worker > 0,
             resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker},
         ),
@@ -87,7 +87,8 @@ def require_workers(config: RunConfig, num_classes: int) -> None:
             f"compute.num_workers: {compute.num_workers} workers cannot share an inner batch of {batch} images; "
             f"--set compute.num_workers={batch} or raise distill.*.batch_size"
         )
-    require_capacity("num_workers", compute.num_workers, compute.cpus_per_worker, compute.gpus_per_worker)
+    setting, fewest = ("min_workers", compute.min_workers) if compute.min_workers else ("num_workers", compute.num_workers)
+    require_capacity(setting, fewest, compute.cpus_per_worker, compute.gpus_per_worker)
 
 
 def _fit(trainer: TorchTrainer, mailbox: Any, on_report: Callable[[UpdateReport | str], None]) -> Any:

@@ -421,6 +421,12 @@ class ComputeConfig(Section):
     cpus_per_actor: float = Field(default=1, ge=0)
     gpus_per_actor: float = Field(default=0, ge=0)
     num_workers: int = Field(default=2, ge=1, description="DDP workers of the distillation job.")
+    min_workers: int | None = Field(
+        default=None, ge=1, description="Fewest workers to distil with while the cluster has no room for all; null waits for all."
+    )
+    parallel: Literal["trajectory", "batch"] = Field(
+        default="trajectory", description="What workers share: an update's segments, or every inner batch."
+    )
     cpus_per_worker: float = Field(default=1, ge=0)
     gpus_per_worker: float = Field(default=0, ge=0)
     threads: int = Field(default=1, ge=1, description="torch threads of each actor and worker.")
@@ -428,6 +434,12 @@ class ComputeConfig(Section):
         default=4, ge=0, description="Local disk of each distillation worker for rows of a store on an object store, in 10^9 bytes."
     )
     max_failures: int = Field(default=3, ge=0, description="Lost actors or workers survived by one stage.")
+
+    @model_validator(mode="after")
+    def _elastic(self) -> "ComputeConfig":
+        if self.min_workers and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers {self.min_workers} is above num_workers {self.num_workers}; lower it")
+        return self
 
 
 class RunConfig(Section):
@@ -492,7 +504,13 @@ def _check_matching(config: RunConfig) -> None:
     _segment_fits("classifier", distill.classifier, experts.classifier.epochs)
     if not distill.lambda_rep and not distill.lambda_cls:
         raise ValueError("distill.lambda_rep and distill.lambda_cls are both 0, so there is nothing to match; raise one of them")
-    if distill.micro_batch and (distill.hypergradient == "unrolled" or config.model.norm == "batch"):
+    mixing = distill.hypergradient == "unrolled" or config.model.norm == "batch"
+    if config.compute.parallel == "batch" and mixing:
+        raise ValueError(
+            "compute.parallel batch needs distill.hypergradient exact or first_order and model.norm instance or none; "
+            "set it to trajectory"
+        )
+    if distill.micro_batch and mixing:
         raise ValueError(
             f"distill.micro_batch {distill.micro_batch} needs hypergradient exact or first_order and "
             "model.norm instance or none; set it to null"

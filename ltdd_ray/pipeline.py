@@ -96,7 +96,7 @@ def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], out
             if STAGES[name].uses_ray:
                 session.enter_context(ray_session(config.compute, data.bytes_in_memory))
                 if "distill" in stages and config.matches:  # a cluster too small for it shall say so before the experts are trained
-                    require_workers(config.compute)
+                    require_workers(config, data.train.class_counts.tolist())
             seconds = _work(run, name)
             output.stage(name, "finished", STAGES[name].artifact(run.folder, config), seconds)
     except UserError as error:

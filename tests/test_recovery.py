@@ -164,10 +164,16 @@ def test_killed_driver(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path) -> No
 
 
 def test_a_loss_that_is_not_finite_is_not_tried_again(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path) -> None:
+    """Nor where workers share each batch, and meet in every sum. Their first update is that of workers that share segments."""
     settings = {**undisturbed.distill.model_dump(), "lr_image": 1e30, "largest_image_step": 1e30}
-    config = tiny(tmp_path, experts={**undisturbed.experts.model_dump(), "store": undisturbed.store_uri}, distill=settings)
+    experts = {**undisturbed.experts.model_dump(), "store": undisturbed.store_uri}
+    config = tiny(tmp_path, experts=experts, distill=settings, compute={"parallel": "batch"})
     heard: list[Any] = []
     with pytest.raises(NonFiniteLossError, match="expert"):
         job.run_job(config, prepare_data(config), heard.append)
     updates = [report.update for report in heard if not isinstance(report, str)]
     assert updates == list(range(1, len(updates) + 1)), "the job was started again"
+    first = json.loads((undisturbed.folder / "distilled" / "history.jsonl").read_text().splitlines()[0])
+    found = next(report for report in heard if not isinstance(report, str)).metrics
+    for name in ("loss/total", "grad_norm/images", "grad_norm/labels", "grad_norm/log_lr"):
+        assert found[name] == pytest.approx(first[name], rel=1e-4), name

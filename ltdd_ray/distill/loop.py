@@ -1,6 +1,7 @@
 """One optimisation loop, the same for one process and for many: all of distillation but Ray.
 
-Every rank holds the whole synthetic set and computes its share of an update's segments; DDP averages what they found.
+Every rank holds the whole synthetic set and computes its share of an update: whole segments (``trajectory``), or its rows of every
+segment's batches (``batch``). Either way an update's gradient is the sum of what the ranks found, and DDP forms it.
 M images, C classes, E experts, N training images.
 """
 
@@ -26,6 +27,7 @@ from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.objective import Objective
 from ltdd_ray.distill.provenance import provenance
 from ltdd_ray.distill.schedule import share
+from ltdd_ray.distill.shard import WHOLE, Shard
 from ltdd_ray.distill.synthetic import (
     Gradients,
     SyntheticSet,
@@ -87,20 +89,22 @@ def distill(
         on_initial(snapshot(config, data, synthetic, 0), said)
     module = wrap(synthetic)
 
-    objective = Objective(config, flat, store, torch.tensor(data.prior, dtype=torch.float32, device=device))
-    updates, own = config.distill.updates, share(config.distill.segments_per_update, rank, world_size)
+    prior = torch.tensor(data.prior, dtype=torch.float32, device=device)
+    by_batch, segments = config.compute.parallel == "batch", config.distill.segments_per_update
+    objective = Objective(config, flat, store, prior, Shard(rank, world_size) if by_batch else WHOLE)
+    updates, own = config.distill.updates, range(segments) if by_batch else share(segments, rank, world_size)
     tasks = ((update, segment) for update in range(done, updates) for segment in own)
     with closing(read_ahead(lambda task: objective.read(*task), tasks, SEGMENTS_AHEAD)) as readings:
         for update in range(done, updates):
             gradients = Gradients.zeros(synthetic)
             losses: list[dict[str, float]] = []
             error = None
-            try:
-                for _ in own:
+            for _ in own:
+                try:
                     found = objective.add_segment(synthetic, gradients, update, next(readings))
                     losses.append({name: float(value) for name, value in found.items()})
-            except NonFiniteLossError as caught:
-                error = str(caught)
+                except NonFiniteLossError as caught:  # go on: ranks that share a batch must meet in every sum
+                    error = error or str(caught)
             shares = _exchange((losses, error), world_size)
             for _, message in shares:
                 if message is not None:

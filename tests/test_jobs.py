@@ -67,10 +67,11 @@ class Head:
         )
 
 
-def answers(head: Head) -> bool:
+def takes_jobs(head: Head) -> bool:
+    """A head that answers may still lack the agent that starts jobs."""
     try:
-        head.client()
-    except ConnectionError:
+        head.client().submit_job(entrypoint="true")
+    except (ConnectionError, RuntimeError):
         return False
     return True
 
@@ -80,7 +81,7 @@ def head() -> Iterator[Head]:
     folder = tempfile.mkdtemp(prefix="ray-")  # pytest's own folders are too long for Ray's sockets
     head = Head(folder)
     try:
-        wait_until(lambda: answers(head), alive=lambda: head.process.poll() is None)
+        wait_until(lambda: takes_jobs(head), alive=lambda: head.process.poll() is None)
         yield head
     finally:
         head.process.terminate()

@@ -61,8 +61,8 @@ def test_every_command_of_the_tutorial(photos: Path, monkeypatch: pytest.MonkeyP
     assert "images per class that make sense: up to 2" in said and "time here: about" in said and "memory: about" in said
     assert torch.load("resnet18.pt", weights_only=True)["fc.bias"].shape == (6,)
     results = json.loads(Path("runs/photos/results.json").read_text())
-    assert results["class_names"] == [f"digit {k}" for k in range(6)] and "accuracy" in results["distilled_8bit"]
-    exact, rounded = (100 * one["accuracy"]["mean"] for one in (results, results["distilled_8bit"]))
+    assert results["class_names"] == [f"digit {k}" for k in range(6)] and "accuracy" in results["sets"]["distilled_8bit"]
+    exact, rounded = (100 * one["accuracy"]["mean"] for one in results["sets"].values())
     assert f"as distilled {exact:.1f} %, with its 8-bit images {rounded:.1f} %" in said
 
 

@@ -9,12 +9,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.files import write_atomic
 
-# What the results call a training set, and what the card says of it; the first is the results' top level.
+# What the card says of the results' sets.
 SETS = {
     "distilled": "this set",
     "distilled_8bit": "this set, its images in 8 bits",
     "initial": "the real images it was initialised with",
-    "random_baseline": "as many real images, chosen at random",
+    "random": "as many real images, chosen at random",
 }
 # The brackets of Hugging Face's size_categories, by their upper end.
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
@@ -42,13 +42,13 @@ def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> 
         loader=PackageLoader("ltdd_ray.export", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["yaml"] = json.dumps  # JSON strings and lists are YAML
-    measured = {"distilled": results, **results}
+    measured = results.get("sets", {})
     return environment.get_template("card.md").render(
         set=distilled,
         per_class=distilled.classes.bincount().tolist(),
         name=results.get("name", "distilled set"),
         form=form,
         results=results,
-        rows=[(title, measured[key]) for key, title in SETS.items() if "accuracy" in measured.get(key, {})],
+        rows=[(title, measured[key]) for key, title in SETS.items() if key in measured],
         size_category=next((name for limit, name in SIZES.items() if len(distilled) < limit), "n>1M"),
     )

@@ -32,9 +32,10 @@ class Export:
         ]
 
     def _cost(self) -> str:
-        if "accuracy" not in self.results or "distilled_8bit" not in self.results:
+        sets = self.results.get("sets", {})
+        if not {"distilled", "distilled_8bit"} <= set(sets):
             return "what 8 bits cost in accuracy is measured by a run with `distilled_8bit` in evaluate.sets"
-        exact, rounded = (100 * one["accuracy"]["mean"] for one in (self.results, self.results["distilled_8bit"]))
+        exact, rounded = (100 * sets[name]["accuracy"]["mean"] for name in ("distilled", "distilled_8bit"))
         return f"accuracy with the set as distilled {exact:.1f} %, with its 8-bit images {rounded:.1f} %"
 
 

@@ -91,7 +91,8 @@ def test_the_command_says_what_was_lost_and_never_overwrites(
     assert (output / "mine.txt").exists()
 
     exact, rounded = ({"accuracy": {"mean": mean, "std": 0, "runs": [mean]}, "groups": {}} for mean in (0.436, 0.431))
-    results = {"name": "a", "split": "test", "model": {"name": "convnet"}, **exact, "distilled_8bit": rounded}
+    sets = {"distilled": exact, "distilled_8bit": rounded}
+    results = {"name": "a", "split": "test", "model": {"name": "convnet"}, "sets": sets}
     (tmp_path / "runs" / "a" / "results.json").write_text(json.dumps(results))
     assert "as distilled 43.6 %, with its 8-bit images 43.1 %" in export(Path(run), "npz", tmp_path / "b").sentences()[1]
 

@@ -138,8 +138,12 @@ def _absolute(config: RunConfig) -> RunConfig:
     store = config.experts.store
     if store and "://" not in store:
         store = str(Path(store).resolve())
-    experts = config.experts.model_copy(update={"store": store})
-    return config.model_copy(update={"output": str(Path(config.output).resolve()), "experts": experts})
+    return with_store(config.model_copy(update={"output": str(Path(config.output).resolve())}), store)
+
+
+def with_store(config: RunConfig, store: str | None) -> RunConfig:
+    """``config`` with its trajectories in ``store``."""
+    return config.model_copy(update={"experts": config.experts.model_copy(update={"store": store})})
 
 
 def _require_previous(run: Run, first: str) -> None:

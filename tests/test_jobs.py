@@ -85,7 +85,7 @@ def head() -> Iterator[Head]:
         yield head
     finally:
         head.process.terminate()
-        head.process.wait(60)
+        head.process.wait(PATIENCE)
         shutil.rmtree(folder, ignore_errors=True)
 
 

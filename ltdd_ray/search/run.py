@@ -11,11 +11,11 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.errors import UserError
 from ltdd_ray.hardware import peak_memory
 from ltdd_ray.output import TextOutput
-from ltdd_ray.pipeline import STAGES, Run, fail, open_run, require_lasting_output
+from ltdd_ray.pipeline import STAGES, Run, fail, open_run, require_lasting_output, with_store
 from ltdd_ray.search.objective import search_data
 from ltdd_ray.search.results import write_results
 from ltdd_ray.search.samplers import sampler_of
-from ltdd_ray.search.space import check_search
+from ltdd_ray.search.space import check_search, trial_updates
 from ltdd_ray.search.trial import Report, TrialFolder
 from ltdd_ray.search.tuner import run_trials
 
@@ -30,36 +30,35 @@ def search(config: RunConfig, console: Console | None = None) -> Path:
     sampler_of(config, 0)  # one that is not installed shall say so before the experts are trained
     require_lasting_output(config)
     console = console or Console()
-    run = open_run(config, search_data(config), TextOutput(console))
+    run, began = _with_own_experts(open_run(config, search_data(config), TextOutput(console))), time.monotonic()
+    compute, folder = config.compute, run.config.folder / "search"
     try:
-        shown, folder = run.folder.path / "search", Path(run.config.output) / config.name / "search"
-        folder.mkdir(exist_ok=True)
-        store = config.search.store or str(folder / "experts")
-        if "://" not in store:
-            store = str(Path(store).resolve())
-        experts = config.experts.model_copy(update={"store": store})
-        run = replace(run, config=run.config.model_copy(update={"experts": experts}))
-        began = time.monotonic()
-        with ray_session(config.compute, run.data.bytes_in_memory):
-            require_capacity(
-                "num_workers", config.search.workers_per_trial, config.compute.cpus_per_worker, config.compute.gpus_per_worker
-            )
+        with ray_session(compute, run.data.bytes_in_memory):
+            require_capacity("num_workers", config.search.workers_per_trial, compute.cpus_per_worker, compute.gpus_per_worker)
             if not STAGES["experts"].finished(run):
                 STAGES["experts"].work(run)
             trials = _trials(run, folder / "trials")
+        table = write_results(config, trials, folder)
     except UserError as error:
         fail(run, error)
         raise
-    table = write_results(config, trials, folder)
-    run.folder.record_stage("search", time.monotonic() - began, peak_memory())
+    best, seconds = run.folder.path / "search" / "best.yaml", time.monotonic() - began
+    run.folder.record_stage("search", seconds, peak_memory())
     console.print(table)
-    run.output.stage("search", "finished", str(shown / "best.yaml"), time.monotonic() - began)
-    return shown / "best.yaml"
+    run.output.stage("search", "finished", str(best), seconds)
+    return best
+
+
+def _with_own_experts(run: Run) -> Run:
+    """The run with the store of the experts that did not learn from the held-out images."""
+    store = run.config.search.store or str(run.config.folder / "search" / "experts")
+    if "://" not in store:
+        store = str(Path(store).resolve())
+    return replace(run, config=with_store(run.config, store))
 
 
 def _trials(run: Run, parent: Path) -> list[TrialFolder]:
-    updates = run.config.search.updates or run.config.distill.updates
-    with run.output.progress("search", run.config.search.trials * updates, "updates") as progress:
+    with run.output.progress("search", run.config.search.trials * trial_updates(run.config), "updates") as progress:
 
         def show(trial: TrialFolder, report: Report) -> None:
             progress.update(trial.number, report.update, f"trial {trial.number} at {100 * report.objective:.1f} %")

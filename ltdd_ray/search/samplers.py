@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from ltdd_ray.config import Dimension, RunConfig
 from ltdd_ray.errors import UserError
-from ltdd_ray.search.space import Values, draw, rounded
+from ltdd_ray.search.space import Values, draw, readable
 from ltdd_ray.seeding import derive_seed
 
 
@@ -46,11 +46,12 @@ class OptunaSampler:
         self._optuna = optuna
         seed = derive_seed(config.seed, "search-optuna", known) % 2**32
         self._study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-        self._distributions = {key: _distribution(optuna, dimension) for key, dimension in config.search.space.items()}
+        self._space = config.search.space
+        self._distributions = {key: _distribution(optuna, dimension) for key, dimension in self._space.items()}
 
     def ask(self, number: int) -> Values:
         found = self._study.ask(self._distributions).params
-        return {key: rounded(value) if isinstance(value, float) else value for key, value in found.items()}
+        return {key: readable(self._space[key], value) for key, value in found.items()}
 
     def tell(self, values: Values, objective: float) -> None:
         trial = self._optuna.trial.create_trial(params=values, distributions=self._distributions, value=objective)

@@ -1,6 +1,5 @@
 """What a search varies: from a trial's values to its config, and from (seed, number) to its values."""
 
-import math
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ def check_search(config: RunConfig) -> None:
             )
         for value in dimension.choices or (dimension.low, dimension.high):
             apply(config, {key: value})
-    updates = search.updates or config.distill.updates
+    updates = trial_updates(config)
     if search.report_every > updates:
         raise UserError(
             f"search.report_every {search.report_every} lies beyond a trial's {updates} updates, so nothing would be reported; "
@@ -51,9 +50,14 @@ def apply(config: RunConfig, values: Values) -> RunConfig:
     return parse_config(tree, f"search.space: {described}")
 
 
+def trial_updates(config: RunConfig) -> int:
+    """The updates of a trial that is not stopped."""
+    return config.search.updates or config.distill.updates
+
+
 def trial_config(config: RunConfig, values: Values) -> RunConfig:
     """The config a trial is distilled with: the search's length and checkpoints, the trial's values."""
-    length = {"updates": config.search.updates or config.distill.updates, "checkpoint_every": config.search.report_every}
+    length = {"updates": trial_updates(config), "checkpoint_every": config.search.report_every}
     distill = config.distill.model_copy(update=length)
     return apply(config.model_copy(update={"distill": distill}), values)
 
@@ -65,7 +69,7 @@ def draw(search: SearchConfig, seed: int, number: int) -> Values:
 
 
 def _at(dimension: Dimension, share: float) -> Any:
-    """The value a share 0..1 into the dimension, with four significant digits so that it reads and repeats well."""
+    """The value a share 0..1 into the dimension."""
     if dimension.choices is not None:
         return dimension.choices[int(share * len(dimension.choices))]
     assert dimension.low is not None and dimension.high is not None  # the config's own check
@@ -73,9 +77,11 @@ def _at(dimension: Dimension, share: float) -> Any:
         value = dimension.low * (dimension.high / dimension.low) ** share
     else:
         value = dimension.low + share * (dimension.high - dimension.low)
-    return rounded(value)
+    return readable(dimension, value)
 
 
-def rounded(value: float) -> float:
-    """Four significant digits."""
-    return float(f"{value:.4g}") if math.isfinite(value) else value
+def readable(dimension: Dimension, value: Any) -> Any:
+    """A value of the range with four significant digits, which still lies in it; choices as they are."""
+    if dimension.low is None or dimension.high is None:
+        return value
+    return min(max(float(f"{value:.4g}"), dimension.low), dimension.high)

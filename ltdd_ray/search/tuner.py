@@ -26,6 +26,7 @@ from ltdd_ray.device import prepare_process
 from ltdd_ray.distill.job import worker_settings
 from ltdd_ray.errors import UserError
 from ltdd_ray.search.samplers import sampler_of
+from ltdd_ray.search.space import trial_updates
 from ltdd_ray.search.trial import Report, TrialFolder, run_trial
 
 
@@ -91,7 +92,7 @@ class Plan(Searcher):
         for folder in self.ended:
             if outcome := folder.outcome:
                 self._sampler.tell(folder.values, outcome.objective)
-                self._on_report(folder, Report(_updates(config), outcome.objective))
+                self._on_report(folder, Report(trial_updates(config), outcome.objective))
 
     @property
     def remaining(self) -> int:
@@ -117,10 +118,10 @@ class Plan(Searcher):
             self._say(f"trial {folder.number}: failed")
             return
         last = _report(result)
-        status = "diverged" if last.diverged else "finished" if last.update == _updates(self._config) else "stopped"
+        status = "diverged" if last.diverged else "finished" if last.update == trial_updates(self._config) else "stopped"
         folder.end(status, last)
         self._sampler.tell(folder.values, last.objective)
-        self._on_report(folder, replace(last, update=_updates(self._config)))  # what it was spared counts as done
+        self._on_report(folder, replace(last, update=trial_updates(self._config)))  # what it was spared counts as done
         self._say(f"trial {folder.number}: {status} after {last.update} updates at {100 * last.objective:.1f} %")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -188,7 +189,7 @@ def _scheduler(config: RunConfig, ended: list[TrialFolder]) -> TrialScheduler:
         mode="max",
         grace_period=asha.grace * search.report_every,
         reduction_factor=asha.reduction,
-        max_t=_updates(config),
+        max_t=trial_updates(config),
     )
     for folder in ended:
         trial: Any = SimpleNamespace(trial_id=folder.path.name)

@@ -211,9 +211,9 @@ class QueueConfig(Section):
     trained: int = Field(default=1, ge=1, description="Networks drawn for training after each update; published: 2.")
     steps: int = Field(default=5, ge=0, description="Steps of SGD they then take; published: 10.")
     batch_size: int = Field(default=128, ge=1, description="Images per step; published: 256.")
-    lr: float = Field(default=0.01, gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0)
+    lr: float = Field(default=0.01, gt=0, description="Rate of these steps.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of these steps.")
+    weight_decay: float = Field(default=5e-4, ge=0, description="Weight decay of these steps.")
 
 
 class DistributionConfig(Section):
@@ -222,12 +222,12 @@ class DistributionConfig(Section):
     The defaults suit CIFAR-10 and a few minutes of one CPU core; the published values are meant for a GPU.
     """
 
-    updates: int = Field(default=1000, ge=0, description="Published: 20,000.")
+    updates: int = Field(default=1000, ge=0, description="Steps of the images; published: 20,000.")
     real_batch: int = Field(
         default=64, ge=1, description="Real images of each class per update; a class with fewer repeats its own. Published: 256."
     )
-    lr_image: float = Field(default=1.0, ge=0, description="Published: 1 for `dm`, 0.2 for `idm`, at width 128.")
-    momentum_image: float = Field(default=0.5, ge=0, lt=1)
+    lr_image: float = Field(default=1.0, ge=0, description="Rate of the images; published: 1 for `dm`, 0.2 for `idm`, at width 128.")
+    momentum_image: float = Field(default=0.5, ge=0, lt=1, description="Momentum of the images; published: 0.5.")
     mosaic: int = Field(
         default=2, ge=1, description="`idm`: pictures along each side of an image; they are cut out and enlarged to be trained on."
     )

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import class_budget, describe_shortage
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.job import require_workers, run_job
@@ -62,6 +63,9 @@ def run(config: RunConfig, stages: Sequence[str], console: Console | None = None
         )
     data = prepare_data(config)
     run = Run(_absolute(config), data, RunFolder.open(config), console)
+    counts = data.train.class_counts.tolist()
+    if shortage := describe_shortage(class_budget(config.distill, counts), counts):
+        _say(run, shortage)
     try:
         _require_previous(run, stages[0])
         with ExitStack() as session:

@@ -226,7 +226,9 @@ class DistributionConfig(Section):
     real_batch: int = Field(
         default=64, ge=1, description="Real images of each class per update; a class with fewer repeats its own. Published: 256."
     )
-    lr_image: float = Field(default=1.0, ge=0, description="Rate of the images; published: 1 for `dm`, 0.2 for `idm`, at width 128.")
+    lr_image: float = Field(
+        default=1.0, ge=0, description="Rate of the images; published: 1 for `dm`, 0.2 for `idm`, at width 128."
+    )
     momentum_image: float = Field(default=0.5, ge=0, lt=1, description="Momentum of the images; published: 0.5.")
     mosaic: int = Field(
         default=2, ge=1, description="`idm`: pictures along each side of an image; they are cut out and enlarged to be trained on."

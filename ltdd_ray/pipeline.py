@@ -13,6 +13,7 @@ from ltdd_ray.baselines.pool import match_on_actor
 from ltdd_ray.cluster.metrics import StageGauges
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import class_budget, describe_shortage
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.job import require_workers, run_job
@@ -82,7 +83,9 @@ def require_lasting_output(config: RunConfig) -> None:
 def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], output: Output, session: ExitStack) -> None:
     """:func:`run` on data already prepared; Ray, once started, stays until ``session`` is closed."""
     run = open_run(config, data, output)
-    output = run.output
+    output, counts = run.output, data.train.class_counts.tolist()
+    if shortage := describe_shortage(class_budget(config.distill, counts), counts):
+        output.say("data", shortage)
     try:
         _require_previous(run, stages[0])
         require_models(config, data)
@@ -96,7 +99,7 @@ def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], out
             if STAGES[name].uses_ray:
                 session.enter_context(ray_session(config.compute, data.bytes_in_memory))
                 if "distill" in stages and config.matches:  # a cluster too small for it shall say so before the experts are trained
-                    require_workers(config, data.train.class_counts.tolist())
+                    require_workers(config, counts)
             seconds = _work(run, name)
             output.stage(name, "finished", STAGES[name].artifact(run.folder, config), seconds)
     except UserError as error:

@@ -33,6 +33,17 @@ def class_budget(config: DistillConfig, class_counts: Sequence[int]) -> tuple[in
     return share_out(budget.images, class_counts if budget.share == "count" else [1] * classes)
 
 
+def describe_shortage(budget: Sequence[int], class_counts: Sequence[int]) -> str:
+    """What happens to classes with fewer images than they shall get, for the run to say; empty where there are none."""
+    short = [count for wanted, count in zip(budget, class_counts) if count < wanted]
+    if not short:
+        return ""
+    return (
+        f"{len(short)} of {len(budget)} classes have fewer images than synthetic ones, the smallest {min(short)}: their initial "
+        "sets are filled with augmented repeats, random selections with plain ones"
+    )
+
+
 def share_out(images: int, weights: Sequence[int]) -> tuple[int, ...]:
     """``images`` (at least C) divided in proportion to ``weights`` (C,), at least one each, by largest remainder.
 

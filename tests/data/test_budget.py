@@ -1,7 +1,7 @@
 import pytest
 
 from ltdd_ray.config import DistillConfig
-from ltdd_ray.data.budget import class_budget, share_out
+from ltdd_ray.data.budget import class_budget, describe_shortage, share_out
 from ltdd_ray.errors import UserError
 
 COUNTS = [100, 50, 10, 1]
@@ -25,6 +25,13 @@ def test_a_total_is_shared_out() -> None:
 
 def test_or_given_for_every_class() -> None:
     assert budget(budget={"per_class": [1, 2, 3, 4]}) == (1, 2, 3, 4)
+
+
+def test_classes_that_are_too_small_are_spoken_of() -> None:
+    assert describe_shortage((7, 7, 7, 7), COUNTS).startswith(
+        "1 of 4 classes have fewer images than synthetic ones, the smallest 1:"
+    )
+    assert describe_shortage((100, 50, 10, 1), COUNTS) == ""
 
 
 @pytest.mark.parametrize("weights", [[1] * 7, [500, 300, 20, 20, 3, 1, 1], [10**6, 1, 1, 1, 1, 1, 1]])

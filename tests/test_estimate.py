@@ -25,13 +25,15 @@ def tick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pieces_are_multiplied_by_how_often_they_come(tmp_path: Path, tiny: Callable[..., RunConfig], tick: None) -> None:
     config = tiny(tmp_path, compute={"num_actors": 1, "num_workers": 1})
+    long = config.distill.representation.model_copy(update={"syn_steps": 6})
+    config = config.model_copy(update={"distill": config.distill.model_copy(update={"representation": long})})
     splits = load_data(config.data, config.seed)
     found = estimate(config, splits)
     batches, largest = -(-len(splits.train) // 32), int(splits.train.class_counts.max())
     # Three experts: 6 epochs of so many batches, and 3 epochs of C n_max images at a second per 40, a round of its sampler.
     assert found.seconds["experts"] == pytest.approx(3 * (6 * batches + 3 * 10 * largest / 40))
-    # 12 updates of two segments, each of two phases of two steps, timed together.
-    assert found.seconds["distill"] == 12 * 2 * 2
+    # 12 updates of two segments; two steps are timed, the phases have six and two.
+    assert found.seconds["distill"] == 12 * 2 * (3 + 1)
     # Four networks of four epochs.
     assert found.seconds["evaluate"] == 2 * 2 * 4
     assert found.processes == 1 and found.process_bytes > 10**7

@@ -58,11 +58,13 @@ class DataConfig(Section):
         default=None,
         gt=0,
         lt=1,
-        description="Share of the training images, drawn at random, whose labels are known and which are trained on; null for all.",
+        description="Share of the training images, drawn at random, to be trained on, the labels of the others being forgotten; null "
+        "for all.",
     )
     class_counts: Literal["known", "estimate"] = Field(
         default="known",
-        description="`estimate`: matching reckons with the class counts of all images, those without a label being estimated.",
+        description="`estimate`: matching reckons with the class counts of all images, with and without label, as estimated from "
+        "the pixels of the latter.",
     )
     download: bool = Field(default=False, description="Let torchvision download CIFAR into `path`.")
     imbalance_factor: float | None = Field(

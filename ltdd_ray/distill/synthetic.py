@@ -17,6 +17,7 @@ from ltdd_ray.distill.matching import Match
 from ltdd_ray.seeding import generator
 
 ONE_HOT_MARGIN = 200.0  # exp(-200) is 0 in float32
+MOST_SENTENCES = 20
 
 
 class SyntheticSet(nn.Module):
@@ -122,7 +123,7 @@ def initial_labels(logits: Tensor, right: Tensor) -> Tensor:
 
 
 def describe_initial(right: Tensor, labels: Tensor, budget: Sequence[int], class_names: Sequence[str]) -> list[str]:
-    """One sentence per class that has not enough correctly predicted images, for the run to say."""
+    """One sentence per class that has not enough correctly predicted images, MOST_SENTENCES at most, for the run to say."""
     trusted = right.double().mean(0) >= 0.5
     said = []
     for k, (name, wanted) in enumerate(zip(class_names, budget)):
@@ -131,6 +132,8 @@ def describe_initial(right: Tensor, labels: Tensor, budget: Sequence[int], class
             others, repeats = min(wanted, there) - known, max(wanted - there, 0)
             filled = f"{others} other images" + (f" and {repeats} augmented repeats" if repeats else "")
             said.append(f"class {name}: {known} of {wanted} initial images are predicted correctly; filled by {filled}")
+    if len(said) > MOST_SENTENCES:
+        said[MOST_SENTENCES:] = [f"and {len(said) - MOST_SENTENCES} classes more that had to be filled"]
     return said
 
 

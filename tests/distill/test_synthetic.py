@@ -47,6 +47,12 @@ def test_what_had_to_be_filled_is_said_class_by_class() -> None:
     ]
 
 
+def test_many_classes_do_not_fill_the_screen() -> None:
+    labels = torch.arange(50)
+    said = describe_initial(torch.zeros(1, 50, dtype=torch.bool), labels, [1] * 50, [str(k) for k in range(50)])
+    assert len(said) == 21 and said[-1] == "and 30 classes more that had to be filled"
+
+
 def test_repeats_are_augmented() -> None:
     images = torch.rand(7, 1, 8, 8)
     index, repeat = torch.tensor([6, 6, 6]), torch.tensor([False, True, True])

@@ -58,8 +58,8 @@ class DataConfig(Section):
         default=None,
         gt=0,
         lt=1,
-        description="Share of the training images, drawn at random, to be trained on, the labels of the others being forgotten; null "
-        "for all.",
+        description="Share of the training images, drawn at random, to be trained on, the labels of the others being forgotten; "
+        "null for all.",
     )
     class_counts: Literal["known", "estimate"] = Field(
         default="known",

@@ -82,7 +82,8 @@ class Normalisation:
         x = (images.float() / 255 - self.mean) / self.std
         if self.centre is None or self.whiten is None:
             return x
-        return ((x.flatten(1) - self.centre) @ self.whiten).view_as(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return ((x.flatten(1) - self.centre) @ self.whiten).view_as(x)
 
     def invert(self, x: Tensor) -> Tensor:
         """Model space (B, K, H, W) to float32 pixels in 0..1, unclamped: learned images may lie a little outside."""

@@ -1,16 +1,33 @@
 """The 3x3 convolution of a ConvNet and its two gradients, channels-last.
 
 B batch, K channels in, C channels out, H x W size; x (B, K, H, W), u (B, C, H, W), w (C, K, 3, 3). A ``bar`` marks a gradient.
+Products are in the dtype of x and u, which may be half of w's.
 """
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+_F = TypeVar("_F", bound=Callable)
+
+
+def convolution_dtype(theta: Tensor) -> torch.dtype:
+    """What convolutions of theta's network compute in, and what lies between them is kept in: autocast's dtype, else theta's."""
+    device = theta.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else theta.dtype
+
+
+def without_autocast(function: _F) -> _F:
+    """``function`` chooses its dtypes itself."""
+    return torch.autocast("cuda", enabled=False)(torch.autocast("cpu", enabled=False)(function))
+
 
 def convolution(x: Tensor, weight: Tensor) -> Tensor:
     """u. Of one channel both memory formats are the same, and torch then chooses the other one for u."""
-    return conv2d(x, weight, padding=1).contiguous(memory_format=torch.channels_last)
+    return conv2d(x, weight.to(x.dtype), padding=1).contiguous(memory_format=torch.channels_last)
 
 
 def input_bar(u_bar: Tensor, weight: Tensor) -> Tensor:
@@ -26,4 +43,4 @@ def weight_bar(x: Tensor, u_bar: Tensor, weight: Tensor) -> Tensor:
 
 
 def _backward(x: Tensor, u_bar: Tensor, weight: Tensor, mask: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.ops.aten.convolution_backward(u_bar, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)
+    return torch.ops.aten.convolution_backward(u_bar, x, weight.to(x.dtype), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)

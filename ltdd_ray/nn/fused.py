@@ -115,7 +115,7 @@ def image_bar(u_bar: Tensor, weight: Tensor) -> Tensor:
     """
     kernels, channels = _kernels(u_bar), weight.shape[1]
     if kernels is None or channels > _FEW:
-        return conv_transpose2d(u_bar, weight, padding=1)
+        return conv_transpose2d(u_bar, weight.to(u_bar.dtype), padding=1)
     rows = pad(weight.permute(2, 3, 1, 0).reshape(9 * channels, -1), (0, 0, 0, _FEW - channels))
     columns = channels_last(conv2d(u_bar, rows[:, :, None, None]))
     shape = (len(u_bar), _FEW, *u_bar.shape[2:])

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from ltdd_ray.device import without_autocast
 from ltdd_ray.nn import fused
-from ltdd_ray.nn.convolution import convolution, convolution_dtype, input_bar, weight_bar, without_autocast
+from ltdd_ray.nn.convolution import convolution, convolution_dtype, input_bar, weight_bar
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.fused import NormReluPool, channels_last
 from ltdd_ray.nn.passes import Loss, Passes

@@ -4,25 +4,16 @@ B batch, K channels in, C channels out, H x W size; x (B, K, H, W), u (B, C, H, 
 Products are in the dtype of x and u, which may be half of w's.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
-
-_F = TypeVar("_F", bound=Callable)
 
 
 def convolution_dtype(theta: Tensor) -> torch.dtype:
     """What convolutions of theta's network compute in, and what lies between them is kept in: autocast's dtype, else theta's."""
     device = theta.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else theta.dtype
-
-
-def without_autocast(function: _F) -> _F:
-    """``function`` chooses its dtypes itself."""
-    return torch.autocast("cuda", enabled=False)(torch.autocast("cpu", enabled=False)(function))
+    asked = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if asked else theta.dtype
 
 
 def convolution(x: Tensor, weight: Tensor) -> Tensor:

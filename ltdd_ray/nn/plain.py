@@ -1,7 +1,7 @@
 """Instance norm, ReLU and 2x2 average pooling, its gradient and the tangents of both, in torch operations.
 
-What ``fused.c`` computes, for devices and machines it does not run on; letters and shapes are those of ``fused.py``. Computed in the
-dtype of gamma and returned in that of u, which may be half of it.
+What ``fused.c`` computes, for devices and machines it does not run on; letters and shapes are those of ``fused.py``. It is computed
+in the dtype of gamma and returned in that of u, which may be half of it.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def _normalised(u: Tensor) -> tuple[Tensor, Tensor]:
 
 def _through(a: Tensor, y_bar: Tensor) -> Tensor:
     """a_bar (B, C, H, W): back through pooling and ReLU."""
-    spread = y_bar.repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
+    spread = y_bar.to(a.dtype).repeat_interleave(2, 2).repeat_interleave(2, 3) / 4
     return pad(spread, (0, a.shape[3] % 2, 0, a.shape[2] % 2)) * (a > 0)
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ltdd_ray.data.mapped import MappedImages
+from ltdd_ray.device import without_autocast
 from ltdd_ray.errors import UserError
 
 # Keeps directions with next to no variance from being blown up; the value of the published whitening.
@@ -79,6 +80,7 @@ class Normalisation:
         centre = ((pixel_mean - mean) / std).flatten()
         return cls(mean.float(), std.float(), centre.float(), whiten.float(), unwhiten.float())
 
+    @without_autocast
     def apply(self, images: Tensor) -> Tensor:
         """Pixels (B, K, H, W), uint8 or float in 0..255, to float32 model space of the same shape."""
         x = (images.float() / 255 - self.mean) / self.std
@@ -86,6 +88,7 @@ class Normalisation:
             return x
         return ((x.flatten(1) - self.centre) @ self.whiten).view_as(x)
 
+    @without_autocast
     def invert(self, x: Tensor) -> Tensor:
         """Model space (B, K, H, W) to float32 pixels in 0..1, unclamped: learned images may lie a little outside."""
         if self.centre is not None and self.unwhiten is not None:

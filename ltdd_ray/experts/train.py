@@ -38,17 +38,19 @@ class _Tally:
     """Running mean loss and accuracy of an epoch; the numbers stay on the device until asked for."""
 
     def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._count = 0
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         right = (logits.argmax(-1) == labels).sum()
-        self._sums += torch.stack([loss.detach() * len(labels), right, right.new_tensor(len(labels))]).double()
+        self._sums += torch.stack([loss.detach() * len(labels), right]).double()
+        self._count += len(labels)
 
     def result(self, where: str) -> tuple[float, float]:
-        loss, right, count = self._sums.tolist()
+        loss, right = self._sums.tolist()
         if not loss < float("inf"):
             raise NonFiniteLossError(f"{where}: the loss is not finite; lower the stage's lr")
-        return loss / count, right / count
+        return loss / self._count, right / self._count
 
 
 def representation_stage(

@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 import torch.distributed
-import torch.multiprocessing.spawn
+
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.bench.communication import Cost, Link, Update, traffic, update_seconds
@@ -117,7 +118,7 @@ def scale_here(repeats: int) -> list[dict[str, Any]]:
     """Seconds of every case on one process and on two, and the model's answer for two."""
     with tempfile.TemporaryDirectory() as folder:
         for workers in (1, 2):
-            torch.multiprocessing.spawn.spawn(measure, (workers, repeats, folder), nprocs=workers)
+            spawn(measure, (workers, repeats, folder), nprocs=workers)
         one, two = (json.loads(Path(folder, f"{workers}.json").read_text()) for workers in (1, 2))
     cost = Cost.through(one["half"], one["seconds"]["batch strong"], IMAGES)
     short, long = two["sums"]

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed
-import torch.multiprocessing.spawn
+
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 

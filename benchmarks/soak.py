@@ -138,10 +138,11 @@ def strike(kind: str, machines: Machines, driver: Driver, draw: random.Random) -
     """False where there is nothing of this kind to strike."""
     if kind in TITLES:
         victims = machines.processes(TITLES[kind])
-        if victims:
-            with suppress(ProcessLookupError):
-                os.kill(draw.choice(victims), signal.SIGKILL)
-        return bool(victims)
+        try:
+            os.kill(draw.choice(victims), signal.SIGKILL)
+        except (IndexError, ProcessLookupError):
+            return False
+        return True
     if kind == "node":
         machines.replace_node(draw)
     elif kind == "driver":

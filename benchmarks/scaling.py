@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 import torch.distributed
-
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 

@@ -36,7 +36,7 @@ def _is_section(field: FieldInfo) -> bool:
 
 def _type(field: FieldInfo) -> str:
     text = field.annotation.__name__ if isinstance(field.annotation, type) else str(field.annotation)
-    text = re.sub(r"typing\.|NoneType", "", text).replace("Literal", "").replace("|", "or").replace("None", "null")
+    text = re.sub(r"typing\.|ltdd_ray\.config\.|NoneType|Literal", "", text).replace("|", "or").replace("None", "null")
     return f"{text} {', '.join(str(m) for m in field.metadata)}".strip().replace("|", "or")
 
 

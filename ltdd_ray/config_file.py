@@ -6,13 +6,14 @@ nearest valid name.
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.errors import UserError
+from ltdd_ray.secrets import mask_tree
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
@@ -36,8 +37,8 @@ def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
 
 
 def dump_config(config: RunConfig) -> str:
-    """The resolved tree as YAML, readable by :func:`load_config`."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, width=120)
+    """The resolved tree as YAML, readable by :func:`load_config`; addresses without their keys."""
+    return yaml.safe_dump(mask_tree(config.model_dump(mode="json")), sort_keys=False, width=120)
 
 
 def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
@@ -91,9 +92,13 @@ def _check_keys(tree: Any, section: type[BaseModel], where: str, prefix: str) ->
             known = [prefix + name for name in section.model_fields]
             near = difflib.get_close_matches(prefix + str(key), [*known, *_all_keys(RunConfig, "")], n=1, cutoff=0.0)
             raise UserError(f"{where}: unknown key `{prefix}{key}`; did you mean `{near[0]}`?")
+        sections = {f"{prefix}{key}.": value}
+        if get_origin(field.annotation) is dict and isinstance(value, dict):  # its keys are the user's own, each with a section
+            sections = {f"{prefix}{key}.{name}.": part for name, part in value.items()}
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                _check_keys(value, kind, where, f"{prefix}{key}.")
+                for place, part in sections.items():
+                    _check_keys(part, kind, where, place)
 
 
 def _all_keys(section: type[BaseModel], prefix: str) -> list[str]:

@@ -2,8 +2,13 @@
 
 import ctypes
 import platform
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 # mallopt's parameter numbers in glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -12,6 +17,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 def default_device() -> torch.device:
     """The GPU this process may use, else the CPU. Ray shows each actor and worker only its own GPUs."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def without_autocast(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """``function`` in the dtypes it is written in, whatever torch's autocast is set to around it."""
+    return torch.autocast("cuda", enabled=False)(torch.autocast("cpu", enabled=False)(function))
 
 
 def prepare_process(threads: int) -> None:

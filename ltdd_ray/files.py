@@ -1,7 +1,10 @@
-"""Files that are either whole or absent: temporary name, flush to disk, rename."""
+"""Files and folders that are either whole or absent: temporary name, flush to disk, rename."""
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,27 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill within the block, called ``path`` from its end on; nothing stays of a block that fails.
+
+    Raises ``OSError`` where ``path`` holds files already.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for written in temporary.rglob("*"):
+            if written.is_file():
+                with written.open("rb") as file:
+                    os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 

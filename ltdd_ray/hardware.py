@@ -1,22 +1,40 @@
-"""What a run ran on, and how much memory it took."""
+"""What a run ran on and with, and how much memory it took."""
 
 import os
 import platform
 import resource
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 
+PACKAGES = ("ltdd-ray", "torch", "ray", "numpy", "pyarrow")
 
-def describe_hardware() -> dict[str, str | int | list[str]]:
+
+class Hardware(TypedDict):
     """CPU model, cores this process may use, memory in bytes, names of the GPUs."""
+
+    cpu: str
+    cores: int
+    memory: int
+    gpus: list[str]
+
+
+def describe_hardware() -> Hardware:
+    """What this process runs on."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }
+
+
+def describe_versions() -> dict[str, str]:
+    """Versions of Python, this package and those that results depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def peak_memory() -> int:

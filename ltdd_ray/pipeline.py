@@ -5,30 +5,34 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
-from rich.console import Console
-
 from ltdd_ray.baselines.pool import match_on_actor
+from ltdd_ray.cluster.metrics import StageGauges
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import class_budget, describe_shortage
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.job import require_workers, run_job
 from ltdd_ray.distill.loop import UpdateReport
 from ltdd_ray.errors import UserError
 from ltdd_ray.evaluate.pool import evaluate_networks, plan_networks, require_models
-from ltdd_ray.evaluate.results import architectures_table, results_table, summarise
+from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
 from ltdd_ray.evaluate.train import EvaluationReport
 from ltdd_ray.experts.norms import classifier_norms
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.experts.pool import train_experts
 from ltdd_ray.experts.run import EpochReport
+from ltdd_ray.export.card import write_card
 from ltdd_ray.files import write_json
 from ltdd_ray.hardware import peak_memory
-from ltdd_ray.progress import StageProgress
+from ltdd_ray.journal import Recorded, record_event, record_progress
+from ltdd_ray.output import Output, TextOutput
+from ltdd_ray.progress import StageState
 from ltdd_ray.report.page import write_report
 from ltdd_ray.runfolder import RunFolder
 
@@ -40,7 +44,7 @@ class Run:
     config: RunConfig
     data: PreparedData
     folder: RunFolder
-    console: Console
+    output: Output
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,14 @@ class Stage:
     needed: Callable[[RunConfig], bool] = lambda config: True
 
 
-def run(config: RunConfig, stages: Sequence[str], console: Console | None = None) -> None:
+def run(config: RunConfig, stages: Sequence[str], output: Output | None = None) -> None:
     """Bring ``stages`` (of :data:`STAGES`, in that order) to their end, starting or joining Ray only if one has work left.
 
     Raises ``UserError`` before any work for unusable data, folder, store or cluster, or where the stage before the first is open.
     """
     require_lasting_output(config)
     with ExitStack() as session:
-        run_stages(config, prepare_data(config), stages, console or Console(), session)
+        run_stages(config, prepare_data(config), stages, output or TextOutput(), session)
 
 
 def require_lasting_output(config: RunConfig) -> None:
@@ -76,34 +80,49 @@ def require_lasting_output(config: RunConfig) -> None:
         )
 
 
-def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], console: Console, session: ExitStack) -> None:
+def run_stages(config: RunConfig, data: PreparedData, stages: Sequence[str], output: Output, session: ExitStack) -> None:
     """:func:`run` on data already prepared; Ray, once started, stays until ``session`` is closed."""
-    run = Run(_absolute(config), data, RunFolder.open(config), console)
+    run = open_run(config, data, output)
+    output, counts = run.output, data.train.class_counts.tolist()
+    if shortage := describe_shortage(class_budget(config.distill, counts), counts):
+        output.say("data", shortage)
     try:
         _require_previous(run, stages[0])
         require_models(config, data)
         for name in stages:
             if not STAGES[name].needed(config):
-                _say(run, f"{name}: not needed for {', '.join(config.evaluate.sets)}")
+                output.say(name, f"not needed for {', '.join(config.evaluate.sets)}")
                 continue
             if STAGES[name].finished(run):
-                _say(run, f"{name}: already finished, {STAGES[name].artifact(run.folder, config)}")
+                output.stage(name, "already finished", STAGES[name].artifact(run.folder, config))
                 continue
             if STAGES[name].uses_ray:
-                session.enter_context(ray_session(config.compute, data.train.images.nbytes + data.evaluation.images.nbytes))
-                # A cluster too small for the matching job shall say so before the experts are trained.
-                if "distill" in stages and config.distils and config.distill.engine == "matching":
-                    require_workers(config.compute)
+                session.enter_context(ray_session(config.compute, data.bytes_in_memory))
+                if "distill" in stages and config.matches:  # a cluster too small for it shall say so before the experts are trained
+                    require_workers(config, counts)
             seconds = _work(run, name)
-            _say(run, f"{name}: finished in {seconds:.0f} s, {STAGES[name].artifact(run.folder, config)}")
-    except UserError:
-        run.folder.remove_if_unused()
+            output.stage(name, "finished", STAGES[name].artifact(run.folder, config), seconds)
+    except UserError as error:
+        fail(run, error)
         raise
     if "evaluate" in stages or "report" in stages:
-        results = json.loads(run.folder.results.read_text())
-        console.print(results_table(results))
-        if "cross_architecture" in results:
-            console.print(architectures_table(results))
+        output.results(json.loads(run.folder.results.read_text()), str(run.folder.results))
+
+
+def open_run(config: RunConfig, data: PreparedData, output: Output) -> Run:
+    """The run's folder with a journal of what ``output`` is told. Raises ``UserError`` where the folder is unusable."""
+    folder = RunFolder.open(config)
+
+    def listeners() -> tuple[Callable[[StageState], None], ...]:
+        return StageGauges(config.name).set, partial(record_progress, folder.path)
+
+    return Run(_absolute(config), data, folder, Recorded(output, folder.path, listeners))
+
+
+def fail(run: Run, error: UserError) -> None:
+    """Note in the journal what ended the run; a folder without any work in it goes."""
+    record_event(run.folder.path, f"error: {error}")
+    run.folder.remove_if_unused()
 
 
 def _work(run: Run, name: str) -> float:
@@ -117,17 +136,17 @@ def _work(run: Run, name: str) -> float:
     return seconds
 
 
-def _say(run: Run, line: str) -> None:
-    run.console.print(line, soft_wrap=True, highlight=False)
-
-
 def _absolute(config: RunConfig) -> RunConfig:
     """Relative paths start at this process's directory; workers have others."""
     store = config.experts.store
     if store and "://" not in store:
         store = str(Path(store).resolve())
-    experts = config.experts.model_copy(update={"store": store})
-    return config.model_copy(update={"output": str(Path(config.output).resolve()), "experts": experts})
+    return with_store(config.model_copy(update={"output": str(Path(config.output).resolve())}), store)
+
+
+def with_store(config: RunConfig, store: str | None) -> RunConfig:
+    """``config`` with its trajectories in ``store``."""
+    return config.model_copy(update={"experts": config.experts.model_copy(update={"store": store})})
 
 
 def _require_previous(run: Run, first: str) -> None:
@@ -145,7 +164,7 @@ def _experts_finished(run: Run) -> bool:
 def _train_experts(run: Run) -> int:
     missing, epochs = missing_experts(run.config, run.data.train), run.config.experts.representation.epochs
     total = len(missing) * (epochs + run.config.experts.classifier.epochs)
-    with StageProgress("experts", total, "epochs", run.console) as progress:
+    with run.output.progress("experts", total, "epochs") as progress:
 
         def show(report: EpochReport) -> None:
             done = report.epoch if report.stage == "representation" else epochs + report.epoch
@@ -166,17 +185,17 @@ def _distill(run: Run) -> int:
     settings = run.config.distill
     matching = settings.engine == "matching"
     updates = settings.updates if matching else settings.distribution.updates
-    with StageProgress("distill", updates, "updates", run.console) as progress:
+    with run.output.progress("distill", updates, "updates") as progress:
 
         def show(report: UpdateReport | str) -> None:
             if isinstance(report, str):
-                _say(run, f"distill: {report}")
+                run.output.say("distill", report)
             else:
                 rate = f", rate {report.metrics['syn_lr']:.4g}" if "syn_lr" in report.metrics else ""
                 progress.update("updates", report.update, f"loss {report.metrics['loss/total']:.4f}{rate}")
 
         distilled, peak = (run_job if matching else match_on_actor)(run.config, run.data, show)
-    distilled.save(run.folder.distilled)
+    write_card(distilled.save(run.folder.distilled))
     return peak
 
 
@@ -187,7 +206,7 @@ def _evaluate_finished(run: Run) -> bool:
 def _evaluate(run: Run) -> int:
     missing = [record for record in plan_networks(run.config, run.data, run.folder) if not record.read()]
     total = sum(epochs_on(run.config, record.set_name) for record in missing)
-    with StageProgress("evaluate", total, "epochs", run.console) as progress:
+    with run.output.progress("evaluate", total, "epochs") as progress:
 
         def show(report: EvaluationReport) -> None:
             task = (report.set_name, report.model, report.network)
@@ -199,7 +218,11 @@ def _evaluate(run: Run) -> int:
 def _write_results(run: Run) -> None:
     networks = [result for record in plan_networks(run.config, run.data, run.folder) if (result := record.read())]
     known = {**run.folder.information(), "expert_classifier_norms": classifier_norms(run.config, run.data.train)}
+    if run.data.estimate:
+        known["class_count_estimate"] = run.data.estimate.to_json()
     write_json(run.folder.results, summarise(run.config, run.data.train, networks, known))
+    if run.config.distils:
+        write_card(run.folder.distilled / "distilled.safetensors")  # now with accuracies
 
 
 def _report_finished(run: Run) -> bool:

@@ -5,13 +5,11 @@ of the session that finished it, its end and the peak memory of its largest proc
 """
 
 import json
-import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,10 @@ from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.config_file import dump_config
 from ltdd_ray.errors import UserError
 from ltdd_ray.files import write_atomic, write_json
-from ltdd_ray.hardware import describe_hardware
+from ltdd_ray.hardware import describe_hardware, describe_versions
+from ltdd_ray.secrets import mask_tree
 
-PACKAGES = ("ltdd-ray", "torch", "ray", "numpy", "pyarrow")
-NOT_PART_OF_THE_RESULT = ("name", "output", "compute.", "experts.store")
+NOT_PART_OF_THE_RESULT = ("name", "output", "compute.", "search.", "experts.store")
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class RunFolder:
     def remove_if_unused(self) -> None:
         """Remove a folder that holds nothing but its own description, so that a mended config may take the name."""
         held = {entry.name for entry in self.path.rglob("*") if entry.is_file()}
-        if held <= {"config.yaml", "run.json"}:
+        if held <= {"config.yaml", "run.json", "events.jsonl", "progress.json"}:
             shutil.rmtree(self.path)
 
     def check_owner(self, config: RunConfig) -> None:
@@ -94,7 +92,7 @@ class RunFolder:
             recorded = dict(_leaves(yaml.safe_load(file.read_text())))
         except (ValueError, AttributeError, yaml.YAMLError):
             raise UserError(f"{file}: not readable as a config; choose another name with --set name=...") from None
-        wanted = dict(_leaves(config.model_dump(mode="json")))
+        wanted = dict(_leaves(mask_tree(config.model_dump(mode="json"))))
         different = [key for key in {**wanted, **recorded} if recorded.get(key) != wanted.get(key) and _matters(key)]
         if different:
             shown = ", ".join(f"{key} ({recorded.get(key)!r} there, {wanted.get(key)!r} here)" for key in different[:3])
@@ -122,7 +120,7 @@ def _describe(config: RunConfig) -> dict[str, Any]:
         "config_hash": result_fingerprint(config),
         "seed": config.seed,
         "commit": _commit(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": describe_versions(),
         "hardware": describe_hardware(),
     }
 

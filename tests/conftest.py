@@ -1,14 +1,17 @@
-"""What all tests share: one torch thread, one Ray for the session, and a config that trains in seconds."""
+"""What all tests share: one torch thread, one Ray for the session, a config that trains in seconds, a small distilled set."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from ltdd_ray.config import ComputeConfig, RunConfig
 from ltdd_ray.config_file import parse_config
+from ltdd_ray.data.normalisation import Normalisation
+from ltdd_ray.distill.artifact import DistilledSet
 
 torch.set_num_threads(1)
 
@@ -58,3 +61,33 @@ def ray_cluster() -> Iterator[None]:
 
     with ray_session(ComputeConfig(num_cpus=4)):
         yield
+
+
+@pytest.fixture(scope="session")
+def make_set() -> Callable[..., DistilledSet]:
+    """``make_set(channels=3, class_names=(...), kind="standard")``: two images per class of 9 x 8 pixels, one value above white."""
+
+    def make(
+        channels: int = 3,
+        class_names: tuple[str, ...] = ("cat", "dog", "owl"),
+        kind: str = "standard",
+        size: tuple[int, int] = (9, 8),
+    ) -> DistilledSet:
+        draw, count = np.random.default_rng(0), len(class_names)
+        pixels = draw.integers(0, 256, (20, channels, *size), dtype=np.uint8)
+        normalisation = Normalisation.fit(pixels, kind)  # pyright: ignore[reportArgumentType]
+        chosen = torch.tensor(draw.integers(0, 256, (2 * count, channels, *size))).float()
+        chosen[0, 0, 0, 0] = 300
+        return DistilledSet(
+            images=normalisation.apply(chosen),
+            soft_labels=torch.tensor(draw.normal(size=(2 * count, count)), dtype=torch.float32).softmax(1),
+            classes=torch.arange(count).repeat_interleave(2),
+            learning_rate=0.03,
+            normalisation=normalisation,
+            class_names=class_names,
+            augmentation="flip_crop",
+            class_counts=tuple(range(1200, 1200 - 7 * count, -7)),
+            provenance={"method": "ltdd", "seed": 3, "versions": {"torch": "2", "numpy": "3"}},
+        )
+
+    return make

@@ -24,9 +24,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert exit.value.code == 0
     help = capsys.readouterr().out
-    assert all(
-        f"  {name} " in help for name in ("run", "experts", "distill", "evaluate", "report", "compare", "store", "data", "bench")
-    )
+    verbs = "run experts distill evaluate report compare search status init export store data bench"
+    assert all(f"  {name} " in help for name in verbs.split())
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["store", "ls"], ["run", "a.yaml", "--sett", "x=1"]])
@@ -89,6 +88,28 @@ def test_compare_names_the_nearest_method(config: str, capsys: pytest.CaptureFix
 def test_debug_shows_where_an_error_came_from(config: str) -> None:
     with pytest.raises(UserError):
         cli.main(["run", config, "--set", "distill.ipc=0", "--debug"])
+
+
+@pytest.mark.parametrize("error", [KeyError("weight"), RuntimeError("Traceback:\n  deep\nShapeError: weight"), AssertionError()])
+def test_an_unexpected_error_is_one_line_too(
+    config: str, error: Exception, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ltdd_ray.config_file.load_config", broken)
+    assert cli.main(["run", config]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: unexpected {type(error).__name__}") and said.count("\n") == 1
+    assert ("weight" in said) == bool(str(error)) and "the same command with --debug shows where" in said
+    with pytest.raises(type(error)):
+        cli.main(["run", config, "--debug"])
+
+
+@pytest.mark.parametrize("command", [["store", "ls", "none"], ["export", "none", "--to", "npz"], ["data", "info", "none"]])
+def test_every_command_can_show_its_stack_trace(command: list[str]) -> None:
+    with pytest.raises(UserError):
+        cli.main([*command, "--debug"])
 
 
 def test_ctrl_c_says_how_to_go_on(config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

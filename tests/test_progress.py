@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from ltdd_ray import progress
-from ltdd_ray.progress import StageProgress
+from ltdd_ray.progress import Meter, StageProgress, StageState
 
 
 def test_lines_without_a_terminal_tell_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +27,16 @@ def test_few_lines_in_a_log() -> None:
         for epoch in range(1000):
             stage.update("a", epoch, "")
     assert out.getvalue() == ""
+
+
+def test_listeners_hear_the_beginning_the_end_and_little_between() -> None:
+    heard: list[StageState] = []
+    shown = StageProgress("distill", 1000, "updates", Console(file=io.StringIO()))
+    with shown, Meter(shown, "distill", 1000, "updates", [heard.append]) as meter:
+        for update in range(1, 1001):
+            meter.update("updates", update, f"update {update}")
+    assert heard[0] == StageState("distill", 0, 1000, "updates", None, "") and 2 <= len(heard) <= 3
+    assert heard[-1].done == 1000 and heard[-1].note == "update 1000" and heard[-1].rate
 
 
 def test_a_bar_on_a_terminal() -> None:

@@ -8,8 +8,10 @@ import ltdd_ray
 
 MODULES = [module.name for module in pkgutil.walk_packages(ltdd_ray.__path__, "ltdd_ray.") if not module.name.endswith("__main__")]
 ON_RAY = ("ltdd_ray.cluster.session", "ltdd_ray.cluster.pool", "ltdd_ray.cluster.mailbox", "ltdd_ray.experts.pool")
-ON_RAY += ("ltdd_ray.evaluate.pool", "ltdd_ray.distill.job", "ltdd_ray.pipeline", "ltdd_ray.compare.run", "ltdd_ray.baselines.pool")
-TRAINING = ("augment", "losses", "nn", "experts", "distill", "evaluate", "baselines")
+ON_RAY += ("ltdd_ray.evaluate.pool", "ltdd_ray.distill.job", "ltdd_ray.baselines.pool", "ltdd_ray.pipeline", "ltdd_ray.compare.run")
+ON_RAY += ("ltdd_ray.cluster.image_cache",)  # decodes a large source with Ray Data; the sources import it where they need it
+ON_RAY += ("ltdd_ray.cluster.metrics", "ltdd_ray.search.tuner", "ltdd_ray.search.run")
+TRAINING = ("augment", "losses", "nn", "experts", "distill", "evaluate", "baselines", "search")
 
 
 def import_without(blocked: list[str], modules: list[str]) -> str:
@@ -28,7 +30,9 @@ def test_only_the_edges_import_ray() -> None:
 
 def test_the_edges_do_import_ray() -> None:
     for edge in ON_RAY:
-        assert "import of ray halted" in import_without(["ray"], [edge]), f"{edge} belongs to the core; take it off the list"
+        complaint = import_without(["ray"], [edge])
+        halted = "import of ray halted" in complaint or "'ray' is not a package" in complaint  # of ray, or of ray.something
+        assert halted, f"{edge} belongs to the core; take it off the list"
 
 
 def test_the_store_imports_no_training_code() -> None:

@@ -39,8 +39,10 @@ class DistributionMatching(nn.Module):
         self.augment = Augmentation(config.augmentation)
         self.real, self.labels = model_space(data.train, data.normalisation, device)
         self.members = [torch.nonzero(self.labels == k)[:, 0].cpu() for k in range(self.num_classes)]
-        self.images = nn.Parameter(self.initial(config.distill.ipc * config.distill.pictures_per_image))
-        self.register_buffer("classes", torch.arange(self.num_classes, device=device).repeat_interleave(config.distill.ipc))
+        ipc = config.distill.ipc
+        assert ipc is not None  # the config refuses a budget for this engine
+        self.images = nn.Parameter(self.initial(ipc * config.distill.pictures_per_image))
+        self.register_buffer("classes", torch.arange(self.num_classes, device=device).repeat_interleave(ipc))
 
     def initial(self, per_class: int) -> Tensor:
         """Images (M, K, H, W) that show ``per_class`` random real ones of each class, repeats being augmented."""

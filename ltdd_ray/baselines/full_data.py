@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import RepresentationStage, RunConfig
+from ltdd_ray.data.prepare import Images
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.experts.train import Epoch, classifier_stage, representation_stage
 from ltdd_ray.losses import BalancedSoftmax
@@ -26,7 +27,7 @@ def full_data_epochs(config: RunConfig, name: str) -> int:
 
 
 def train_on_all(
-    model: nn.Module, name: str, images: Tensor, labels: Tensor, config: RunConfig, seed: int, on_epoch: Callable[[int], None]
+    model: nn.Module, name: str, images: Images, labels: Tensor, config: RunConfig, seed: int, on_epoch: Callable[[int], None]
 ) -> None:
     """Train ``model`` in place on images (N, K, H, W) and labels (N,), in the way ``name`` of :data:`FULL_DATA` says.
 
@@ -34,7 +35,7 @@ def train_on_all(
     ``NonFiniteLossError`` if a loss leaves the finite numbers.
     """
     flat, augment = FlatModel(model), Augmentation(config.augmentation)
-    prior = torch.bincount(labels).to(images) / len(labels)
+    prior = torch.bincount(labels).float() / len(labels)
     criterion = BalancedSoftmax(prior.log()) if name == "full_balanced_softmax" else cross_entropy
     stage = RepresentationStage(**config.evaluate.full_data.model_dump(), sharpness="none")
     try:
@@ -61,7 +62,7 @@ def _last(epochs: Iterator[Epoch], on_epoch: Callable[[int], None]) -> Tensor:
     return epoch.theta
 
 
-def _settle_batch_norm(model: nn.Module, images: Tensor, seed: int) -> None:
+def _settle_batch_norm(model: nn.Module, images: Images, seed: int) -> None:
     """One pass over ``images`` for batch norm's running averages, which training as a function of a vector leaves alone."""
     if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         model.train()

@@ -3,11 +3,14 @@
 N images, C classes, F features.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.prepare import Images
 from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.store import TrajectoryStore
 
@@ -29,21 +32,21 @@ def k_center(features: Tensor, count: int) -> list[int]:
     return chosen
 
 
-def k_center_selection(features: Tensor, labels: Tensor, ipc: int) -> list[int]:
-    """``ipc`` indices into ``features`` (N, F) for each class of ``labels`` (N,).
+def k_center_selection(features: Tensor, labels: Tensor, budget: Sequence[int]) -> list[int]:
+    """``budget`` (C,) indices into ``features`` (N, F) for each class of ``labels`` (N,).
 
     A class with fewer images gives all of them, again and again.
     """
     selected: list[int] = []
-    for k in range(int(labels.max()) + 1):
+    for k, wanted in enumerate(budget):
         members = torch.nonzero(labels == k)[:, 0]
-        order = members[k_center(features[members], ipc)]
-        selected += order.repeat(-(-ipc // len(order)))[:ipc].tolist()
+        order = members[k_center(features[members], wanted)]
+        selected += order.repeat(-(-wanted // len(order)))[:wanted].tolist()
     return selected
 
 
 @torch.no_grad()
-def expert_features(config: RunConfig, train: LongTailedDataset, images: Tensor) -> Tensor:
+def expert_features(config: RunConfig, train: LongTailedDataset, images: Images) -> Tensor:
     """(N, F): what reaches the classifier of representation expert 0 at its last epoch, for ``images`` (N, K, H, W).
 
     Raises ``UserError`` where the run's trajectory store lacks that expert.

@@ -8,12 +8,13 @@ from torch.nn.functional import one_hot
 
 from ltdd_ray.baselines.dm import DistributionMatching
 from ltdd_ray.baselines.idm import ImprovedDistributionMatching
-from ltdd_ray.config import RunConfig, result_fingerprint
+from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.device import default_device
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.loop import UpdateReport
+from ltdd_ray.distill.provenance import provenance
 
 ENGINES = {"dm": DistributionMatching, "idm": ImprovedDistributionMatching}
 
@@ -57,18 +58,16 @@ def snapshot(config: RunConfig, data: PreparedData, method: DistributionMatching
         normalisation=data.normalisation.to(torch.device("cpu")),
         class_names=data.train.class_names,
         augmentation=config.augmentation,
-        provenance={
-            "config": result_fingerprint(config),
-            "dataset": data.train.fingerprint,
-            "update": update,
-            "pictures_per_image": config.distill.pictures_per_image,
-        },
+        class_counts=tuple(data.train.class_counts.tolist()),
+        provenance=provenance(config, data.train, update),
     )
 
 
 def describe_initial(config: RunConfig, data: PreparedData) -> list[str]:
     """One sentence per class that has fewer real images than it starts from, for the run to say."""
-    wanted = config.distill.ipc * config.distill.pictures_per_image
+    ipc = config.distill.ipc
+    assert ipc is not None  # the config refuses a budget for these engines
+    wanted = ipc * config.distill.pictures_per_image
     return [
         f"class {name}: {count} real images for {wanted} initial ones; filled by {wanted - count} augmented repeats"
         for name, count in zip(data.train.class_names, data.train.class_counts)

@@ -21,6 +21,7 @@ from ltdd_ray.config import DataConfig, DistillConfig, ExpertsConfig, ModelConfi
 from ltdd_ray.distill.ahead import read_ahead
 from ltdd_ray.distill.loop import SEGMENTS_AHEAD
 from ltdd_ray.distill.objective import Objective
+from ltdd_ray.distill.shard import WHOLE
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
 from ltdd_ray.store import DType, Stage, TrajectoryHeader, TrajectoryStore, TrajectoryWriter
@@ -173,7 +174,7 @@ def _stall(folder: Path, seed: int) -> float:
         experts=ExpertsConfig(count=EXPERTS, keep_epochs=42),
         distill=DistillConfig(ipc=50),
     )
-    objective = Objective(config, _flat(), TrajectoryStore.open(str(folder)), torch.full((10,), 0.1))
+    objective = Objective(config, _flat(), TrajectoryStore.open(str(folder)), torch.full((10,), 0.1), WHOLE)
     waited = worked = 0.0
     with closing(read_ahead(lambda update: objective.read(update, 0), range(UPDATES), SEGMENTS_AHEAD)) as readings:
         next(readings)

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ltdd_ray.errors import UserError
 
@@ -32,6 +33,12 @@ class Mailbox:
 
     def failure(self) -> UserError | None:
         return self._failure
+
+
+def open_mailbox() -> Any:
+    """A mailbox on this process's node: no other machine takes it along when it is lost."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Mailbox.options(scheduling_strategy=here).remote()
 
 
 class Outbox:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-from ltdd_ray.cluster.mailbox import Mailbox, Outbox
+from ltdd_ray.cluster.mailbox import Outbox, open_mailbox
 from ltdd_ray.cluster.queue import TaskQueue
 from ltdd_ray.cluster.session import require_capacity
 from ltdd_ray.config import ComputeConfig
@@ -62,7 +62,7 @@ def run_tasks(
     require_capacity("num_actors", num_actors, compute.cpus_per_actor, compute.gpus_per_actor)
     queue: TaskQueue[tuple] = TaskQueue(tasks, compute.max_failures)
     references = [ray.put(value) for value in shared]
-    mailbox: Any = Mailbox.remote()
+    mailbox = open_mailbox()
     hired: list[Any] = []
     running: dict[ray.ObjectRef, Any] = {}
 
@@ -92,6 +92,7 @@ def run_tasks(
                 except RayTaskError as error:
                     raise error.cause from error
                 except (RayActorError, OutOfMemoryError):
+                    ray.kill(worker)  # it may only be out of reach, and must not go on beside its successor
                     queue.lose(worker)
                     assign(hire())
                 else:

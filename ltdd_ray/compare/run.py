@@ -11,6 +11,7 @@ from ltdd_ray.compare.table import Row, as_csv, as_json, as_markdown, as_text, e
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.files import write_atomic, write_json
+from ltdd_ray.output import TextOutput
 from ltdd_ray.pipeline import STAGES, require_lasting_output, run_stages
 from ltdd_ray.runfolder import RunFolder
 
@@ -31,7 +32,7 @@ def compare(base: RunConfig, methods: Sequence[str], console: Console | None = N
     with ExitStack() as session:
         for config in members.values():
             console.print(f"compare: {config.method}, {len(finished) + 1} of {len(members)}", highlight=False)
-            run_stages(config, data, tuple(STAGES), console, session)
+            run_stages(config, data, tuple(STAGES), TextOutput(console), session)
             finished.append(config)
             rows = _write_tables(base, finished)
     console.print(as_text(base, rows))

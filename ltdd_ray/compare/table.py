@@ -117,7 +117,8 @@ def _title(base: RunConfig) -> str:
     profile = "natural class counts" if factor is None else f"imbalance factor {factor:g}"
     model = f"{base.model.name} of width {base.model.width}" if base.model.name == "convnet" else base.model.name
     measured = f"accuracy in % on its {base.evaluate.split} images, {base.evaluate.networks} networks ({model})"
-    return f"{base.name}: {data}, {profile}, {base.distill.ipc} images per class; {measured}"
+    images = "unequal budgets" if base.distill.ipc is None else f"{base.distill.ipc} images per class"
+    return f"{base.name}: {data}, {profile}, {images}; {measured}"
 
 
 def _cells(row: Row) -> list[str]:

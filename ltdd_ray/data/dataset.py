@@ -1,4 +1,4 @@
-"""The one type every room receives images in.
+"""The types every room receives images in: those to learn from, and those to be judged on.
 
 N images, C classes, K channels, H height, W width.
 """
@@ -9,23 +9,24 @@ from functools import cached_property
 
 import numpy as np
 
+from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
-class LongTailedDataset:
-    """Labelled images with a known, usually skewed, class distribution.
+class LabelledImages:
+    """Images to be judged on: a class may lack any.
 
     Attributes:
-        images: uint8 (N, K, H, W), values 0..255, K = 1 or 3.
-        labels: int64 (N,), values 0..C-1; every class has at least one image.
+        images: uint8 (N, K, H, W), values 0..255, K = 1 or 3; an array, or files mapped from disk, which give arrays by [index].
+        labels: int64 (N,), values 0..C-1.
         class_names: C names, in label order.
 
-    Arrays, not tensors: Ray shares them between processes without a copy.
+    Arrays, not tensors: Ray shares them between processes without a copy. Nothing here copies all images of a mapped set.
     Raises ``UserError`` where these conditions do not hold.
     """
 
-    images: np.ndarray
+    images: np.ndarray | MappedImages
     labels: np.ndarray
     class_names: tuple[str, ...]
 
@@ -42,10 +43,6 @@ class LongTailedDataset:
         outside = np.setdiff1d(self.labels, np.arange(self.num_classes))
         if len(outside):
             raise UserError(f"label {outside[0]} lies outside 0..{self.num_classes - 1}; renumber the labels to 0..C-1")
-        empty = np.flatnonzero(self.class_counts == 0)
-        if len(empty):
-            names = ", ".join(repr(self.class_names[k]) for k in empty[:5])
-            raise UserError(f"{len(empty)} class(es) without a single image: {names}; add images or drop the class")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -60,24 +57,48 @@ class LongTailedDataset:
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
+    @property
+    def bytes_in_memory(self) -> int:
+        """Of the images; 0 where they are mapped."""
+        return 0 if isinstance(self.images, MappedImages) else self.images.nbytes
+
     @cached_property
     def class_counts(self) -> np.ndarray:
         """int64 (C,): n_k, the number of images of class k."""
         return np.bincount(self.labels, minlength=self.num_classes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of images, labels and class names: equal exactly for equal data. 16 hex digits.
+
+        Mapped images go by what they were decoded from, as hashing them would read them all.
+        """
+        digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
+        if isinstance(self.images, MappedImages):
+            digest.update(self.images.identity.encode())
+            digest.update(np.ascontiguousarray(self.images.rows).data)
+        else:
+            digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels.astype(np.int64)).data)
+        return digest.hexdigest()[:16]
+
+
+class LongTailedDataset(LabelledImages):
+    """Images to learn from, with a known, usually skewed, class distribution: every class has at least one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        empty = np.flatnonzero(self.class_counts == 0)
+        if len(empty):
+            names = ", ".join(repr(self.class_names[k]) for k in empty[:5])
+            raise UserError(f"{len(empty)} class(es) without a single image: {names}; add images or drop the class")
 
     @property
     def prior(self) -> np.ndarray:
         """float64 (C,): s_k = n_k / N."""
         return self.class_counts / len(self)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of images, labels and class names: equal exactly for equal data. 16 hex digits."""
-        digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
-        digest.update(np.ascontiguousarray(self.labels.astype(np.int64)).data)
-        return digest.hexdigest()[:16]
-
     def subset(self, indices: np.ndarray) -> "LongTailedDataset":
         """The images at ``indices`` (int (M,)), in that order, under the same class names."""
-        return LongTailedDataset(self.images[indices], self.labels[indices], self.class_names)
+        images = self.images.take(indices) if isinstance(self.images, MappedImages) else self.images[indices]
+        return LongTailedDataset(images, self.labels[indices], self.class_names)

@@ -6,15 +6,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ltdd_ray.config import DataConfig
+from ltdd_ray.data.estimate import ESTIMATES
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.data.load import DataSplits
 
-BAR_WIDTH = 40
+BAR_WIDTH = 24  # the table then fits a terminal of 80 columns
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """Images of one class in each part."""
+    """Images of one class in each part; where labels are hidden, also how many it has in all, estimated and in truth."""
 
     label: int
     name: str
@@ -22,17 +23,23 @@ class ClassRow:
     train: int
     validation: int
     test: int
+    estimated: float | None
+    true: int | None
 
 
 @dataclass(frozen=True)
 class DataSummary:
-    """Rows in label order; ``image_shape`` is (channels, height, width); ``imbalance_factor`` is measured, largest / smallest."""
+    """Rows in label order; ``image_shape`` is (channels, height, width); ``imbalance_factor`` is measured, largest / smallest.
+
+    ``errors`` says what share of all images each estimate of the class counts puts into a wrong class; empty without any.
+    """
 
     source: str
     image_shape: tuple[int, int, int]
     imbalance_factor: float
     groups: dict[str, tuple[int, ...]]
     rows: tuple[ClassRow, ...]
+    errors: dict[str, float]
 
     def total(self, part: str) -> int:
         """Images of ``part``: "train", "validation" or "test"."""
@@ -42,7 +49,7 @@ class DataSummary:
 def describe(splits: DataSplits, config: DataConfig) -> DataSummary:
     """Count what :func:`ltdd_ray.data.load.load_data` returned for ``config``."""
     train, validation, test = splits.train, splits.validation, splits.test
-    groups = class_groups(train.class_counts)
+    groups, estimate = class_groups(train.class_counts), splits.estimate
     group_of = {k: group for group, classes in groups.items() for k in classes}
     rows = tuple(
         ClassRow(
@@ -52,11 +59,14 @@ def describe(splits: DataSplits, config: DataConfig) -> DataSummary:
             train=int(train.class_counts[k]),
             validation=int(validation.class_counts[k]) if validation else 0,
             test=int(test.class_counts[k]),
+            estimated=float(estimate.maximum_likelihood[k]) if estimate else None,
+            true=int(estimate.true[k]) if estimate else None,
         )
         for k, name in enumerate(train.class_names)
     )
     measured = float(train.class_counts.max() / train.class_counts.min())
-    return DataSummary(config.source, train.image_shape, measured, groups, rows)
+    errors = {name: estimate.error(getattr(estimate, name)) for name in ESTIMATES} if estimate else {}
+    return DataSummary(config.source, train.image_shape, measured, groups, rows, errors)
 
 
 def render(summary: DataSummary) -> RenderableType:
@@ -71,10 +81,15 @@ def render(summary: DataSummary) -> RenderableType:
     table.add_column("group")
     for part in parts:
         table.add_column(part, justify="right")
+    if summary.errors:
+        table.add_column("estimated of all", justify="right")
+        table.add_column("true", justify="right")
     table.add_column("", no_wrap=True)
     largest = max(row.train for row in summary.rows)
     for row in summary.rows:
         counts = [f"{getattr(row, part):,}" for part in parts]
+        if summary.errors:
+            counts += [f"{row.estimated:,.1f}", f"{row.true:,}"]
         bar = "█" * max(1, round(BAR_WIDTH * row.train / largest))
         table.add_row(str(row.label), row.name, row.group, *counts, bar)
     totals = ", ".join(f"{summary.total(part):,} {part}" for part in parts)
@@ -82,4 +97,8 @@ def render(summary: DataSummary) -> RenderableType:
         f"{group} {len(classes)} classes / {sum(summary.rows[k].train for k in classes):,} images"
         for group, classes in summary.groups.items()
     )
-    return Group(table, f"images: {totals}", f"groups: {groups}")
+    lines = [f"images: {totals}", f"groups: {groups}"]
+    if summary.errors:
+        errors = ", ".join(f"{name.replace('_', ' ')} {100 * error:.1f} %" for name, error in summary.errors.items())
+        lines.append(f"images counted in a wrong class: {errors}")
+    return Group(table, *lines)

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.estimate import CountEstimate, estimate_counts
 from ltdd_ray.data.longtail import long_tail_indices
 from ltdd_ray.data.sources import load_source
-from ltdd_ray.data.split import hold_out
+from ltdd_ray.data.split import hold_out, labelled_subset
 from ltdd_ray.errors import UserError
 
 # Not the run's seed: runs that differ in their seed alone must be measured on the same test images.
@@ -15,18 +18,22 @@ TEST_SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class DataSplits:
-    """Disjoint parts under the same class names and image shape; ``validation`` is cut from the training images."""
+    """Disjoint parts under the same class names and image shape; ``validation`` is cut from the training images.
+
+    ``estimate`` is about all training images, those whose labels are not known (and are in no part) included.
+    """
 
     train: LongTailedDataset
     validation: LongTailedDataset | None
     test: LongTailedDataset
+    estimate: CountEstimate | None = None
 
 
 def load_data(config: DataConfig, seed: int) -> DataSplits:
-    """Read the source, then hold out a test set if it has none, apply the imbalance profile, hold out validation.
+    """Read the source, hold out a test set if it has none, apply the imbalance profile, hold out validation, forget labels.
 
-    ``seed`` (the run's) decides the validation split alone. Raises ``UserError`` for anything missing, broken or inconsistent,
-    and for a class with a single image when ``validation_fraction`` asks for one.
+    ``seed`` (the run's) decides the validation split and which labels are known, nothing else. Raises ``UserError`` for anything
+    missing, broken or inconsistent, and for a class with a single image when ``validation_fraction`` asks for one.
     """
     train, test = load_source(config)
     if train.num_classes < 2:
@@ -40,11 +47,18 @@ def load_data(config: DataConfig, seed: int) -> DataSplits:
         train, test = hold_out(train, config.test_fraction, TEST_SPLIT_SEED, "test split")
     _check_same_kind(train, test)
     if config.imbalance_factor is not None:
-        train = train.subset(long_tail_indices(train.labels, train.class_names, config.imbalance_factor, config.selection))
+        profile = config.imbalance_factor, config.selection, config.largest_class
+        train = train.subset(long_tail_indices(train.labels, train.class_names, *profile))
     validation = None
     if config.validation_fraction:
         train, validation = hold_out(train, config.validation_fraction, seed, "validation split")
-    return DataSplits(train, validation, test)
+    estimate = None
+    if config.labelled_fraction is not None:
+        known = labelled_subset(train, config.labelled_fraction, seed)
+        if config.class_counts == "estimate":
+            estimate = estimate_counts(train, known, seed)
+        train = train.subset(np.flatnonzero(known))
+    return DataSplits(train, validation, test, estimate)
 
 
 def _check_same_kind(train: LongTailedDataset, test: LongTailedDataset) -> None:

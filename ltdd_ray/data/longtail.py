@@ -33,9 +33,13 @@ def long_tail_counts(n_max: int, imbalance_factor: float, num_classes: int) -> n
 
 
 def long_tail_indices(
-    labels: np.ndarray, class_names: Sequence[str], imbalance_factor: float, selection: Literal["random", "first"]
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    imbalance_factor: float,
+    selection: Literal["random", "first"],
+    n_max: int | None = None,
 ) -> np.ndarray:
-    """Positions int64 (M,) of the kept images, class by class, class 0 being the largest and n_max the source's largest class.
+    """Positions int64 (M,) of the kept images, class by class, class 0 being the largest.
 
     ``random`` keeps the first n_k of a fixed permutation of the class's images in file order, ``first`` the first n_k in file
     order; either way the images of a larger IF are among those of a smaller one.
@@ -43,19 +47,22 @@ def long_tail_indices(
     Args:
         labels: int (N,), 0..C-1.
         class_names: C names, for errors.
+        n_max: what the profile starts from, a class with fewer images than its n_k giving all of them, as in the published cut of
+            ImageNet, which is not quite balanced. None for the source's largest class; a class short of its n_k is then an error.
 
-    Raises ``UserError`` for a class with fewer images than its n_k.
+    Raises ``UserError`` in that case.
     """
     num_classes = len(class_names)
     available = np.bincount(labels, minlength=num_classes)
-    wanted = long_tail_counts(int(available.max()), imbalance_factor, num_classes)
+    wanted = long_tail_counts(n_max or int(available.max()), imbalance_factor, num_classes)
     short = np.flatnonzero(available < wanted)
-    if len(short):
+    if len(short) and n_max is None:
         k = short[0]
         raise UserError(
             f"class {k} ({class_names[k]!r}) has {available[k]} images, but the profile of data.imbalance_factor "
             f"{imbalance_factor:g} takes {wanted[k]} of it (the largest class has {available.max()}); "
-            "set data.imbalance_factor to null to keep the natural counts, or start from a balanced source"
+            "set data.imbalance_factor to null to keep the natural counts, data.largest_class to start from so many and take all "
+            "of a smaller class, or start from a balanced source"
         )
     kept = []
     for k in range(num_classes):

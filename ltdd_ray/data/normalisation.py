@@ -11,12 +11,15 @@ CPU cores for 32 x 32 colour images.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ltdd_ray.data.mapped import MappedImages
+from ltdd_ray.device import without_autocast
 from ltdd_ray.errors import UserError
 
 # Keeps directions with next to no variance from being blown up; the value of the published whitening.
@@ -44,12 +47,12 @@ class Normalisation:
     unwhiten: Tensor | None = None
 
     @classmethod
-    def fit(cls, images: np.ndarray, kind: Literal["standard", "zca"]) -> "Normalisation":
+    def fit(cls, images: np.ndarray | MappedImages, kind: Literal["standard", "zca"]) -> "Normalisation":
         """Fit on training images, uint8 (N, K, H, W).
 
         Raises ``UserError`` when the images are too large for a ZCA matrix.
         """
-        dim = images[0].size
+        dim = prod(images.shape[1:])
         if kind == "zca" and dim > MAX_ZCA_DIM:
             raise UserError(
                 f"data.normalisation zca needs a {dim} x {dim} matrix for images of shape {images.shape[1:]}, more than the "
@@ -77,6 +80,7 @@ class Normalisation:
         centre = ((pixel_mean - mean) / std).flatten()
         return cls(mean.float(), std.float(), centre.float(), whiten.float(), unwhiten.float())
 
+    @without_autocast
     def apply(self, images: Tensor) -> Tensor:
         """Pixels (B, K, H, W), uint8 or float in 0..255, to float32 model space of the same shape."""
         x = (images.float() / 255 - self.mean) / self.std
@@ -84,11 +88,16 @@ class Normalisation:
             return x
         return ((x.flatten(1) - self.centre) @ self.whiten).view_as(x)
 
+    @without_autocast
     def invert(self, x: Tensor) -> Tensor:
         """Model space (B, K, H, W) to float32 pixels in 0..1, unclamped: learned images may lie a little outside."""
         if self.centre is not None and self.unwhiten is not None:
             x = (x.flatten(1) @ self.unwhiten + self.centre).view_as(x)
         return x * self.std + self.mean
+
+    @property
+    def kind(self) -> Literal["standard", "zca"]:
+        return "standard" if self.whiten is None else "zca"
 
     def to(self, device: torch.device | str) -> "Normalisation":
         return Normalisation(**{name: tensor.to(device) for name, tensor in self.state().items()})
@@ -109,7 +118,7 @@ class Normalisation:
         return cls(**state)
 
 
-def _batches(images: np.ndarray) -> Iterator[Tensor]:
+def _batches(images: np.ndarray | MappedImages) -> Iterator[Tensor]:
     """float32 (B, K, H, W) in 0..255. Copies, as arrays shared between processes are read-only."""
     for start in range(0, len(images), _BATCH):
         yield torch.tensor(images[start : start + _BATCH], dtype=torch.float32)

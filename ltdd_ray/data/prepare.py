@@ -1,13 +1,18 @@
 """What every later room starts from: the images to learn from, the images to be judged on, and the way into model space."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.budget import class_budget
+from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
+from ltdd_ray.data.estimate import CountEstimate
 from ltdd_ray.data.load import load_data
+from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.data.normalisation import Normalisation
 
 
@@ -16,25 +21,65 @@ class PreparedData:
     """Training images, evaluation images (the split ``evaluate.split`` names) and the normalisation fitted on the former."""
 
     train: LongTailedDataset
-    evaluation: LongTailedDataset
+    evaluation: LabelledImages
     normalisation: Normalisation
+    estimate: CountEstimate | None = None
+
+    @property
+    def prior(self) -> np.ndarray:
+        """float64 (C,): the classes' shares that matching reckons with, counted or estimated."""
+        return self.estimate.prior if self.estimate else self.train.prior
+
+    @property
+    def bytes_in_memory(self) -> int:
+        """Bytes of all images."""
+        return self.train.bytes_in_memory + self.evaluation.bytes_in_memory
 
 
 def prepare_data(config: RunConfig) -> PreparedData:
     """Load, cut and fit once per run; everything in it travels to workers as plain arrays."""
     splits = load_data(config.data, config.seed)
+    class_budget(config.distill, splits.train.class_counts.tolist())  # its errors, before any work
     evaluation = splits.validation if config.evaluate.split == "validation" else splits.test
     assert evaluation is not None  # the config refuses `validation` without a validation_fraction
-    return PreparedData(splits.train, evaluation, Normalisation.fit(splits.train.images, config.data.normalisation))
+    normalisation = Normalisation.fit(splits.train.images, config.data.normalisation)
+    return PreparedData(splits.train, evaluation, normalisation, splits.estimate)
 
 
-def model_space(dataset: LongTailedDataset, normalisation: Normalisation, device: torch.device) -> tuple[Tensor, Tensor]:
-    """All images (N, K, H, W) float32 in model space and labels (N,) int64, resident on ``device``."""
+class LazyImages:
+    """Mapped images in model space, made as they are asked for: to ``len``, [index], ``split`` and ``device`` what a tensor of
+    all of them (N, K, H, W) would be.
+    """
+
+    def __init__(self, images: MappedImages, normalisation: Normalisation, device: torch.device) -> None:
+        self._images, self._normalisation, self.device = images, normalisation.to(device), device
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self._normalisation.apply(torch.tensor(self._images[index.cpu().numpy()], device=self.device))
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        return (self[index] for index in torch.arange(len(self)).split(size))
+
+
+Images = Tensor | LazyImages
+
+
+def model_space(dataset: LabelledImages, normalisation: Normalisation, device: torch.device) -> tuple[Images, Tensor]:
+    """All images (N, K, H, W) float32 in model space and labels (N,) int64, on ``device``.
+
+    They are resident there, four times the bytes of the dataset, unless it is mapped from disk.
+    """
+    labels = torch.tensor(dataset.labels, dtype=torch.int64, device=device)
+    if isinstance(dataset.images, MappedImages):
+        return LazyImages(dataset.images, normalisation, device), labels
     normalisation = normalisation.to(device)
     # torch warns about arrays that are not writable, which those in Ray's object store are; the pieces are copied anyway.
-    pieces = [normalisation.apply(torch.tensor(part, device=device)) for part in _chunks(dataset)]
-    return torch.cat(pieces), torch.tensor(dataset.labels, dtype=torch.int64, device=device)
+    pieces = [normalisation.apply(torch.tensor(part, device=device)) for part in _chunks(dataset.images)]
+    return torch.cat(pieces), labels
 
 
-def _chunks(dataset: LongTailedDataset, size: int = 2048):
-    return (dataset.images[at : at + size] for at in range(0, len(dataset), size))
+def _chunks(images: np.ndarray, size: int = 2048) -> Iterator[np.ndarray]:
+    return (images[at : at + size] for at in range(0, len(images), size))

@@ -1,9 +1,11 @@
-"""Holding out a share of every class."""
+"""Setting images aside: a share of every class, or the labels of most."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.errors import UserError
 from ltdd_ray.seeding import generator
 
@@ -20,9 +22,43 @@ def hold_out(dataset: LongTailedDataset, fraction: float, seed: int, purpose: st
             f"{purpose}: {len(single)} class(es) with a single image cannot be divided, the first being "
             f"{dataset.class_names[single[0]]!r}; add images, lower data.imbalance_factor, or hold nothing out"
         )
-    held = np.zeros(len(dataset), dtype=bool)
-    for k, count in enumerate(dataset.class_counts):
-        share = min(max(round(fraction * count), 1), count - 1)
-        order = torch.randperm(int(count), generator=generator(seed, purpose, k)).numpy()
-        held[np.flatnonzero(dataset.labels == k)[order[:share]]] = True
+    shares = [min(max(round(fraction * count), 1), count - 1) for count in dataset.class_counts]
+    held = _draw(dataset, shares, seed, purpose)
     return dataset.subset(np.flatnonzero(~held)), dataset.subset(np.flatnonzero(held))
+
+
+def hold_out_where_possible(
+    dataset: LongTailedDataset, fraction: float, seed: int, purpose: str
+) -> tuple[LongTailedDataset, LabelledImages]:
+    """(kept, held out) as :func:`hold_out`, but rounded down, so that a class of fewer than 1 / ``fraction`` images stays whole.
+
+    Raises ``UserError`` where that is every class.
+    """
+    shares = [int(fraction * count + 1e-9) for count in dataset.class_counts]
+    if not any(shares):
+        raise UserError(
+            f"{purpose}: no class is large enough to hold {fraction:g} of it out, the largest has {dataset.class_counts.max()} "
+            "images; raise the fraction"
+        )
+    held = _draw(dataset, shares, seed, purpose)
+    return dataset.subset(np.flatnonzero(~held)), LabelledImages(dataset.images[held], dataset.labels[held], dataset.class_names)
+
+
+def _draw(dataset: LongTailedDataset, shares: Sequence[int], seed: int, purpose: str) -> np.ndarray:
+    """bool (N,): ``shares[k]`` random images of each class k, True."""
+    chosen = np.zeros(len(dataset), dtype=bool)
+    for k, (count, share) in enumerate(zip(dataset.class_counts, shares)):
+        order = torch.randperm(int(count), generator=generator(seed, purpose, k)).numpy()
+        chosen[np.flatnonzero(dataset.labels == k)[order[:share]]] = True
+    return chosen
+
+
+def labelled_subset(dataset: LongTailedDataset, fraction: float, seed: int) -> np.ndarray:
+    """bool (N,): a random ``fraction`` of all images, drawn without regard to class, and one of every class that it missed."""
+    order = torch.randperm(len(dataset), generator=generator(seed, "labelled subset")).numpy()
+    known = np.zeros(len(dataset), dtype=bool)
+    known[order[: round(fraction * len(dataset))]] = True
+    missed = np.setdiff1d(np.arange(dataset.num_classes), dataset.labels[known])
+    for k in missed:
+        known[order[np.argmax(dataset.labels[order] == k)]] = True
+    return known

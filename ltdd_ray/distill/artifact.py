@@ -5,18 +5,21 @@ M images, C classes, K x H x W image shape.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.errors import UserError
 from ltdd_ray.files import write_atomic
+
+FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         classes: int64 (M,), the class each image was initialised for.
         learning_rate: the learned rate alpha, to train a network from scratch with.
         normalisation: the way from pixels to model space and back. augmentation: the DSA strategy to train with.
-        provenance: where the set comes from (config fingerprint, dataset, update).
+        class_counts: C numbers, the training images of each class; empty where a file does not know.
+        provenance: where the set comes from, as :func:`~ltdd_ray.distill.provenance.provenance` describes it.
     """
 
     images: Tensor
@@ -38,6 +42,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     normalisation: Normalisation
     class_names: tuple[str, ...]
     augmentation: str
+    class_counts: tuple[int, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -50,6 +55,22 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """Images (B, K, H, W), by default the set's own, as pixels in 0..1 (clipped)."""
         return self.normalisation.invert(self.images if images is None else images).clamp(0, 1)
 
+    def pixels(self) -> Tensor:
+        """The images as 8-bit files hold them: uint8 (M, K, H, W), clipped and rounded."""
+        return self.denormalize().mul(255).round().to(torch.uint8)
+
+    def clipped_share(self) -> float:
+        """Share 0..1 of pixel values that lie outside of what an image file can hold, and that :meth:`pixels` clips.
+
+        A hundredth of a grey level outside is taken for rounding: real images come back from model space that far off.
+        """
+        values = self.normalisation.invert(self.images) * 255
+        return float(((values < -0.01) | (values > 255.01)).double().mean())
+
+    def in_8_bits(self) -> "DistilledSet":
+        """The set after a way through 8-bit images: what whoever trains on an export gets to see."""
+        return replace(self, images=self.normalisation.apply(self.pixels()))
+
     def save(self, folder: Path, name: str = "distilled") -> Path:
         """Write ``name``.safetensors, metadata inside and, for people, as ``name``.json beside it; each appears whole."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,9 +78,10 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         tensors |= {f"normalisation.{key}": value for key, value in self.normalisation.state().items()}
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         described = {
-            "format": 1,
+            "format": FORMAT,
             "learning_rate": self.learning_rate,
             "class_names": list(self.class_names),
+            "class_counts": list(self.class_counts),
             "augmentation": self.augmentation,
             "provenance": dict(self.provenance),
         }
@@ -71,28 +93,25 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
 
     @classmethod
     def load(cls, folder: Path | str, name: str = "distilled") -> "DistilledSet":
-        """Read what :meth:`save` wrote. ``folder`` may be the run's folder, its ``distilled`` folder or the file itself."""
-        path = _find(Path(folder), name)
+        """Read what :meth:`save` wrote. ``folder`` may be the run's folder, its ``distilled`` folder or the file itself.
+
+        Raises ``UserError`` where there is none, or one that is damaged or of another format.
+        """
+        path = find_distilled(folder, name)
         try:
-            tensors = load_file(path)
-            described = json.loads(_metadata(path))
+            return _from_file(path)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise UserError(f"{path}: not a readable distilled set ({error}); distil again or restore the file") from None
-        prefix = "normalisation."
-        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        return cls(
-            images=tensors["images"],
-            soft_labels=tensors["soft_labels"],
-            classes=tensors["classes"],
-            learning_rate=described["learning_rate"],
-            normalisation=Normalisation.from_state(state),
-            class_names=tuple(described["class_names"]),
-            augmentation=described["augmentation"],
-            provenance=described["provenance"],
-        )
 
 
-def _find(place: Path, name: str) -> Path:
+def find_distilled(place: Path | str, name: str = "distilled") -> Path:
+    """The file of a set, given itself or the folder of its run or the ``distilled`` folder in there.
+
+    Raises ``UserError`` where there is none.
+    """
+    place = Path(place).expanduser()
+    if not place.exists():
+        raise UserError(f"{place}: does not exist; give the folder of a run, or a {name}.safetensors")
     candidates = [place] if place.is_file() else [place / f"{name}.safetensors", place / "distilled" / f"{name}.safetensors"]
     for path in candidates:
         if path.is_file():
@@ -100,6 +119,22 @@ def _find(place: Path, name: str) -> Path:
     raise UserError(f"{place}: no {name}.safetensors in it; run `ltdd-ray distill CONFIG` first or give the run's folder")
 
 
-def _metadata(path: Path) -> str:
+def _from_file(path: Path) -> DistilledSet:
     with safe_open(path, framework="pt") as file:
-        return file.metadata()["ltdd_ray"]
+        described = json.loads((file.metadata() or {})["ltdd_ray"])
+        if described["format"] != FORMAT:
+            raise ValueError(f"format {described['format']}; this version reads {FORMAT}")
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    prefix = "normalisation."
+    state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return DistilledSet(
+        images=tensors["images"],
+        soft_labels=tensors["soft_labels"],
+        classes=tensors["classes"],
+        learning_rate=described["learning_rate"],
+        normalisation=Normalisation.from_state(state),
+        class_names=tuple(described["class_names"]),
+        augmentation=described["augmentation"],
+        class_counts=tuple(described.get("class_counts", ())),
+        provenance=described["provenance"],
+    )

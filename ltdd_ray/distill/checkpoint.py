@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from ltdd_ray.errors import UserError
 from ltdd_ray.files import write_atomic
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
@@ -24,8 +26,14 @@ def save_checkpoint(folder: Path, synthetic: nn.Module, optimiser: torch.optim.S
 
 
 def load_checkpoint(folder: Path, synthetic: nn.Module, optimiser: torch.optim.SGD) -> int:
-    """Put a checkpoint's state into ``synthetic`` and ``optimiser``; returns the number of updates done."""
-    tensors = load_file(folder / STATE)
+    """Put a checkpoint's state into ``synthetic`` and ``optimiser``; returns the number of updates done.
+
+    Raises ``UserError`` for a file of any other format than safetensors.
+    """
+    try:
+        tensors = load_file(folder / STATE)
+    except SafetensorError as error:
+        raise UserError(f"{folder / STATE}: not a readable checkpoint ({error}); remove its folder and run again") from None
     synthetic.load_state_dict({name: tensors[name] for name in synthetic.state_dict()})
     for name, parameter in synthetic.named_parameters():
         if f"momentum.{name}" in tensors:

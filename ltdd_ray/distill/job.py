@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +15,10 @@ import ray.train.torch
 from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from ltdd_ray.cluster.mailbox import Mailbox, Outbox
+from ltdd_ray.cluster.mailbox import Outbox, open_mailbox
 from ltdd_ray.cluster.session import require_capacity
 from ltdd_ray.config import ComputeConfig, RunConfig
+from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.device import prepare_process
 from ltdd_ray.distill.artifact import DistilledSet
@@ -40,19 +41,13 @@ def run_job(config: RunConfig, data: PreparedData, on_report: Callable[[UpdateRe
     ``UserError`` (:class:`NonFiniteLossError` among them) a worker met; the last checkpoints stay in every case.
     """
     compute, storage = config.compute, config.folder.resolve() / "distilled"
-    require_workers(compute)
+    require_workers(config, data.train.class_counts.tolist())
     drop_unusable(storage / "checkpoints")
-    mailbox: Any = Mailbox.remote()
+    mailbox = open_mailbox()
     trainer = TorchTrainer(
         _loop,
         train_loop_config={"config": config, "data": ray.put(data), "mailbox": mailbox},
-        # NCCL refuses two workers on one GPU; gloo serves CPUs as well.
-        torch_config=TorchConfig(backend="nccl" if compute.gpus_per_worker >= 1 else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=compute.num_workers,
-            use_gpu=compute.gpus_per_worker > 0,
-            resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker},
-        ),
+        **worker_settings(compute, (compute.min_workers, compute.num_workers) if compute.min_workers else compute.num_workers),
         run_config=ray.train.RunConfig(
             name="checkpoints",
             storage_path=str(storage),
@@ -77,9 +72,32 @@ def run_job(config: RunConfig, data: PreparedData, on_report: Callable[[UpdateRe
     return outcome.return_value
 
 
-def require_workers(compute: ComputeConfig) -> None:
-    """Raise ``UserError`` where the workers can never run at once on the connected cluster."""
-    require_capacity("num_workers", compute.num_workers, compute.cpus_per_worker, compute.gpus_per_worker)
+def worker_settings(compute: ComputeConfig, num_workers: int | tuple[int, int]) -> dict[str, Any]:
+    """The settings of a ``TorchTrainer`` that say how many workers it has (or at least and at most), what each holds and how they
+    talk."""
+    return {
+        # NCCL refuses two workers on one GPU; gloo serves CPUs as well.
+        "torch_config": TorchConfig(backend="nccl" if compute.gpus_per_worker >= 1 else "gloo"),
+        "scaling_config": ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=compute.gpus_per_worker > 0,
+            resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker},
+        ),
+    }
+
+
+def require_workers(config: RunConfig, class_counts: Sequence[int]) -> None:
+    """Raise ``UserError`` where a batch has fewer images than workers to share it, or the cluster can never run them at once."""
+    compute, distill = config.compute, config.distill
+    terms = ((distill.lambda_rep, distill.representation), (distill.lambda_cls, distill.classifier))
+    batch = min(sum(class_budget(distill, class_counts)), *(phase.batch_size for weight, phase in terms if weight))
+    if compute.parallel == "batch" and compute.num_workers > batch:
+        raise UserError(
+            f"compute.num_workers: {compute.num_workers} workers cannot share an inner batch of {batch} images; "
+            f"--set compute.num_workers={batch} or raise distill.*.batch_size"
+        )
+    setting, fewest = ("min_workers", compute.min_workers) if compute.min_workers else ("num_workers", compute.num_workers)
+    require_capacity(setting, fewest, compute.cpus_per_worker, compute.gpus_per_worker)
 
 
 def _fit(trainer: TorchTrainer, mailbox: Any, on_report: Callable[[UpdateReport | str], None]) -> Any:
@@ -167,6 +185,11 @@ def _watcher(config: RunConfig, data: PreparedData, resume_from: Path | None) ->
     return Watcher(history, events, data.normalisation, done, image_every=config.distill.checkpoint_every)
 
 
+def _lies_in(folder: Path, name: str) -> bool:
+    """Whether ``name``, which a file says, is that of a subfolder; Ray Train would follow any path."""
+    return name != ".." and Path(name).name == name and (folder / name).is_dir()
+
+
 def drop_unusable(folder: Path) -> None:
     """Remove what an earlier job left in ``folder`` where Ray Train could not resume from it.
 
@@ -177,7 +200,7 @@ def drop_unusable(folder: Path) -> None:
     try:
         state = json.loads(snapshot.read_text())
         names = [result["checkpoint_dir_name"] for result in state["checkpoint_results"]]
-        usable = state["ray_version"] == ray.__version__ and all((folder / name).is_dir() for name in names)
+        usable = state["ray_version"] == ray.__version__ and all(_lies_in(folder, name) for name in names)
     except FileNotFoundError:
         usable = not folder.exists()
     except (ValueError, KeyError, TypeError):

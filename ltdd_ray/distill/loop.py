@@ -1,12 +1,14 @@
 """One optimisation loop, the same for one process and for many: all of distillation but Ray.
 
-Every rank holds the whole synthetic set and computes its share of an update's segments; DDP averages what they found.
+Every rank holds the whole synthetic set and computes its share of an update: whole segments (``trajectory``), or its rows of every
+segment's batches (``batch``). Either way an update's gradient is the sum of what the ranks found, and DDP forms it.
 M images, C classes, E experts, N training images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,17 @@ import torch.distributed
 from torch import Tensor, nn
 
 from ltdd_ray.augment import Augmentation
-from ltdd_ray.config import RunConfig, result_fingerprint
-from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import class_budget
+from ltdd_ray.data.prepare import Images, PreparedData, model_space
 from ltdd_ray.device import default_device
 from ltdd_ray.distill.ahead import read_ahead
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.objective import Objective
+from ltdd_ray.distill.provenance import provenance
 from ltdd_ray.distill.schedule import share
+from ltdd_ray.distill.shard import WHOLE, Shard
 from ltdd_ray.distill.synthetic import (
     Gradients,
     SyntheticSet,
@@ -30,6 +35,7 @@ from ltdd_ray.distill.synthetic import (
     choose_initial,
     describe_initial,
     initial_images,
+    initial_labels,
 )
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.experts.plan import expectation, expert_network
@@ -83,20 +89,22 @@ def distill(
         on_initial(snapshot(config, data, synthetic, 0), said)
     module = wrap(synthetic)
 
-    objective = Objective(config, flat, store, torch.tensor(data.train.prior, dtype=torch.float32, device=device))
-    updates, own = config.distill.updates, share(config.distill.segments_per_update, rank, world_size)
+    prior = torch.tensor(data.prior, dtype=torch.float32, device=device)
+    by_batch, segments = config.compute.parallel == "batch", config.distill.segments_per_update
+    objective = Objective(config, flat, store, prior, Shard(rank, world_size) if by_batch else WHOLE)
+    updates, own = config.distill.updates, range(segments) if by_batch else share(segments, rank, world_size)
     tasks = ((update, segment) for update in range(done, updates) for segment in own)
     with closing(read_ahead(lambda task: objective.read(*task), tasks, SEGMENTS_AHEAD)) as readings:
         for update in range(done, updates):
             gradients = Gradients.zeros(synthetic)
             losses: list[dict[str, float]] = []
             error = None
-            try:
-                for _ in own:
+            for _ in own:
+                try:
                     found = objective.add_segment(synthetic, gradients, update, next(readings))
                     losses.append({name: float(value) for name, value in found.items()})
-            except NonFiniteLossError as caught:
-                error = str(caught)
+                except NonFiniteLossError as caught:  # go on: ranks that share a batch must meet in every sum
+                    error = error or str(caught)
             shares = _exchange((losses, error), world_size)
             for _, message in shares:
                 if message is not None:
@@ -124,7 +132,8 @@ def snapshot(config: RunConfig, data: PreparedData, synthetic: SyntheticSet, upd
         normalisation=data.normalisation.to(torch.device("cpu")),
         class_names=data.train.class_names,
         augmentation=config.augmentation,
-        provenance={"config": result_fingerprint(config), "dataset": data.train.fingerprint, "update": update},
+        class_counts=tuple(data.train.class_counts.tolist()),
+        provenance=provenance(config, data.train, update),
     )
 
 
@@ -132,31 +141,37 @@ def _start(
     config: RunConfig, data: PreparedData, flat: FlatModel, store: TrajectoryStore, device: torch.device, compute: bool
 ) -> tuple[SyntheticSet, list[str]]:
     """The initial set, and what had to be filled in. Without ``compute`` only its shapes: a checkpoint or rank 0 has the values."""
-    train, ipc = data.train, config.distill.ipc
-    classes = torch.arange(train.num_classes, device=device).repeat_interleave(ipc)
+    train = data.train
+    budget = class_budget(config.distill, train.class_counts.tolist())
+    classes = torch.arange(train.num_classes, device=device).repeat_interleave(torch.tensor(budget, device=device))
     if not compute:
         empty = torch.zeros(len(classes), *train.image_shape, device=device)
         return SyntheticSet(empty, torch.zeros(len(classes), train.num_classes, device=device), classes, config.distill.syn_lr), []
     images, labels = model_space(train, data.normalisation, device)
-    one_hot = config.distill.initial_labels == "one_hot"
-    logits = certain_logits(labels, train.num_classes) if one_hot else _expert_logits(config, flat, store, images)
-    index, label_logits, repeat = choose_initial(logits, labels, ipc, config.seed)
+    if config.distill.initial_labels == "one_hot":
+        right = torch.ones(1, len(labels), dtype=torch.bool, device=device)  # no expert is asked: the choice is random
+        index, repeat = choose_initial(right, labels, budget, config.seed)
+        label_logits = certain_logits(labels[index], train.num_classes)
+    else:  # twice through the experts, as their logits on all images of a large source fit in no memory
+        right = torch.stack([logits.argmax(-1) == labels for logits in _expert_logits(config, flat, store, images)])
+        index, repeat = choose_initial(right, labels, budget, config.seed)
+        label_logits = initial_labels(torch.stack([*_expert_logits(config, flat, store, images[index])]), right[:, index])
     chosen = initial_images(images, index, repeat, Augmentation(config.augmentation), config.seed)
-    said = describe_initial(logits, labels, ipc, train.class_names)
+    said = describe_initial(right, labels, budget, train.class_names)
     return SyntheticSet(chosen, label_logits, classes, config.distill.syn_lr), said
 
 
 @torch.no_grad()
-def _expert_logits(config: RunConfig, flat: FlatModel, store: TrajectoryStore, images: Tensor) -> Tensor:
-    """(E, N, C): the last epoch of each ``label_expert`` on every training image."""
-    found = []
+def _expert_logits(config: RunConfig, flat: FlatModel, store: TrajectoryStore, images: Images) -> Iterator[Tensor]:
+    """Logits (N, C) on ``images`` of each ``label_expert`` at its last epoch, expert by expert."""
+    parts = ceil(len(images) / 512)
+    size = ceil(len(images) / parts)  # like parts: a last one of a single image is summed in another order, with other last bits
     for expert in range(config.experts.count):
         stage = config.distill.label_expert
         last = store.epochs(expert, stage)[-1]
         segment = store.segment(expert, stage, last, last)
         theta = torch.cat([segment.start_backbone, segment.start_classifier]).to(images.device, torch.float32)
-        found.append(torch.cat([flat.logits(theta, part) for part in images.split(512)]))
-    return torch.stack(found)
+        yield torch.cat([flat.logits(theta, part) for part in images.split(size)])
 
 
 def _exchange(value: Any, world_size: int) -> list[Any]:

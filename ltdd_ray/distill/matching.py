@@ -15,6 +15,10 @@ Three ways to the gradient over x, y and alpha:
 - ``first_order``: the same walk with lambda held at lambda_T, which is what TESLA (Cui et al., ICML 2023) and the published
   script compute.
 - ``unrolled``: autograd through all T steps (MTT, Cazenavette et al., CVPR 2022). Memory grows with T; the oracle for small T.
+
+The first two may share every batch among processes: each augments the whole batch, which is cheap against its convolutions and
+draws what one process would draw, and sends its rows through the network. One sum over processes per step makes g_t whole, and in
+``exact`` one more the derivative on the way back; theta and lambda are then equal everywhere.
 """
 
 from dataclasses import dataclass
@@ -26,6 +30,7 @@ from torch import Tensor, nn
 from torch.autograd import grad
 
 from ltdd_ray.augment import Augmentation
+from ltdd_ray.distill.shard import WHOLE, Shard
 from ltdd_ray.nn.choice import classifier_passes, network_passes
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.passes import Loss, Passes
@@ -61,6 +66,7 @@ def match(
     seed: int,
     hypergradient: Hypergradient = "exact",
     micro_batch: int | None = None,
+    shard: Shard = WHOLE,
 ) -> Match:
     """Train on the synthetic set from ``start`` for ``steps`` and compare with ``target``.
 
@@ -77,6 +83,8 @@ def match(
         augment: A.
         seed: decides the batches and the augmentation of every step.
         micro_batch: the most images to go through the network at once, for batches larger than memory; not with ``unrolled``.
+        shard: this process's part of every batch, not with ``unrolled`` either. The loss is then that of the whole batch, the
+            gradients are this process's part: summed over processes they are those of one.
 
     Raises ``ValueError`` if ``start`` equals ``target`` on S (the loss is a ratio to their distance) or a size is wrong.
     """
@@ -87,13 +95,16 @@ def match(
             f"start {tuple(start.shape)} and target {tuple(target.shape)} must be vectors of {flat.layout.size} parameters"
         )
     scale = (start[part] - target[part]).square().sum()
-    if micro_batch is not None and (hypergradient == "unrolled" or _mixes_images(flat.model)):
-        raise ValueError(f"micro_batch={micro_batch} needs hypergradient exact or first_order, and a network without batch norm")
+    if (micro_batch or shard.count > 1) and (hypergradient == "unrolled" or _mixes_images(flat.model)):
+        what = f"micro_batch={micro_batch}" if micro_batch else f"a batch in {shard.count} parts"
+        raise ValueError(f"{what} needs hypergradient exact or first_order, and a network without batch norm")
+    if shard.count > min(batch_size, len(images)):
+        raise ValueError(f"a batch of {min(batch_size, len(images))} images has no {shard.count} parts; use fewer processes")
     if not scale > 0:
         raise ValueError("start and target are equal on the matched part; choose another segment")
 
     rate = torch.as_tensor(lr, dtype=start.dtype, device=start.device).detach()
-    steps_of = _Steps(images.detach(), labels.detach(), augment, seed, _batches(len(images), batch_size, steps, seed))
+    steps_of = _Steps(images.detach(), labels.detach(), augment, seed, _batches(len(images), batch_size, steps, seed), shard)
     walk = _unrolled if hypergradient == "unrolled" else partial(_adjoint, first_order=hypergradient == "first_order")
     if scope == "classifier":
         passes, distance = classifier_passes(flat, start, loss, micro_batch), _Distance(slice(None), target[part], scale)
@@ -130,14 +141,15 @@ class _Steps:
     augment: Augmentation
     seed: int
     batches: list[Tensor]
+    shard: Shard
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def inputs(self, step: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(A_t(x_t), softmax(y_t)) with B rows each, differentiable in the full sets given."""
-        index = self.batches[step].to(images.device)
-        return self.augment(images[index], generator(self.seed, "augment", step)), labels[index].softmax(-1)
+        """(A_t(x_t), softmax(y_t)), the shard's rows of B each, differentiable in the full sets given."""
+        index, rows = self.batches[step].to(images.device), self.shard.rows(len(self.batches[step]))
+        return self.augment(images[index], generator(self.seed, "augment", step))[rows], labels[index[rows]].softmax(-1)
 
 
 @dataclass(frozen=True)
@@ -159,10 +171,13 @@ class _Distance:
 
 
 def _adjoint(passes: Passes, start: Tensor, rate: Tensor, steps: _Steps, distance: _Distance, first_order: bool) -> Match:
+    weight = steps.shard.weight(len(steps.batches[0]))  # the passes' means are over the shard's rows
+    rate, total = rate * weight, steps.shard.total
     thetas = [start.detach()]
     with torch.no_grad():
         for t in range(len(steps)):
-            thetas.append(thetas[-1] - rate * passes.gradient(thetas[-1], *steps.inputs(t, steps.images, steps.labels)))
+            step = rate * passes.gradient(thetas[-1], *steps.inputs(t, steps.images, steps.labels))
+            thetas.append(thetas[-1] - total(step))
 
     value = distance(thetas[-1])
     adjoint = distance.gradient(thetas.pop())
@@ -176,9 +191,9 @@ def _adjoint(passes: Passes, start: Tensor, rate: Tensor, steps: _Steps, distanc
         images_bar, labels_bar = grad(given, (images, labels), bars)
         images_grad -= rate * images_bar
         labels_grad -= rate * labels_bar
-        lr_grad -= along
+        lr_grad -= weight * along
         if theta_bar is not None:
-            adjoint = adjoint - rate * theta_bar
+            adjoint = adjoint - total(rate * theta_bar)
     return Match(value, images_grad, labels_grad, lr_grad)
 
 

@@ -9,6 +9,7 @@ from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import ClassifierPhase, RepresentationPhase, RunConfig
 from ltdd_ray.distill.matching import Loss, Scope, match
 from ltdd_ray.distill.schedule import Draw, draw_segment
+from ltdd_ray.distill.shard import Shard
 from ltdd_ray.distill.synthetic import Gradients, SyntheticSet
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.losses import DamLoss, soft_cross_entropy
@@ -51,8 +52,9 @@ def phases(config: RunConfig, prior: Tensor) -> list[Phase]:
 class Objective:
     """Evaluates segments against a trajectory store; holds no state between them."""
 
-    def __init__(self, config: RunConfig, flat: FlatModel, store: TrajectoryStore, prior: Tensor) -> None:
-        self._config, self._flat, self._store = config, flat, store
+    def __init__(self, config: RunConfig, flat: FlatModel, store: TrajectoryStore, prior: Tensor, shard: Shard) -> None:
+        """``shard``: the part of every inner batch whose gradients this process adds."""
+        self._config, self._flat, self._store, self._shard = config, flat, store, shard
         self._augment = Augmentation(config.augmentation)
         self._phases = phases(config, prior)
 
@@ -84,6 +86,7 @@ class Objective:
                 seed=draw.seed,
                 hypergradient=config.distill.hypergradient,
                 micro_batch=config.distill.micro_batch,
+                shard=self._shard,
             )
             numbers = (result.loss, result.images_grad, result.labels_grad, result.lr_grad)
             if not all(bool(torch.isfinite(n).all()) for n in numbers):

@@ -1,6 +1,6 @@
 """The learnable set and where it starts from.
 
-M = ipc * C synthetic images, C classes, E experts, N training images, K x H x W image shape.
+M synthetic images, C classes, E experts, N training images, K x H x W image shape.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,12 @@ from torch.nn.functional import one_hot
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import DistillConfig
+from ltdd_ray.data.prepare import Images
 from ltdd_ray.distill.matching import Match
 from ltdd_ray.seeding import generator
 
 ONE_HOT_MARGIN = 200.0  # exp(-200) is 0 in float32
+MOST_SENTENCES = 20
 
 
 class SyntheticSet(nn.Module):
@@ -85,57 +87,57 @@ class Gradients:
 
 
 def certain_logits(labels: Tensor, num_classes: int) -> Tensor:
-    """(1, N, C): the prediction of an expert that is right and certain, so that the choice is random and the labels are hard.
-
-    Such labels do not move either: the softmax is exactly one-hot, and its derivative exactly zero.
-    """
-    return ONE_HOT_MARGIN * one_hot(labels, num_classes).float()[None]
+    """Logits (M, C) of hard labels (M,), which stay as they are: their softmax is exactly one-hot, its derivative exactly zero."""
+    return ONE_HOT_MARGIN * one_hot(labels, num_classes).float()
 
 
-def choose_initial(logits: Tensor, labels: Tensor, ipc: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pick real images to start from and label them.
+def choose_initial(right: Tensor, labels: Tensor, budget: Sequence[int], seed: int) -> tuple[Tensor, Tensor]:
+    """Pick real images to start from.
 
     Args:
-        logits: (E, N, C), every expert's prediction on every training image. labels: (N,).
+        right: (E, N) bool, which expert predicts which training image correctly. labels: (N,).
+        budget: (C,), images of each class.
 
     Returns:
-        index (M,), soft-label logits (M, C) and repeat (M,) bool, class by class. Images that most experts predict correctly
-        come first, in random order; a class short of them is filled by its other images, and one short of images by repeats,
-        which ``repeat`` marks. An image's label is the mean logits of the experts that are right about it, or of all where
-        none is.
+        index (M,) and repeat (M,) bool, class by class. Images that most experts predict correctly come first, in random order;
+        a class short of them is filled by its other images, and one short of images by repeats, which ``repeat`` marks.
     """
-    right = logits.argmax(-1) == labels  # (E, N)
     trusted = right.double().mean(0) >= 0.5
     chosen: list[Tensor] = []
     repeats: list[Tensor] = []
-    for k in range(logits.shape[-1]):
+    for k, wanted in enumerate(budget):
         members = torch.nonzero(labels == k)[:, 0].cpu()
         members = members[torch.randperm(len(members), generator=generator(seed, "initial-images", k))]
         known = trusted.cpu()[members]
         ordered = torch.cat([members[known], members[~known]])
-        chosen.append(ordered.repeat(-(-ipc // len(ordered)))[:ipc])
-        repeats.append(torch.arange(ipc) >= len(ordered))
-    index = torch.cat(chosen).to(labels.device)
-    vote = right[:, index].to(logits.dtype)
+        chosen.append(ordered.repeat(-(-wanted // len(ordered)))[:wanted])
+        repeats.append(torch.arange(wanted) >= len(ordered))
+    return torch.cat(chosen).to(labels.device), torch.cat(repeats)
+
+
+def initial_labels(logits: Tensor, right: Tensor) -> Tensor:
+    """Soft-label logits (M, C): the mean of those (E, M, C) of the experts that are right (E, M), or of all where none is."""
+    vote = right.to(logits.dtype)
     vote = torch.where(vote.sum(0) > 0, vote, torch.ones_like(vote))
-    mean = (logits[:, index] * vote[..., None]).sum(0) / vote.sum(0)[:, None]
-    return index, mean, torch.cat(repeats)
+    return (logits * vote[..., None]).sum(0) / vote.sum(0)[:, None]
 
 
-def describe_initial(logits: Tensor, labels: Tensor, ipc: int, class_names: Sequence[str]) -> list[str]:
-    """One sentence per class that has not enough correctly predicted images, for the run to say."""
-    trusted = (logits.argmax(-1) == labels).double().mean(0) >= 0.5
+def describe_initial(right: Tensor, labels: Tensor, budget: Sequence[int], class_names: Sequence[str]) -> list[str]:
+    """One sentence per class that has not enough correctly predicted images, MOST_SENTENCES at most, for the run to say."""
+    trusted = right.double().mean(0) >= 0.5
     said = []
-    for k, name in enumerate(class_names):
+    for k, (name, wanted) in enumerate(zip(class_names, budget)):
         known, there = int(trusted[labels == k].sum()), int((labels == k).sum())
-        if known < ipc:
-            others, repeats = min(ipc, there) - known, max(ipc - there, 0)
+        if known < wanted:
+            others, repeats = min(wanted, there) - known, max(wanted - there, 0)
             filled = f"{others} other images" + (f" and {repeats} augmented repeats" if repeats else "")
-            said.append(f"class {name}: {known} of {ipc} initial images are predicted correctly; filled by {filled}")
+            said.append(f"class {name}: {known} of {wanted} initial images are predicted correctly; filled by {filled}")
+    if len(said) > MOST_SENTENCES:
+        said[MOST_SENTENCES:] = [f"and {len(said) - MOST_SENTENCES} classes more that had to be filled"]
     return said
 
 
-def initial_images(images: Tensor, index: Tensor, repeat: Tensor, augment: Augmentation, seed: int) -> Tensor:
+def initial_images(images: Images, index: Tensor, repeat: Tensor, augment: Augmentation, seed: int) -> Tensor:
     """Images (M, K, H, W) for the chosen ``index`` (M,), repeats being augmented so that no two are equal."""
     chosen = images[index].clone()
     for at in torch.nonzero(repeat)[:, 0].tolist():

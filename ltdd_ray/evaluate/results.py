@@ -7,6 +7,7 @@ import numpy as np
 from rich.table import Table
 
 from ltdd_ray.config import RunConfig, result_fingerprint
+from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.evaluate.sets import SETS
@@ -35,6 +36,7 @@ def summarise(
         "imbalance_factor": int(train.class_counts.max()) / int(train.class_counts.min()),
         "ipc": config.distill.ipc,
         "pictures_per_image": config.distill.pictures_per_image,
+        "images_per_class": list(class_budget(config.distill, train.class_counts.tolist())),
         "method": config.method,
         "model": config.model.model_dump(mode="json"),
         "split": config.evaluate.split,
@@ -92,14 +94,14 @@ def _deviation(values: np.ndarray) -> np.ndarray:
 
 def results_table(results: dict[str, Any]) -> Table:
     """A row for each set: its labels and the accuracy in percent, mean and deviation over networks, overall and per group."""
-    table = _table(f"{results['name']}: accuracy in % on the {results['split']} images, IPC {results['ipc']}", results, "labels")
+    pictures = results["pictures_per_image"]
+    size = f"{sum(results['images_per_class'])} images" if results["ipc"] is None else f"IPC {results['ipc']}"
+    size += f" of {pictures} pictures each" if pictures > 1 else ""
+    table = _table(f"{results['name']}: accuracy in % on the {results['split']} images, {size}", results, "labels")
     for one in results["sets"].values():
         table.add_row(one["title"], one["labels"], *_cells(one))
         if "tau" in one:
             table.caption = f"{one['title']}: logits adjusted with tau {one['tau']:.2f}"
-    pictures = results.get("pictures_per_image", 1)
-    if pictures > 1:
-        table.caption = f"a distilled image consists of {pictures} pictures, each trained on as an image of its own"
     return table
 
 

@@ -3,7 +3,7 @@
 M images, C classes, K x H x W image shape.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn.functional import one_hot
 from ltdd_ray.baselines.full_data import FULL_DATA, full_data_epochs
 from ltdd_ray.baselines.k_center import expert_features, k_center_selection
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.device import default_device
@@ -67,25 +68,27 @@ def epochs_on(config: RunConfig, name: str) -> int:
     return full_data_epochs(config, name) if name in FULL_DATA else config.evaluate.epochs
 
 
-def random_selection(train: LongTailedDataset, ipc: int, seed: int, network: int) -> list[int]:
-    """``ipc`` image indices per class without replacement; a class with fewer images gives all of them, again and again."""
+def random_selection(train: LongTailedDataset, budget: Sequence[int], seed: int, network: int) -> list[int]:
+    """``budget`` (C,) image indices per class without replacement; a class with fewer gives all of them, again and again."""
     chosen: list[int] = []
-    for k in range(train.num_classes):
+    for k, wanted in enumerate(budget):
         members = torch.nonzero(torch.tensor(train.labels == k))[:, 0]
         order = members[torch.randperm(len(members), generator=generator(seed, "random-selection", network, k))]
-        chosen += order.repeat(-(-ipc // len(order)))[:ipc].tolist()
+        chosen += order.repeat(-(-wanted // len(order)))[:wanted].tolist()
     return chosen
 
 
 def _random(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     """Drawn anew for every network."""
-    return _real_images(data, random_selection(data.train, config.distill.ipc, config.seed, network), config.evaluate.lr)
+    budget = class_budget(config.distill, data.train.class_counts.tolist())
+    return _real_images(data, random_selection(data.train, budget, config.seed, network), config.evaluate.lr)
 
 
 def _k_center(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     images, labels = model_space(data.train, data.normalisation, default_device())
     features = expert_features(config, data.train, images)
-    return _real_images(data, k_center_selection(features, labels, config.distill.ipc), config.evaluate.lr)
+    budget = class_budget(config.distill, data.train.class_counts.tolist())
+    return _real_images(data, k_center_selection(features, labels, budget), config.evaluate.lr)
 
 
 def _real_images(data: PreparedData, index: list[int], learning_rate: float) -> TrainingSet:
@@ -111,8 +114,13 @@ def _hard(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
 
 def _calibrated(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     stored = DistilledSet.load(config.folder / "distilled")
-    tau, soft_labels = calibrate(stored.soft_labels, stored.classes, torch.tensor(data.train.prior))
+    tau, soft_labels = calibrate(stored.soft_labels, stored.classes, torch.tensor(data.prior))
     return TrainingSet(stored.images, soft_labels, stored.learning_rate, tau)
+
+
+def _8bit(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    rounded = DistilledSet.load(config.folder / "distilled").in_8_bits()
+    return TrainingSet(rounded.images, rounded.soft_labels, rounded.learning_rate)
 
 
 def _stored(config: RunConfig, name: str) -> TrainingSet:
@@ -124,6 +132,7 @@ SETS = {
     "distilled": SetKind("{method}", "distilled", _distilled),
     "distilled_hard": SetKind("{method}, hard labels", "distilled", _hard),
     "distilled_calibrated": SetKind("{method}, calibrated", "distilled", _calibrated),
+    "distilled_8bit": SetKind("{method}, 8-bit images", "8-bit", _8bit),
     "initial": SetKind("Before distillation", "initial", _initial),
     "random": SetKind("Random selection", "randomly selected", _random),
     "k_center": SetKind("K-center selection", "k-center", _k_center),

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.baselines.full_data import FULL_DATA, train_on_all
 from ltdd_ray.config import EvaluateConfig, RunConfig
-from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.data.prepare import Images, PreparedData, model_space
 from ltdd_ray.device import default_device
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.evaluate.sets import TrainingSet, epochs_on, training_set
@@ -164,7 +164,7 @@ def _gradient_of(model: nn.Module) -> Callable[[Tensor, Tensor], None]:
 
 
 @torch.no_grad()
-def measure(model: nn.Module, images: Tensor, labels: Tensor) -> Measurement:
+def measure(model: nn.Module, images: Images, labels: Tensor) -> Measurement:
     """What ``model`` predicts for ``images`` (N, K, H, W) against their ``labels`` (N,)."""
     model.eval()
     logits = torch.cat([model(part) for part in images.split(512)])

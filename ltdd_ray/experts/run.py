@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.data.prepare import Images, PreparedData, model_space
 from ltdd_ray.device import default_device
 from ltdd_ray.experts.plan import TrajectoryTask, config_fingerprint, expectation, expert_network, trajectory_tasks
 from ltdd_ray.experts.train import Epoch, classifier_stage, representation_stage
@@ -67,7 +67,7 @@ def run_expert(config: RunConfig, data: PreparedData, expert: int, on_epoch: Cal
 class _Judge:
     """Accuracy of a parameter vector on the evaluation images; recorded with the last epoch, used for no decision."""
 
-    def __init__(self, flat: FlatModel, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, flat: FlatModel, images: Images, labels: Tensor) -> None:
         self._flat, self._images, self._labels = flat, images, labels
 
     @torch.no_grad()

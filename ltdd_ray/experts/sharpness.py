@@ -24,5 +24,5 @@ def sharpen(
     perturbed = gradient(theta + here * (rho / (here.norm() + 1e-12)))
     if kind == "sam":
         return perturbed
-    along = (here @ perturbed) / (perturbed @ perturbed + 1e-12)
+    along = (here * perturbed).sum() / (perturbed.square().sum() + 1e-12)
     return perturbed - alpha * (here - along * perturbed)

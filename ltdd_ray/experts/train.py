@@ -14,6 +14,7 @@ from torch.optim import SGD
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import ClassifierStage, RepresentationStage
+from ltdd_ray.data.prepare import Images
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.experts.sharpness import sharpen
 from ltdd_ray.nn.flat import FlatModel
@@ -37,23 +38,25 @@ class _Tally:
     """Running mean loss and accuracy of an epoch; the numbers stay on the device until asked for."""
 
     def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._count = 0
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         right = (logits.argmax(-1) == labels).sum()
-        self._sums += torch.stack([loss.detach() * len(labels), right, right.new_tensor(len(labels))]).double()
+        self._sums += torch.stack([loss.detach() * len(labels), right]).double()
+        self._count += len(labels)
 
     def result(self, where: str) -> tuple[float, float]:
-        loss, right, count = self._sums.tolist()
+        loss, right = self._sums.tolist()
         if not loss < float("inf"):
             raise NonFiniteLossError(f"{where}: the loss is not finite; lower the stage's lr")
-        return loss / count, right / count
+        return loss / self._count, right / self._count
 
 
 def representation_stage(
     stage: RepresentationStage,
     flat: FlatModel,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     augment: Augmentation,
     seed: int,
@@ -91,7 +94,7 @@ def classifier_stage(
     stage: ClassifierStage,
     flat: FlatModel,
     theta: Tensor,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     augment: Augmentation,
     seed: int,

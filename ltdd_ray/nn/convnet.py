@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from ltdd_ray.device import without_autocast
 from ltdd_ray.nn import fused
-from ltdd_ray.nn.convolution import convolution, input_bar, weight_bar
+from ltdd_ray.nn.convolution import convolution, convolution_dtype, input_bar, weight_bar
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.fused import NormReluPool, channels_last
 from ltdd_ray.nn.passes import Loss, Passes
@@ -64,24 +65,25 @@ class ConvNetPasses(Passes):
 
     def __init__(self, flat: FlatModel, loss: Loss, micro_batch: int | None) -> None:
         super().__init__(flat.logits, loss, micro_batch)
-        self._flat = flat
+        self._flat, self._dtype = flat, convolution_dtype(next(flat.model.parameters()))
 
     @torch.no_grad()
+    @without_autocast
     def gradient(self, theta: Tensor, images: Tensor, soft_label: Tensor) -> Tensor:
         theta_bar = torch.zeros_like(theta)
         at, bar = Views.of(self._flat, theta), Views.of(self._flat, theta_bar)
-        for x, p, share in self.chunks(channels_last(images), soft_label):
+        for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
             tape = []
             for layer in at.layers:
                 u = convolution(x, layer.weight)
                 y, stats = fused.forward(u, layer.gamma, layer.beta)
                 tape.append((x, u, stats))
                 x = y
-            features = x.flatten(1)
+            features = x.flatten(1).to(theta.dtype)
             z_bar = self.loss_bar(linear(features, at.head, at.head_bias), p, share)
             bar.head.addmm_(z_bar.T, features)
             bar.head_bias.add_(z_bar.sum(0))
-            y_bar = (z_bar @ at.head).view(x.shape)
+            y_bar = (z_bar @ at.head).view(x.shape).to(x.dtype)
             for k in reversed(range(len(at.layers))):
                 layer, (x, u, stats) = at.layers[k], tape.pop()
                 if k:
@@ -93,6 +95,7 @@ class ConvNetPasses(Passes):
         return theta_bar
 
     @torch.no_grad()
+    @without_autocast
     def along(
         self, theta: Tensor, v: Tensor, images: Tensor, soft_label: Tensor, with_theta: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -101,7 +104,7 @@ class ConvNetPasses(Passes):
         bar = Views.of(self._flat, theta_bar) if theta_bar is not None else None
         affines = [Affine(one.gamma, one.beta, other.gamma, other.beta) for one, other in zip(at.layers, dot.layers)]
         value, images_bar, labels_bar = theta.new_zeros(()), [], []
-        for x, p, share in self.chunks(channels_last(images), soft_label):
+        for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
             x_dot, tape = None, []
             for layer, layer_dot, affine in zip(at.layers, dot.layers, affines):
                 u_pair = convolution(x, torch.cat([layer.weight, layer_dot.weight]))
@@ -110,7 +113,7 @@ class ConvNetPasses(Passes):
                 tape.append((x, x_dot, u_pair, stats))
                 x, x_dot = y, y_dot
             assert x_dot is not None
-            features, features_dot = x.flatten(1), x_dot.flatten(1)
+            features, features_dot = x.flatten(1).to(theta.dtype), x_dot.flatten(1).to(theta.dtype)
             z = linear(features, at.head, at.head_bias)
             z_dot = linear(features_dot, at.head) + linear(features, dot.head, dot.head_bias)
             part, z_bar, z_bar_dot, p_bar = self.loss_along(z, z_dot, p, share)
@@ -120,7 +123,7 @@ class ConvNetPasses(Passes):
                 bar.head.addmm_(z_bar_dot.T, features).addmm_(z_bar.T, features_dot)
                 bar.head_bias.add_(z_bar_dot.sum(0))
             y_bars = (z_bar @ at.head).view(x.shape), (z_bar_dot @ at.head + z_bar @ dot.head).view(x.shape)
-            y_bar_pair, y_bar_extra = channels_last(torch.cat(y_bars, 1)), None
+            y_bar_pair, y_bar_extra = channels_last(torch.cat(y_bars, 1).to(x.dtype)), None
             for k in reversed(range(len(at.layers))):
                 weight, weight_dot, (x, x_dot, u_pair, stats) = at.layers[k].weight, dot.layers[k].weight, tape.pop()
                 u_bar, u_bar_dot, *affine_bar_dot = fused.tangent_backward(u_pair, affines[k], stats, y_bar_pair, y_bar_extra)
@@ -133,7 +136,7 @@ class ConvNetPasses(Passes):
                     y_bar_extra = input_bar(u_bar_dot, weight)
                 else:
                     images_bar.append(fused.image_bar(u_bar_dot, weight) + fused.image_bar(u_bar, weight_dot))
-        return value, torch.cat(images_bar), torch.cat(labels_bar), theta_bar
+        return value, torch.cat(images_bar).to(images.dtype), torch.cat(labels_bar), theta_bar
 
 
 def _add(bar: Layer, weight_bar: Tensor, gamma_bar: Tensor, beta_bar: Tensor) -> None:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from ltdd_ray.device import without_autocast
 from ltdd_ray.nn import fused
 from ltdd_ray.nn.convnet import Layer, Views
-from ltdd_ray.nn.convolution import convolution, input_bar
+from ltdd_ray.nn.convolution import convolution, convolution_dtype, input_bar
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.fused import channels_last
 from ltdd_ray.nn.passes import Loss, Passes
@@ -40,17 +41,18 @@ class FrozenConvNetPasses(Passes):
     def __init__(self, flat: FlatModel, start: Tensor, loss: Loss, micro_batch: int | None) -> None:
         """``start`` (P,) holds the backbone."""
         super().__init__(lambda theta_c, images: flat.head(theta_c, flat.features(start, images)), loss, micro_batch)
-        self._flat, self._layers = flat, Views.of(flat, start).layers
+        self._flat, self._layers, self._dtype = flat, Views.of(flat, start).layers, convolution_dtype(start)
         self._tapes: list[_Tape | None] = []
         self._left = TAPE_BYTES if micro_batch is None else 0
 
     @torch.no_grad()
+    @without_autocast
     def gradient(self, theta: Tensor, images: Tensor, soft_label: Tensor) -> Tensor:
         theta_bar = torch.zeros_like(theta)
         (head, head_bias), (head_bar, head_bias_bar) = self._flat.head_parameters(theta), self._flat.head_parameters(theta_bar)
-        for x, p, share in self.chunks(channels_last(images), soft_label):
+        for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
             tape = self._forward(x)
-            features = tape.y.flatten(1)
+            features = tape.y.flatten(1).to(theta.dtype)
             z_bar = self.loss_bar(linear(features, head, head_bias), p, share)
             head_bar.addmm_(z_bar.T, features)
             head_bias_bar.add_(z_bar.sum(0))
@@ -58,6 +60,7 @@ class FrozenConvNetPasses(Passes):
         return theta_bar
 
     @torch.no_grad()
+    @without_autocast
     def along(
         self, theta: Tensor, v: Tensor, images: Tensor, soft_label: Tensor, with_theta: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
@@ -66,17 +69,17 @@ class FrozenConvNetPasses(Passes):
         head_dot, head_bias_dot = self._flat.head_parameters(v)
         head_bar, head_bias_bar = self._flat.head_parameters(theta_bar)
         value, images_bar, labels_bar = theta.new_zeros(()), [], []
-        for x, p, share in self.chunks(channels_last(images), soft_label):
+        for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
             tape = self._tapes.pop() or self._forward(x)
-            features = tape.y.flatten(1)
+            features = tape.y.flatten(1).to(theta.dtype)
             z, z_dot = linear(features, head, head_bias), linear(features, head_dot, head_bias_dot)
             part, z_bar, z_bar_dot, p_bar = self.loss_along(z, z_dot, p, share)
             value += part
             labels_bar.append(p_bar)
             head_bar.addmm_(z_bar_dot.T, features)
             head_bias_bar.add_(z_bar_dot.sum(0))
-            images_bar.append(self._backward(x, tape, (z_bar_dot @ head + z_bar @ head_dot).view(tape.y.shape)))
-        return value, torch.cat(images_bar), torch.cat(labels_bar), theta_bar if with_theta else None
+            images_bar.append(self._backward(x, tape, (z_bar_dot @ head + z_bar @ head_dot).view(tape.y.shape).to(x.dtype)))
+        return value, torch.cat(images_bar).to(images.dtype), torch.cat(labels_bar), theta_bar if with_theta else None
 
     def _forward(self, x: Tensor) -> _Tape:
         us, all_stats = [], []

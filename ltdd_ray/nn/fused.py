@@ -2,14 +2,17 @@
 
     n = (u - mean) / sqrt(var + eps),   a = gamma n + beta,   y = pool(relu(a)),   mean and var per image and channel
 
-On a CPU it runs as the kernels of ``fused.c``, each of which goes over an image while it is in cache; elsewhere, and without a C
-compiler, as torch operations that compute the same. Between two convolutions a ConvNet spends most of its time here.
+On a CPU it runs as the kernels of ``fused.c``, each of which goes over an image while it is in cache, on a CUDA GPU as those of
+``gpu.py``; elsewhere, and without a C compiler, as torch operations that compute the same. A ConvNet spends most of its time here.
 
 B batch, C channels, H x W size before pooling; u (B, C, H, W), y (B, C, H/2, W/2), all channels-last in memory; gamma and beta
 (C,). A ``dot`` marks the derivative along a direction, a ``bar`` a gradient; a ``pair`` (B, 2C, ...) holds a tensor and its dot.
 """
 
 import ctypes
+import logging
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -24,6 +27,7 @@ from ltdd_ray.nn.plain import EPS, Affine
 
 _FEW, _MOST = 4, 3  # as in fused.c
 _REALS = {torch.float32: "float", torch.float64: "double"}
+log = logging.getLogger(__name__)
 
 
 def channels_last(tensor: Tensor) -> Tensor:
@@ -35,6 +39,8 @@ def forward(u: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
     if min(u.shape[2:]) < 2:
         raise RuntimeError(f"2x2 pooling of {u.shape[2]}x{u.shape[3]} pixels leaves nothing")
     u = channels_last(u)
+    if gpu := _gpu_kernels(u):
+        return gpu.forward(u, gamma, beta)
     kernels = _kernels(u)
     if kernels is None:
         return plain.forward(u, gamma, beta), u.new_empty(0)
@@ -46,6 +52,8 @@ def forward(u: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
 def backward(u: Tensor, gamma: Tensor, beta: Tensor, stats: Tensor, y_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """u_bar, gamma_bar (C,) and beta_bar (C,) from y_bar."""
     u, y_bar = channels_last(u), channels_last(y_bar)
+    if gpu := _gpu_kernels(u):
+        return gpu.backward(u, gamma, beta, stats, y_bar)
     kernels = _kernels(u)
     if kernels is None:
         return plain.backward(u, gamma, beta, y_bar)
@@ -76,6 +84,8 @@ def backward_first(
 
 def tangent_forward(u_pair: Tensor, u_extra: Tensor | None, affine: Affine) -> tuple[Tensor, Tensor, Tensor]:
     """y, y_dot and statistics for :func:`tangent_backward`; ``u_extra`` (B, C, H, W) is first added to u_dot, in place."""
+    if gpu := _gpu_kernels(u_pair):
+        return gpu.tangent_forward(u_pair, u_extra, affine)
     kernels, channels = _kernels(u_pair), u_pair.shape[1] // 2
     if kernels is None:
         u, u_dot = u_pair.chunk(2, 1)
@@ -93,6 +103,8 @@ def tangent_backward(
     u_pair: Tensor, affine: Affine, stats: Tensor, y_bar_pair: Tensor, y_bar_extra: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """u_bar, u_bar_dot, gamma_bar_dot (C,), beta_bar_dot (C,); ``y_bar_extra`` counts as a part of y_bar_dot."""
+    if gpu := _gpu_kernels(u_pair):
+        return gpu.tangent_backward(u_pair, affine, stats, y_bar_pair, y_bar_extra)
     kernels, channels = _kernels(u_pair), u_pair.shape[1] // 2
     if kernels is None:
         y_bar, y_bar_dot = y_bar_pair.chunk(2, 1)
@@ -115,7 +127,7 @@ def image_bar(u_bar: Tensor, weight: Tensor) -> Tensor:
     """
     kernels, channels = _kernels(u_bar), weight.shape[1]
     if kernels is None or channels > _FEW:
-        return conv_transpose2d(u_bar, weight, padding=1)
+        return conv_transpose2d(u_bar, weight.to(u_bar.dtype), padding=1)
     rows = pad(weight.permute(2, 3, 1, 0).reshape(9 * channels, -1), (0, 0, 0, _FEW - channels))
     columns = channels_last(conv2d(u_bar, rows[:, :, None, None]))
     shape = (len(u_bar), _FEW, *u_bar.shape[2:])
@@ -175,6 +187,25 @@ class _Shape(ctypes.Structure):
 
 def _kernels(tensor: Tensor) -> ctypes.CDLL | None:
     return load_kernels(_REALS[tensor.dtype]) if tensor.device.type == "cpu" and tensor.dtype in _REALS else None
+
+
+def _gpu_kernels(tensor: Tensor) -> ModuleType | None:
+    """Windows that do not fill the image are left to torch."""
+    even = tensor.shape[2] % 2 == 0 and tensor.shape[3] % 2 == 0
+    return _triton_kernels() if tensor.device.type == "cuda" and even else None
+
+
+@cache
+def _triton_kernels() -> ModuleType | None:
+    """The kernels for GPUs, or None where Triton is missing or cannot build them, which is logged once."""
+    try:
+        from ltdd_ray.nn import gpu
+
+        gpu.forward(*(torch.ones(shape, device="cuda") for shape in ((1, 1, 2, 2), 1, 1)))
+    except Exception as error:  # Triton runs a C compiler and NVIDIA's assembler, and passes on what those raise
+        log.warning("Triton builds no kernels here (%s): networks fall back to slower torch operations", error)
+        return None
+    return gpu
 
 
 def _halved(u: Tensor, channels: int) -> Tensor:

@@ -67,7 +67,7 @@ def test_what_is_stored_can_be_trained_on_as_it_is(tiny: Tiny, data: PreparedDat
         assert torch.bincount(stored.classes).tolist() == [per_class] * 10
         assert torch.equal(stored.soft_labels, torch.eye(10)[stored.classes]), "labels are exactly one-hot"
         assert stored.learning_rate == config.evaluate.lr
-        assert stored.provenance["pictures_per_image"] == per_class // 3
+        assert stored.provenance["images_per_class"] == [per_class] * 10
     said = [report for report in heard if isinstance(report, str)]
     counts = data.train.class_counts
     assert len(said) == int((counts < per_class).sum())

@@ -25,5 +25,5 @@ def test_every_class_is_covered_by_itself_and_repeats_where_it_must() -> None:
     features = torch.tensor([0.0, 7, 1, 9, 4])[:, None]
     labels = torch.tensor([0, 1, 0, 1, 0])
     # Class 0 has 0, 1, 4 with mean 5/3: 1 is nearest, 4 farthest from it. Class 1 has 7 and 9, equally near to 8: the first leads.
-    assert k_center_selection(features, labels, 2) == [2, 4, 1, 3]
-    assert k_center_selection(features, labels, 3) == [2, 4, 0, 1, 3, 1]
+    assert k_center_selection(features, labels, (2, 2)) == [2, 4, 1, 3]
+    assert k_center_selection(features, labels, (3, 3)) == [2, 4, 0, 1, 3, 1]

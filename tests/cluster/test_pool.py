@@ -10,6 +10,7 @@ import pytest
 
 from ltdd_ray.cluster.pool import run_tasks
 from ltdd_ray.config import ComputeConfig
+from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.errors import UserError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
@@ -19,13 +20,13 @@ TWO_ACTORS = ComputeConfig(num_actors=2, threads=2, max_failures=1)
 def test_results_reports_and_shared_arrays() -> None:
     import torch
 
-    def task(images: np.ndarray, offset: int, report: Callable[[object], None]) -> tuple[int, bool, int]:
+    def task(data: LongTailedDataset, offset: int, report: Callable[[object], None]) -> tuple[int, bool, int]:
         report(("seen", offset))
-        return int(images.sum()) + offset, images.flags.writeable, torch.get_num_threads()
+        return int(data.images.sum()) + offset, data.images.flags.writeable, torch.get_num_threads()
 
     heard: list[tuple[str, int]] = []
-    images = np.ones(1000, dtype=np.uint8)
-    outcomes = list(run_tasks(task, [(1,), (2,), (3,)], shared=(images,), compute=TWO_ACTORS, on_report=heard.append))
+    data = LongTailedDataset(np.ones((10, 1, 10, 10), dtype=np.uint8), np.zeros(10, dtype=np.int64), ("only",))
+    outcomes = list(run_tasks(task, [(1,), (2,), (3,)], shared=(data,), compute=TWO_ACTORS, on_report=heard.append))
     assert sorted((o.task, o.result) for o in outcomes) == [((k,), (1000 + k, False, 2)) for k in (1, 2, 3)]
     assert all(o.peak_memory > 10_000_000 for o in outcomes)
     assert sorted(heard) == [("seen", 1), ("seen", 2), ("seen", 3)]

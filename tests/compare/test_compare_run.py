@@ -27,7 +27,9 @@ def test_a_folder_of_something_else_is_refused_before_any_work(tmp_path: Path, t
 def test_matching_methods_share_experts_that_are_trained_once(
     ray_cluster: None, tmp_path: Path, tiny: Tiny, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny(tmp_path, evaluate={"networks": 1, "epochs": 2}, compute={"num_workers": 1, "num_actors": 1})
+    experts = {"count": 1, "representation": {"epochs": 5, "batch_size": 64, "sharpness": "none"}, "classifier": {"epochs": 2}}
+    one_process = {"num_workers": 1, "num_actors": 1}
+    config = tiny(tmp_path, experts=experts, evaluate={"networks": 1, "epochs": 2}, compute=one_process)
     folder = config.folder
     compare(config, ["random", "mtt", "ltdd"])
     said = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from ltdd_ray.compare.plan import plan_comparison
 from ltdd_ray.compare.published import published_accuracy
 from ltdd_ray.compare.table import Row, as_csv, as_json, as_markdown, as_text, experts_rows, method_row
 from ltdd_ray.config import RunConfig
+from ltdd_ray.config_file import load_config
 from ltdd_ray.methods import METHODS
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.fixture
@@ -119,6 +123,22 @@ def test_published_numbers_belong_to_one_cell(
     data = base.data.model_copy(update=changes)
     config = base.model_copy(update={"method": method, "distill": distill, "data": data})
     assert published_accuracy(config) == (None if published is None else pytest.approx(published))
+
+
+CELLS = sorted(CONFIGS.rglob("if*_ipc*.yaml"))
+
+
+@pytest.mark.parametrize("file", CELLS, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_the_table_and_the_configs_name_the_same_published_numbers(file: Path) -> None:
+    """Each cell's header was written from the paper by itself."""
+    (expected,) = re.findall(r"^# Expected: .*", file.read_text(), re.MULTILINE)
+    config, compared = load_config(file), 0
+    for method, name in {"ltdd": "published", "datm": "DATM", "random": "random selection"}.items():
+        for percent in re.findall(rf"{name} ([0-9.]+) %", expected):
+            found = published_accuracy(config.model_copy(update={"method": method}))
+            assert found == pytest.approx(float(percent) / 100)
+            compared += 1
+    assert compared >= 1
 
 
 def test_most_published_methods_can_be_run_here(base: RunConfig) -> None:

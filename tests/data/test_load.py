@@ -122,4 +122,4 @@ def test_info_counts_and_renders(source):
     text = output.getvalue()
     assert "images: 63 train, 21 validation, 3 test" in text
     bars = [line.count("█") for line in text.splitlines() if "█" in line]
-    assert bars == [40, 12, 4]
+    assert bars == [24, 7, 2]

@@ -60,3 +60,9 @@ def test_too_small_class_is_named():
     labels = np.repeat([0, 1, 2], [10, 3, 10])
     with pytest.raises(UserError, match=r"class 1 \('b'\) has 3 images.* takes 5 .*null"):
         long_tail_indices(labels, ["a", "b", "c"], 4, "first")
+
+
+def test_a_source_not_quite_balanced_gives_what_it_has():
+    labels = np.repeat([0, 1, 2], [10, 3, 7])
+    indices = long_tail_indices(labels, ["a", "b", "c"], 4, "first", n_max=8)
+    assert np.bincount(labels[indices]).tolist() == [8, 3, 2]

@@ -1,10 +1,12 @@
 """The distilled set as a file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import ltdd_ray
 from ltdd_ray.data.normalisation import Normalisation
@@ -24,6 +26,7 @@ def distilled(request: pytest.FixtureRequest) -> DistilledSet:
         normalisation=normalisation,
         class_names=("cat", "dog", "owl"),
         augmentation="flip_crop",
+        class_counts=(20, 8, 2),
         provenance={"update": 7},
     )
 
@@ -35,7 +38,7 @@ def test_survives_the_file(distilled: DistilledSet, tmp_path: Path) -> None:
         assert torch.equal(found.images, distilled.images) and torch.equal(found.soft_labels, distilled.soft_labels)
         assert torch.equal(found.classes, distilled.classes)
         assert (found.learning_rate, found.class_names, found.augmentation) == (0.03, ("cat", "dog", "owl"), "flip_crop")
-        assert found.provenance == {"update": 7}
+        assert found.provenance == {"update": 7} and found.class_counts == (20, 8, 2)
         torch.testing.assert_close(found.denormalize(), distilled.denormalize())
 
 
@@ -54,3 +57,32 @@ def test_a_missing_or_cut_file_is_named_with_the_remedy(distilled: DistilledSet,
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(UserError, match="not a readable distilled set"):
         ltdd_ray.load_distilled(str(tmp_path))
+    with pytest.raises(UserError, match="nothing: does not exist; give the folder of a run"):
+        ltdd_ray.load_distilled(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("metadata", [None, {"ltdd_ray": "{}"}, {"ltdd_ray": '{"format": 1}'}])
+def test_another_safetensors_file_is_refused_in_one_sentence(metadata: dict[str, str] | None, tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors", metadata)
+    with pytest.raises(UserError, match=r"not a readable distilled set .*distil again") as error:
+        ltdd_ray.load_distilled(tmp_path / "model.safetensors")
+    assert "\n" not in str(error.value)
+
+
+def test_a_format_of_the_future_is_refused(tmp_path: Path) -> None:
+    save_file({"images": torch.zeros(2)}, tmp_path / "new.safetensors", {"ltdd_ray": '{"format": 99}'})
+    with pytest.raises(UserError, match=r"format 99; this version reads 1\)"):
+        ltdd_ray.load_distilled(tmp_path / "new.safetensors")
+
+
+def test_8_bits_cost_half_a_grey_level_and_what_lies_outside(distilled: DistilledSet) -> None:
+    assert distilled.clipped_share() == 0
+    torch.testing.assert_close(distilled.in_8_bits().images, distilled.images, rtol=0, atol=1e-3)
+    assert distilled.pixels().dtype == torch.uint8
+
+    outside = distilled.normalisation.invert(distilled.images)
+    outside[0, 0, 0, :4] = torch.tensor([-0.5, 1.2, 0.5004, 1.0])
+    far = replace(distilled, images=distilled.normalisation.apply(outside * 255))
+    assert far.pixels()[0, 0, 0, :4].tolist() == [0, 255, 128, 255]
+    assert far.clipped_share() == pytest.approx(2 / far.images.numel())
+    torch.testing.assert_close(far.in_8_bits().denormalize() * 255, far.pixels().float(), rtol=0, atol=0.02)

@@ -1,12 +1,15 @@
-"""What an earlier Train job left behind: resumed from where Ray can, removed where it would fail for ever."""
+"""What is looked at before a Train job starts: whether its workers have work, and what an earlier job left behind."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import ray
 
-from ltdd_ray.distill.job import drop_unusable
+from ltdd_ray.config import RunConfig
+from ltdd_ray.distill.job import drop_unusable, require_workers
+from ltdd_ray.errors import UserError
 
 CHECKPOINT = "checkpoint_1"
 
@@ -59,3 +62,13 @@ def test_a_job_killed_before_its_first_checkpoint_begins_anew(folder: Path) -> N
     (folder / "checkpoint_manager_snapshot.json").unlink()
     drop_unusable(folder)
     assert not folder.exists()
+
+
+def test_more_workers_than_images_of_a_batch_are_refused(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
+    for phase, workers, batch in (({}, 21, 20), ({"classifier": {"batch_size": 7}}, 8, 7)):
+        distill = {"ipc": 2, "representation": {"start_epochs": {"max": 3}}, **phase}
+        config = tiny(tmp_path, distill=distill, compute={"parallel": "batch", "num_workers": workers})
+        with pytest.raises(
+            UserError, match=rf"{workers} workers cannot share .* of {batch} images; --set compute.num_workers={batch}"
+        ):
+            require_workers(config, [5] * 10)

@@ -71,6 +71,16 @@ def test_learns_all_three_and_resumes_exactly(config: RunConfig, data: PreparedD
     final = whole.run(config, data)
     assert [r.update for r in whole.reports] == list(range(1, 13))
     assert whole.initial is not None
+    known = {
+        "method": "ltdd",
+        "dataset": "digits",
+        "imbalance_factor": 134 / 13,
+        "images_per_class": [2] * 10,
+        "seed": 3,
+        "update": 12,
+    }
+    assert known.items() <= final.provenance.items()
+    assert final.class_counts == tuple(data.train.class_counts) and {"torch", "ltdd-ray"} <= set(final.provenance["versions"])
     assert not torch.equal(final.images, whole.initial.images)
     assert not torch.equal(final.soft_labels, whole.initial.soft_labels)
     assert final.learning_rate != whole.initial.learning_rate
@@ -105,14 +115,25 @@ def in_process(rank: int, config: RunConfig, folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("segments", [2, 3])
-def test_two_workers_take_the_steps_of_one(config: RunConfig, data: PreparedData, tmp_path: Path, segments: int) -> None:
-    config = changed(config, segments_per_update=segments, updates=4)
+def assert_close(found: DistilledSet, expected: DistilledSet) -> None:
+    torch.testing.assert_close(found.images, expected.images, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.soft_labels, expected.soft_labels, rtol=1e-4, atol=1e-5)
+    assert found.learning_rate == pytest.approx(expected.learning_rate, rel=1e-5)
+
+
+@pytest.mark.parametrize(("parallel", "segments"), [("trajectory", 2), ("trajectory", 3), ("batch", 1)])
+def test_two_workers_take_the_steps_of_one(
+    config: RunConfig, data: PreparedData, tmp_path: Path, parallel: str, segments: int
+) -> None:
+    """Also where one of them is lost half-way: its checkpoint, carried on by the other alone, ends with the same set."""
+    phase = config.distill.representation.model_copy(update={"batch_size": 7})  # 3 + 4 of the 20 images
+    config = changed(config, segments_per_update=segments, updates=4, checkpoint_every=2, representation=phase)
+    config = config.model_copy(update={"compute": config.compute.model_copy(update={"parallel": parallel})})
     torch.multiprocessing.spawn(in_process, (config, tmp_path), nprocs=2)
     two, one = DistilledSet.load(tmp_path), Recorder(tmp_path / "one").run(config, data)
-    torch.testing.assert_close(two.images, one.images, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(two.soft_labels, one.soft_labels, rtol=1e-4, atol=1e-5)
-    assert two.learning_rate == pytest.approx(one.learning_rate, rel=1e-5)
+    assert_close(two, one)
+    carried_on = Recorder(tmp_path / "rest").run(config, data, resume_from=tmp_path / "0" / "update-2")
+    assert_close(carried_on, one)
 
 
 def test_a_rate_that_does_not_fit_makes_short_steps(config: RunConfig, data: PreparedData, tmp_path: Path) -> None:

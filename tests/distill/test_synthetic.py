@@ -4,7 +4,7 @@ from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import StartEpochs
 from ltdd_ray.distill.matching import Match
 from ltdd_ray.distill.schedule import draw_segment, last_start_epoch, share
-from ltdd_ray.distill.synthetic import Gradients, SyntheticSet, choose_initial, describe_initial, initial_images
+from ltdd_ray.distill.synthetic import Gradients, SyntheticSet, choose_initial, describe_initial, initial_images, initial_labels
 
 LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 2])
 
@@ -20,7 +20,9 @@ def predictions(right: list[list[int]]) -> torch.Tensor:
 
 def test_initial_images_are_correctly_predicted_ones_first() -> None:
     logits = predictions([[1, 0, 1, 0, 0, 1, 0], [1, 0, 0, 0, 0, 1, 0]])
-    index, labels, repeat = choose_initial(logits, LABELS, 2, seed=0)
+    right = logits.argmax(-1) == LABELS
+    index, repeat = choose_initial(right, LABELS, [2] * 3, seed=0)
+    labels = initial_labels(logits[:, index], right[:, index])
     assert set(index[:2].tolist()) == {0, 2}
     assert index[2:].tolist() == [5, 4, 6, 6]
     assert repeat.tolist() == [False] * 5 + [True]
@@ -31,18 +33,24 @@ def test_initial_images_are_correctly_predicted_ones_first() -> None:
 
 
 def test_the_choice_is_a_function_of_the_seed() -> None:
-    logits = predictions([[1] * 7])
-    draws = [choose_initial(logits, LABELS, 2, seed)[0].tolist() for seed in (0, 0, 1, 2, 3)]
+    right = torch.ones(1, 7, dtype=torch.bool)
+    draws = [choose_initial(right, LABELS, [2] * 3, seed)[0].tolist() for seed in (0, 0, 1, 2, 3)]
     assert draws[0] == draws[1]
     assert len({tuple(d) for d in draws}) > 1
 
 
 def test_what_had_to_be_filled_is_said_class_by_class() -> None:
-    said = describe_initial(predictions([[1, 1, 0, 0, 0, 1, 1]]), LABELS, 2, ["cat", "dog", "owl"])
+    said = describe_initial(torch.tensor([[1, 1, 0, 0, 0, 1, 1]]).bool(), LABELS, [2] * 3, ["cat", "dog", "owl"])
     assert said == [
         "class dog: 1 of 2 initial images are predicted correctly; filled by 1 other images",
         "class owl: 1 of 2 initial images are predicted correctly; filled by 0 other images and 1 augmented repeats",
     ]
+
+
+def test_many_classes_do_not_fill_the_screen() -> None:
+    labels = torch.arange(50)
+    said = describe_initial(torch.zeros(1, 50, dtype=torch.bool), labels, [1] * 50, [str(k) for k in range(50)])
+    assert len(said) == 21 and said[-1] == "and 30 classes more that had to be filled"
 
 
 def test_repeats_are_augmented() -> None:
@@ -93,3 +101,9 @@ def test_shares_cover_every_segment_once() -> None:
             shares = [list(share(segments, rank, world_size)) for rank in range(world_size)]
             assert sorted(segment for one in shares for segment in one) == list(range(segments))
             assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_every_class_gets_its_own_number_of_initial_images() -> None:
+    index, repeat = choose_initial(torch.ones(1, 7, dtype=torch.bool), LABELS, [3, 1, 2], seed=0)
+    assert LABELS[index].tolist() == [0, 0, 0, 1, 2, 2]
+    assert repeat.tolist() == [False] * 5 + [True]

@@ -1,4 +1,6 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,11 @@ import ltdd_ray.evaluate.train
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import EvaluateConfig, ModelConfig, RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.prepare import prepare_data
+from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.evaluate.results import architectures_table, results_table, summarise
-from ltdd_ray.evaluate.sets import TrainingSet, random_selection
+from ltdd_ray.evaluate.sets import TrainingSet, random_selection, training_set
 from ltdd_ray.evaluate.train import NetworkResult, measure, train_network
 from ltdd_ray.nn.networks import build_network
 
@@ -46,12 +50,29 @@ def test_accuracy_counts_every_class_alike() -> None:
 
 
 def test_random_selection_is_balanced_and_repeats_only_where_it_must(train: LongTailedDataset) -> None:
-    index = random_selection(train, 4, seed=0, network=0)
+    index = random_selection(train, [4] * 3, seed=0, network=0)
     assert train.labels[index].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert len(set(index[:4])) == 4 and set(index[4:8]) == {9, 10, 11, 12}
     assert sorted(index[8:]) == [13, 13, 14, 14]
-    assert index == random_selection(train, 4, seed=0, network=0)
-    assert index != random_selection(train, 4, seed=0, network=1)
+    assert index == random_selection(train, [4] * 3, seed=0, network=0)
+    assert index != random_selection(train, [4] * 3, seed=0, network=1)
+
+
+def test_random_selection_follows_an_unequal_budget(train: LongTailedDataset) -> None:
+    assert train.labels[random_selection(train, [5, 1, 3], seed=0, network=0)].tolist() == [0] * 5 + [1] + [2] * 3
+
+
+def test_the_8_bit_set_is_what_an_export_holds(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
+    config = tiny(tmp_path)
+    data = prepare_data(config)
+    images = data.normalisation.apply(torch.rand(4, *data.train.image_shape, generator=torch.Generator().manual_seed(0)) * 300 - 20)
+    labels, classes = torch.full((4, 10), 0.1), torch.arange(4)
+    distilled = DistilledSet(images, labels, classes, 0.03, data.normalisation, data.train.class_names, "flip")
+    distilled.save(config.folder / "distilled")
+    exact, rounded = (training_set(config, data, name, 0) for name in ("distilled", "distilled_8bit"))
+    assert torch.equal(exact.images, images) and rounded.learning_rate == exact.learning_rate == 0.03
+    assert torch.equal(rounded.images, data.normalisation.apply(distilled.pixels()))
+    assert float((rounded.images - images).abs().max()) > 0.01
 
 
 def test_training_learns_a_separable_set_and_repeats_exactly() -> None:
@@ -141,15 +162,8 @@ def test_results_are_means_and_sample_deviations(results: dict[str, Any]) -> Non
         {"many": 0.9, "medium": 0.5, "few": 0.4}
     )
     assert results["random_baseline"]["accuracy"]["std"] == 0
+    assert results["ipc"] == 1 and results["images_per_class"] == [1, 1, 1]
     assert results["imbalance_factor"] == 4.5 and results["timings"] == {"evaluate": 2.0}
-
-
-def test_a_set_of_mosaics_says_how_many_pictures_an_image_has(train: LongTailedDataset) -> None:
-    config = config_of(networks=1, sets=["distilled"])
-    config = config.model_copy(update={"distill": config.distill.model_copy(update={"engine": "idm"})})
-    results = summarise(config, train, [result("distilled", 0, (0.9, 0.4, 0.2))], {})
-    assert (results["ipc"], results["pictures_per_image"]) == (1, 4)
-    assert "consists of 4 pictures" in str(results_table(results).caption)
 
 
 def test_every_set_says_what_it_is_and_how_sure_its_networks_are(results: dict[str, Any]) -> None:
@@ -188,6 +202,8 @@ def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:
     assert [column.header for column in table.columns] == ["", "labels", "all", "many", "medium", "few"]
     assert list(table.columns[1].cells) == ["soft", "hard", "soft"]
     assert table.caption == "LTDD, calibrated: logits adjusted with tau 0.25"
+    assert str(table.title).endswith("IPC 1")
+    assert str(results_table({**results, "pictures_per_image": 4}).title).endswith("IPC 1 of 4 pictures each")
     assert list(table.columns[2].cells) == ["60.0 ± 14.1", "30.0 ± 0.0", "30.0 ± 0.0"]
 
 

@@ -87,3 +87,9 @@ def test_a_network_is_trained_and_measured(tmp_path: Path, tiny: Callable[..., R
         assert len(per_class) == 10 and min(per_class) >= 0
     assert all(top >= true for top, true in zip(found.confidence, found.true_confidence))
     assert min(found.classifier_norms) > 0
+
+
+def test_a_selection_needs_no_distilled_set(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
+    config = tiny(tmp_path, evaluate={"networks": 1, "sets": ["random", "full_ce"]})
+    records = plan_networks(config, prepare_data(config), RunFolder(tmp_path))
+    assert [record.file.name for record in records] == ["random-0.json", "full_ce-0.json"]

@@ -9,6 +9,7 @@ from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.sources.arrays import load_cifar, load_digits, load_npz
 from ltdd_ray.data.sources.folders import load_imagefolder, load_tiny_imagenet
+from ltdd_ray.data.sources.imagenet import load_imagenet_lt
 from ltdd_ray.data.sources.parquet import load_parquet
 
 _LOADERS: dict[str, Callable[[DataConfig], tuple[LongTailedDataset, LongTailedDataset | None]]] = {
@@ -16,6 +17,7 @@ _LOADERS: dict[str, Callable[[DataConfig], tuple[LongTailedDataset, LongTailedDa
     "cifar10": load_cifar,
     "cifar100": load_cifar,
     "tiny_imagenet": load_tiny_imagenet,
+    "imagenet_lt": load_imagenet_lt,
     "parquet": load_parquet,
     "imagefolder": load_imagefolder,
     "npz": load_npz,

@@ -7,6 +7,7 @@ import numpy as np
 
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.errors import UserError
 
 # How the part to measure on may be called inside `data.path`, in order of preference.
@@ -27,7 +28,9 @@ def existing(path: str | Path, key: str) -> Path:
     return path
 
 
-def named_dataset(where: str, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> LongTailedDataset:
+def named_dataset(
+    where: str, images: np.ndarray | MappedImages, labels: np.ndarray, class_names: Sequence[str]
+) -> LongTailedDataset:
     """A dataset whose errors begin with where its images came from."""
     try:
         return LongTailedDataset(images, labels, tuple(class_names))

@@ -17,15 +17,18 @@ def load_imagefolder(config: DataConfig) -> tuple[LongTailedDataset, LongTailedD
 
     Classes are numbered in the order of their sorted names; files that are no images by their extension are passed over.
     """
-    root = existing(required_path(config), "data.path")
-    train_root, test_root = root, None
-    if _subfolders(root / "train"):
-        train_root = root / "train"
-        test_root = next((root / name for name in TEST_NAMES if _subfolders(root / name)), None)
+    train_root, test_root = locate_parts(existing(required_path(config), "data.path"))
     if config.test_path is not None:
         test_root = existing(config.test_path, "data.test_path")
     train = _read_class_folders(train_root, config.image_size)
     return train, None if test_root is None else _read_class_folders(test_root, config.image_size)
+
+
+def locate_parts(root: Path) -> tuple[Path, Path | None]:
+    """(folder of the training classes, folder of the test classes if ``root`` has one)."""
+    if not subfolders(root / "train"):
+        return root, None
+    return root / "train", next((root / name for name in TEST_NAMES if subfolders(root / name)), None)
 
 
 def load_tiny_imagenet(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset]:
@@ -39,7 +42,7 @@ def load_tiny_imagenet(config: DataConfig) -> tuple[LongTailedDataset, LongTaile
     names = _read_words(root / "words.txt")
     class_names = [names.get(wnid, wnid) for wnid in wnids]
 
-    train_files = [(file, k) for k, wnid in enumerate(wnids) for file in _image_files(root / "train" / wnid / "images")]
+    train_files = [(file, k) for k, wnid in enumerate(wnids) for file in image_files(root / "train" / wnid / "images")]
     number = {wnid: k for k, wnid in enumerate(wnids)}
     annotations = root / "val" / "val_annotations.txt"
     test_files = []
@@ -55,10 +58,10 @@ def load_tiny_imagenet(config: DataConfig) -> tuple[LongTailedDataset, LongTaile
 
 
 def _read_class_folders(root: Path, image_size: int | None) -> LongTailedDataset:
-    folders = _subfolders(root)
+    folders = subfolders(root)
     if not folders:
         raise UserError(f"{root} has no class folders; expected one folder of images per class")
-    files = [(file, k) for k, folder in enumerate(folders) for file in _image_files(folder)]
+    files = [(file, k) for k, folder in enumerate(folders) for file in image_files(folder)]
     return _read_files(root, files, [folder.name for folder in folders], image_size)
 
 
@@ -71,11 +74,13 @@ def _read_files(root: Path, files: list[tuple[Path, int]], class_names: list[str
     return named_dataset(str(root), images, labels, class_names)
 
 
-def _subfolders(root: Path) -> list[Path]:
+def subfolders(root: Path) -> list[Path]:
+    """Sorted; none where ``root`` is no folder."""
     return sorted(folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != ".") if root.is_dir() else []
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """What is an image by its extension, sorted."""
     known = Image.registered_extensions()
     if not folder.is_dir():
         return []

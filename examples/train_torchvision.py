@@ -1,0 +1,52 @@
+"""Train any torchvision model on a distilled set alone, and measure it on images of your own.
+
+python examples/train_torchvision.py runs/demo --model resnet18 --save resnet18.pt [--test FOLDER]
+"""
+
+import argparse
+
+import torch
+from torch.nn.functional import cross_entropy
+from torchvision import datasets, models, transforms
+
+import ltdd_ray
+from ltdd_ray.augment import Augmentation
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("run", help="folder of a run, or a distilled.safetensors")
+parser.add_argument("--model", default="resnet18", help="a classification model of torchvision (default resnet18)")
+parser.add_argument("--epochs", type=int, default=300)
+parser.add_argument("--save", default="model.pt", help="where the weights go (default model.pt)")
+parser.add_argument("--test", help="folder with a folder of test images per class")
+options = parser.parse_args()
+
+torch.manual_seed(0)
+distilled = ltdd_ray.load_distilled(options.run)
+batches = torch.utils.data.DataLoader(distilled, batch_size=128, shuffle=True, drop_last=len(distilled) > 128)
+network = models.get_model(options.model, num_classes=len(distilled.class_names))
+optimiser = torch.optim.SGD(network.parameters(), lr=distilled.learning_rate, momentum=0.9, weight_decay=5e-4)
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.epochs)
+augment, draw = Augmentation(distilled.augmentation), torch.Generator().manual_seed(0)
+for _ in range(options.epochs):
+    for images, soft_labels in batches:
+        logits = network(augment(images, draw).expand(-1, 3, -1, -1))  # a grey image becomes three equal channels
+        loss = cross_entropy(logits, soft_labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    schedule.step()
+torch.save(network.state_dict(), options.save)
+print(f"trained on {len(distilled)} images, loss {loss.item():.3f}; weights in {options.save}")
+
+if options.test:
+    _, channels, height, width = distilled.images.shape
+    colour = transforms.Grayscale() if channels == 1 else transforms.Lambda(lambda image: image.convert("RGB"))
+    shown = transforms.Compose([colour, transforms.Resize((height, width)), transforms.PILToTensor()])
+    test = datasets.ImageFolder(options.test, shown)
+    network.eval()
+    with torch.no_grad():
+        right = [
+            network(distilled.normalisation.apply(pixels).expand(-1, 3, -1, -1)).argmax(1) == labels
+            for pixels, labels in torch.utils.data.DataLoader(test, batch_size=256)
+        ]
+    print(f"accuracy on the {len(test)} images of {options.test}: {100 * torch.cat(right).float().mean():.1f} %")

@@ -1,0 +1,7 @@
+"""`ltdd-ray search` as a Ray job: ray job submit --working-dir . -- python jobs/search.py CONFIG --set output=/shared/runs"""
+
+import sys
+
+from ltdd_ray.cli import main
+
+sys.exit(main(["search", *sys.argv[1:]]))

@@ -1,0 +1,50 @@
+"""One typed, frozen tree for a whole run; ``config_file`` reads it from YAML.
+
+Every key is described where it is declared. Impossible values and combinations fail here, before any work starts.
+"""
+
+from ltdd_ray.config.compute import ComputeConfig
+from ltdd_ray.config.data import DataConfig
+from ltdd_ray.config.distill import (
+    Budget,
+    ClassifierPhase,
+    Dam,
+    DistillConfig,
+    DistributionConfig,
+    QueueConfig,
+    RepresentationPhase,
+    StartEpochs,
+)
+from ltdd_ray.config.evaluate import EvaluateConfig, EvaluationSet, FullDataConfig
+from ltdd_ray.config.experts import ClassifierStage, ExpertsConfig, RepresentationStage
+from ltdd_ray.config.model import ModelConfig
+from ltdd_ray.config.run import RunConfig, fingerprint, result_fingerprint
+from ltdd_ray.config.search import Asha, Dimension, SearchConfig
+from ltdd_ray.config.section import Section
+
+__all__ = [
+    "Asha",
+    "Budget",
+    "ClassifierPhase",
+    "ClassifierStage",
+    "ComputeConfig",
+    "Dam",
+    "DataConfig",
+    "Dimension",
+    "DistillConfig",
+    "DistributionConfig",
+    "EvaluateConfig",
+    "EvaluationSet",
+    "ExpertsConfig",
+    "FullDataConfig",
+    "ModelConfig",
+    "QueueConfig",
+    "RepresentationPhase",
+    "RepresentationStage",
+    "RunConfig",
+    "SearchConfig",
+    "Section",
+    "StartEpochs",
+    "fingerprint",
+    "result_fingerprint",
+]

@@ -1,0 +1,74 @@
+"""Where images come from, and how their class distribution is cut."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ltdd_ray.config.section import Section
+
+
+class DataConfig(Section):
+    """Where images come from and how their class distribution is cut."""
+
+    source: Literal["digits", "cifar10", "cifar100", "tiny_imagenet", "imagenet_lt", "parquet", "imagefolder", "npz"]
+    name: str | None = Field(
+        default=None, description="What results call the data, and published numbers are looked up by; null for the source."
+    )
+    path: str | None = Field(
+        default=None,
+        description="Folder, file or URI: one with train and test inside, or the training part alone.",
+    )
+    test_path: str | None = Field(default=None, description="Where the test images lie if not inside `path`.")
+    train_list: str | None = Field(default=None, description="File of lines `relative/path label` (source imagenet_lt).")
+    test_list: str | None = Field(default=None, description="The same for the test images.")
+    cache: str | None = Field(
+        default=None, description="Folder for the decoded images of imagenet_lt, seen by all nodes; one run at a time may fill it."
+    )
+    test_fraction: float | None = Field(
+        default=None, gt=0, lt=1, description="Share of each class held out as a test set when the source has none."
+    )
+    validation_fraction: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of each training class held out for tuning; 0 trains on everything."
+    )
+    labelled_fraction: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of the training images, drawn at random, to be trained on, the labels of the others being forgotten; "
+        "null for all.",
+    )
+    class_counts: Literal["known", "estimate"] = Field(
+        default="known",
+        description="`estimate`: matching reckons with the class counts of all images, with and without label, as estimated from "
+        "the pixels of the latter.",
+    )
+    download: bool = Field(default=False, description="Let torchvision download CIFAR into `path`.")
+    imbalance_factor: float | None = Field(
+        default=None, ge=1, description="n_max / n_min of the long-tailed profile; null keeps the natural counts."
+    )
+    largest_class: int | None = Field(
+        default=None,
+        ge=1,
+        description="n_max of the profile, a class with fewer than its n_k images giving all it has; null for the source's largest "
+        "class, any class short of its n_k being an error.",
+    )
+    selection: Literal["random", "first"] = Field(
+        default="random",
+        description="Which images of a class the profile keeps: a fixed random choice, or the first ones in file order.",
+    )
+    image_size: int | None = Field(
+        default=None, ge=8, description="Resize to this many pixels square; null keeps the images' own size."
+    )
+    normalisation: Literal["standard", "zca"] = Field(default="zca", description="Per-channel standardisation, or ZCA whitening.")
+
+    @model_validator(mode="after")
+    def _profile(self) -> "DataConfig":
+        if self.largest_class is not None and self.imbalance_factor is None:
+            raise ValueError(f"data.largest_class {self.largest_class} needs data.imbalance_factor; set both or none")
+        return self
+
+    @model_validator(mode="after")
+    def _labels(self) -> "DataConfig":
+        if self.class_counts == "estimate" and self.labelled_fraction is None:
+            raise ValueError("data.class_counts estimate needs unlabelled images; set data.labelled_fraction, for example 0.2")
+        return self

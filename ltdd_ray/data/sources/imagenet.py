@@ -1,0 +1,125 @@
+"""ImageNet-LT, or any images named by class lists: text files whose lines are ``relative/path label``, as Liu et al. publish them
+("Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, arXiv 1904.05160).
+
+The images are decoded and resized once, by Ray, into Arrow files under ``data.cache``; a run then maps these, so they never have
+to fit in memory. One folder per list and size; its ``cache.json`` is written last.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ltdd_ray.config import DataConfig, fingerprint
+from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.mapped import MappedImages, write_shard
+from ltdd_ray.data.sources.checks import existing, named_dataset, required_path
+from ltdd_ray.data.sources.decode import decode_images
+from ltdd_ray.errors import UserError
+from ltdd_ray.files import write_json
+
+SHARD_BYTES = 16 * 2**20
+COMMIT = "cache.json"
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """A list file: ``paths`` relative to the images' folder and ``labels`` int64 (N,), line by line."""
+
+    file: Path
+    paths: tuple[str, ...]
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of the cache and the images it is made of, lines ``first_line`` and following of ``list_file``; plain values."""
+
+    file: str
+    root: str
+    list_file: str
+    first_line: int
+    paths: Sequence[str]
+    image_size: int
+
+    def write(self) -> None:
+        """Decode and resize the images, grey ones to RGB. Raises ``UserError`` naming the first that cannot be read."""
+        lines = enumerate(self.paths, start=self.first_line)
+        files = ((f"{Path(self.root) / path} ({self.list_file} line {line})", Path(self.root) / path) for line, path in lines)
+        images = decode_images(files, self.image_size)
+        write_shard(Path(self.file), np.broadcast_to(images, (len(images), 3, self.image_size, self.image_size)))
+
+
+def load_imagenet_lt(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
+    """The images of ``train_list`` and, if given, ``test_list`` below ``path``, mapped from ``cache``, which is filled first.
+
+    Classes are called by the folder of their first training image, or by number where that tells them not apart.
+    """
+    root = existing(required_path(config), "data.path")
+    if config.train_list is None or config.cache is None or config.image_size is None:
+        raise UserError(
+            "source imagenet_lt needs data.train_list (a file of lines `relative/path label`), data.cache (a folder) and "
+            "data.image_size; set all three"
+        )
+    train = read_class_list(config.train_list, "data.train_list")
+    names = _class_names(train)
+    lists = [train] if config.test_list is None else [train, read_class_list(config.test_list, "data.test_list")]
+    cache = Path(config.cache).expanduser().resolve()
+    parts = []
+    for listed in lists:
+        images = _cached(listed, root, cache, config.image_size)
+        parts.append(named_dataset(str(listed.file), images, listed.labels, names))
+    return parts[0], parts[1] if len(parts) == 2 else None
+
+
+def read_class_list(path: str, key: str) -> ClassList:
+    """Raises ``UserError`` naming the line that is not ``relative/path label``."""
+    file = existing(path, key)
+    paths, labels = [], []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        name, _, label = line.strip().rpartition(" ")
+        if not name or not label.isdecimal():
+            raise UserError(f"{file} line {number}: {line!r} is not `relative/path label`; correct the line")
+        paths.append(name)
+        labels.append(int(label))
+    if not paths:
+        raise UserError(f"{file} names no image; correct {key}")
+    return ClassList(file, tuple(paths), np.array(labels, dtype=np.int64))
+
+
+def plan_shards(listed: ClassList, root: Path, folder: Path, image_size: int) -> list[Shard]:
+    """The files that hold ``listed`` in order, as many images each as SHARD_BYTES hold."""
+    size = images_per_shard(image_size)
+    return [
+        Shard(
+            str(folder / f"{at // size:05d}.arrow"), str(root), str(listed.file), at + 1, listed.paths[at : at + size], image_size
+        )
+        for at in range(0, len(listed.paths), size)
+    ]
+
+
+def images_per_shard(image_size: int) -> int:
+    return max(1, SHARD_BYTES // (3 * image_size**2))
+
+
+def _cached(listed: ClassList, root: Path, cache: Path, image_size: int) -> MappedImages:
+    """The list's images, decoded now if the cache has not got them whole."""
+    identity = fingerprint("image cache 1", list(listed.paths), image_size, images_per_shard(image_size))
+    folder = cache / identity
+    shards = plan_shards(listed, root.resolve(), folder, image_size)
+    if not (folder / COMMIT).exists():
+        from ltdd_ray.cluster.image_cache import write_shards  # Ray only where there is something to decode
+
+        folder.mkdir(parents=True, exist_ok=True)
+        write_shards([shard for shard in shards if not Path(shard.file).exists()])
+        write_json(folder / COMMIT, {"list": str(listed.file), "images": len(listed.paths), "image_size": image_size})
+    files = tuple(shard.file for shard in shards)
+    return MappedImages(files, images_per_shard(image_size), (3, image_size, image_size), np.arange(len(listed.paths)), identity)
+
+
+def _class_names(train: ClassList) -> tuple[str, ...]:
+    first = dict(zip(reversed(train.labels.tolist()), reversed(train.paths)))
+    numbers = range(int(train.labels.max()) + 1)
+    folders = [Path(first.get(k, "")).parent.name for k in numbers]
+    return tuple(folders) if len(set(folders)) == len(folders) else tuple(map(str, numbers))

@@ -1,0 +1,64 @@
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ltdd_ray.config import RunConfig
+from ltdd_ray.config_file import load_config
+from ltdd_ray.data.proposal import sensible_ipc, write_proposal
+from ltdd_ray.data.survey import Survey, survey_folder
+
+
+@pytest.mark.parametrize(
+    ("counts", "ipc"),
+    [([5000, 500, 50], 50), ([500, 500], 50), ([100, 60, 20], 10), ([100, 60, 7], 5), ([1000, 1000, 1], 1), ([4, 4], 1)],
+)
+def test_images_per_class_are_few_and_each_has_a_real_one_to_start_from(counts: list[int], ipc: int) -> None:
+    assert sensible_ipc(counts) == ipc
+
+
+def propose(folder: Path, gpus: int = 0, **changes) -> tuple[RunConfig, str]:
+    given = {
+        "root": folder / "my photos!",
+        "class_counts": {"a": 6000, "b # c": 900, "d: e": 60},
+        "has_test": False,
+        "sizes": frozenset({(40, 50), (500, 300)}),
+        "short_side": 40,
+        "colour": True,
+    }
+    file = folder / "new.yaml"
+    file.unlink(missing_ok=True)
+    write_proposal(Survey(**{**given, **changes}), file, cores=2, gpus=gpus)
+    return load_config(file), file.read_text()
+
+
+def test_a_proposal_fits_images_and_machine(tmp_path: Path) -> None:
+    small, text = propose(tmp_path)
+    assert small.name == "my-photos" and small.data.path == str(tmp_path / "my photos!") and small.data.test_fraction == 0.2
+    assert (small.data.image_size, small.model.depth, small.model.width) == (32, 3, 32)
+    assert (small.distill.ipc, small.distill.lr_image) == (10, 300)
+    assert small.experts.representation.epochs == 44 and small.compute.num_actors == 2
+    assert text.startswith("# 3 classes, 6,960 images: 6,000 of a, 60 of d: e. Proposed by")
+    assert not re.search(r"[ \t]\n|\n\n|\{[{%]", text)
+
+    large, _ = propose(tmp_path, gpus=2)
+    assert (large.data.image_size, large.model.width, large.distill.ipc) == (32, 128, 20)
+    assert large.compute.gpus_per_worker == 1 and large.compute.num_workers == 2
+
+    tiny, _ = propose(tmp_path, short_side=5, colour=False, has_test=True, class_counts={"a": 12, "b": 3})
+    assert (tiny.data.image_size, tiny.model.depth, tiny.distill.ipc, tiny.distill.lr_image) == (8, 2, 1, 1)
+    assert tiny.data.test_fraction is None and tiny.experts.representation.epochs == 60
+
+
+def test_a_survey_counts_all_and_opens_some(tmp_path: Path) -> None:
+    for part, count in (("train", 450), ("test", 3)):
+        for name, mode in (("cat", "L"), ("owl", "RGB")):
+            folder = tmp_path / part / name
+            folder.mkdir(parents=True)
+            for number in range(count if name == "cat" else 2):
+                Image.new(mode, (20 + number % 2, 30)).save(folder / f"{number:03d}.png")
+            (folder / "notes.txt").touch()
+    found = survey_folder(tmp_path)
+    assert found.class_counts == {"cat": 450, "owl": 2} and found.has_test and found.colour
+    assert found.sizes == {(20, 30), (21, 30)} and found.short_side in (20, 21)

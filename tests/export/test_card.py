@@ -1,0 +1,76 @@
+"""The dataset card: front matter that parses, numbers as measured, and loading code that runs."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.export.card import render_card, write_card
+from ltdd_ray.export.export import export
+
+Make = Callable[..., DistilledSet]
+GROUPS = {"many": {"mean": 0.5}, "few": {"mean": 0.25}}
+RESULTS: dict[str, Any] = {
+    "name": "birds",
+    "split": "test",
+    "model": {"name": "convnet"},
+    "sets": {
+        "distilled": {"accuracy": {"mean": 0.4364, "std": 0.0051, "runs": [0.43, 0.44]}, "groups": GROUPS},
+        "random": {"accuracy": {"mean": 0.308, "std": 0.012, "runs": [0.3, 0.31]}, "groups": GROUPS},
+    },
+}
+
+
+@pytest.mark.parametrize("form", ["native", "imagefolder", "parquet", "npz"])
+@pytest.mark.parametrize("results", [{}, RESULTS])
+def test_front_matter_and_text(make_set: Make, form: str, results: dict[str, Any]) -> None:
+    text = render_card(make_set(kind="zca"), results, form)
+    _, front, body = text.split("---\n", 2)
+    fields = yaml.safe_load(front)
+    assert fields["license"] == "unknown" and "Unknown until you fill it in" in front
+    assert fields["size_categories"] == ["n<1K"] and fields["task_categories"] == ["image-classification"]
+    assert ("configs" in fields) == (form == "parquet")
+    assert "6 synthetic images of 9 x 8 pixels (colour), 2 for each of 3 classes" in body
+    assert "3,579 real images, 1,186 to 1,200 per class" in body
+    assert "- seed: 3\n- versions: torch 2, numpy 3\n" in body and "cat (1,200), dog (1,193), owl (1,186)\n" in body
+    assert ("whitened" in body) == (form != "native")
+    assert ("## Results" in body) == bool(results)
+    assert not re.search(r"\n\n\n|[ \t]\n|\{[{%]", text)
+    if results:
+        table = [line for line in body.splitlines() if line.startswith("|")]
+        assert table == [
+            "| trained on | all | many | few |",
+            "|---|---|---|---|",
+            "| this set | 43.6 ± 0.5 | 50.0 | 25.0 |",
+            "| as many real images, chosen at random | 30.8 ± 1.2 | 50.0 | 25.0 |",
+        ]
+
+
+def test_the_card_beside_the_set_gains_the_runs_numbers(make_set: Make, tmp_path: Path) -> None:
+    file = make_set().save(tmp_path / "birds" / "distilled")
+    card = write_card(file)
+    assert card == file.with_name("README.md") and "## Results" not in card.read_text()
+    (tmp_path / "birds" / "results.json").write_text(json.dumps(RESULTS))
+    assert "# birds, distilled" in write_card(file).read_text()
+
+
+@pytest.mark.parametrize("form", ["native", "imagefolder", "npz"])
+def test_the_cards_loading_code_runs(make_set: Make, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distilled = make_set()
+    file = distilled.save(tmp_path / "distilled")
+    card = write_card(file) if form == "native" else export(file, form, None).folder / "README.md"
+    (code,) = re.findall(r"```python\n(.*?)```", card.read_text(), re.DOTALL)
+    monkeypatch.chdir(card.parent)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    if form == "imagefolder":
+        labels = list(names["soft_labels"].values())
+    else:
+        labels = names["distilled"].soft_labels if form == "native" else names["arrays"]["soft_labels"]
+    torch.testing.assert_close(torch.tensor(labels) if form != "native" else labels, distilled.soft_labels)

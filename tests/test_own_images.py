@@ -1,0 +1,96 @@
+"""The tutorial of docs/own_images.md, command by command, on digits written as PNG files with a long tail."""
+
+import json
+import re
+import runpy
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from ltdd_ray import cli
+from ltdd_ray.config import DataConfig
+from ltdd_ray.data.sources import load_source
+
+ROOT = Path(__file__).parent.parent
+COUNTS = (60, 40, 26, 17, 11, 7)
+SMALL = [
+    "model.width=8",
+    "experts.count=2",
+    "experts.representation.epochs=4",
+    "distill.representation.start_epochs.max=1",
+    "distill.updates=4",
+    "evaluate.networks=1",
+    "evaluate.epochs=3",
+    "evaluate.sets=[distilled,distilled_8bit]",
+]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of PNG files per class, with the examples beside it; the working directory is where it lies."""
+    digits, _ = load_source(DataConfig(source="digits"))
+    for label, count in enumerate(COUNTS):
+        folder = tmp_path / "photos" / f"digit {label}"
+        folder.mkdir(parents=True)
+        for number, image in enumerate(digits.images[digits.labels == label][:count]):
+            Image.fromarray(image[0]).save(folder / f"{number}.png")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_every_command_of_the_tutorial(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "own_images.md").read_text()
+    commands = [shlex.split(line) for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    assert [command[1] for command in commands if command[0] == "ltdd-ray"] == ["init", "data", "run", "export"]
+    for program, *arguments in commands:
+        if program == "ltdd-ray":
+            small = ["--set", *SMALL] if arguments[0] in ("data", "run") else []
+            assert cli.main([*arguments, *small]) == 0, capsys.readouterr().err
+        else:
+            monkeypatch.setattr(sys, "argv", [*arguments, "--epochs", "1"])
+            runpy.run_path(arguments[0], run_name="__main__")
+    said = capsys.readouterr().out
+    assert "images per class that make sense: up to 2" in said and "time here: about" in said and "memory: about" in said
+    assert torch.load("resnet18.pt", weights_only=True)["fc.bias"].shape == (6,)
+    results = json.loads(Path("runs/photos/results.json").read_text())
+    assert results["class_names"] == [f"digit {k}" for k in range(6)] and "accuracy" in results["sets"]["distilled_8bit"]
+    exact, rounded = (100 * one["accuracy"]["mean"] for one in results["sets"].values())
+    assert f"as distilled {exact:.1f} %, with its 8-bit images {rounded:.1f} %" in said
+
+
+def test_init_refuses_to_overwrite_and_says_what_is_wrong(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", str(photos)]) == 0
+    assert cli.main(["init", str(photos)]) == 1
+    assert "photos.yaml: exists already and is not overwritten; remove it, or choose another file" in capsys.readouterr().err
+
+    def complaint(prepare: Callable[[], object], folder: Path = photos) -> str:
+        prepare()
+        assert cli.main(["init", str(folder), "--output", "new.yaml"]) == 1 and not Path("new.yaml").exists()
+        return capsys.readouterr().err
+
+    assert "nothing: no such folder" in complaint(lambda: None, photos / "nothing")
+    assert "holds 0 folders; expected one folder of images for each of at least two classes" in complaint(
+        lambda: None, photos / "digit 0"
+    )
+    broken = photos / "digit 0" / "0.png"
+    assert "not a readable image" in complaint(lambda: broken.write_bytes(b"cut"))
+    broken.unlink()
+    assert "digit 9: holds no image files" in complaint((photos / "digit 9").mkdir)
+
+
+def test_info_without_timing_times_nothing(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.main(["init", str(photos)])
+    monkeypatch.setitem(sys.modules, "ltdd_ray.estimate", None)
+    assert cli.main(["data", "info", "photos.yaml", "--no-timing"]) == 0
+    said = capsys.readouterr().out
+    assert "up to 2 (distill.ipc is 2)" in said and "time here" not in said

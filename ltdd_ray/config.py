@@ -39,7 +39,7 @@ class DataConfig(Section):
         default=None,
         gt=0,
         lt=1,
-        description="Share of the training images, drawn at random, to be trained on, the labels of the others being forgotten; null "
+        description="Share of the training images, drawn at random, that is trained on, the others' labels being forgotten; null "
         "for all.",
     )
     class_counts: Literal["known", "estimate"] = Field(

@@ -15,7 +15,7 @@ from ltdd_ray.data.prepare import Images
 from ltdd_ray.distill.matching import Match
 from ltdd_ray.seeding import generator
 
-MOST_SENTENCES = 20
+MOST_SENTENCES = 20  # of `describe_initial`
 
 
 class SyntheticSet(nn.Module):

@@ -17,7 +17,7 @@ from ltdd_ray.distill.matching import Match
 from ltdd_ray.seeding import generator
 
 ONE_HOT_MARGIN = 200.0  # exp(-200) is 0 in float32
-MOST_SENTENCES = 20
+MOST_SENTENCES = 20  # of `describe_initial`
 
 
 class SyntheticSet(nn.Module):

@@ -3,8 +3,8 @@
     n = (u - mean) / sqrt(var + eps),   a = gamma n + beta,   y = pool(relu(a)),   mean and var per image and channel
 
 On a CPU it runs as the kernels of ``fused.c``, each of which goes over an image while it is in cache, on a CUDA GPU as those of
-``gpu.py``; elsewhere, and without a C compiler, as torch operations that compute the same. Between two convolutions a ConvNet spends
-most of its time here.
+``gpu.py``; elsewhere, and without a C compiler, as torch operations that compute the same. Between two convolutions a ConvNet
+spends most of its time here.
 
 B batch, C channels, H x W size before pooling; u (B, C, H, W), y (B, C, H/2, W/2), all channels-last in memory; gamma and beta
 (C,). A ``dot`` marks the derivative along a direction, a ``bar`` a gradient; a ``pair`` (B, 2C, ...) holds a tensor and its dot.

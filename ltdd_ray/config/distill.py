@@ -88,7 +88,7 @@ class DistributionConfig(Section):
     class_weight: float = Field(
         default=5.0,
         ge=0,
-        description="`idm`: weight of the pictures' cross-entropy, times the share 0..1 of real images that the network gets right. "
+        description="`idm`: weight of the pictures' cross-entropy, times the share of real images that the network gets right. "
         "Published: 50 at 10 images per class and width 128 (0.5 times a share in percent).",
     )
     queue: QueueConfig = QueueConfig()

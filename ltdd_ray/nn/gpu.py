@@ -4,9 +4,8 @@ A program has one image and a block of channels. The four pixels of a pooling wi
 channels, so that pooling adds tiles and statistics are sums over them; tiles are loaded again for every sweep and then come from
 cache. Computed in gamma's dtype; u, y and their bars may be half of it. H and W must be even.
 """
-
 # pyright: reportGeneralTypeIssues=false
-# (Triton's compiler understands loops over tl.static_range, which is no iterator to Python.)
+# What is below ``triton.jit`` is Triton's language, whose loops a checker of Python takes for endless.
 
 from typing import Any
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.autograd import grad
 
 from ltdd_ray.augment import Augmentation
+from ltdd_ray.device import to_device
 from ltdd_ray.nn.choice import classifier_passes, network_passes
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.passes import Loss, Passes
@@ -132,7 +133,7 @@ class _Steps:
 
     def inputs(self, step: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(A_t(x_t), softmax(y_t)) with B rows each, differentiable in the full sets given."""
-        index = self.batches[step].to(images.device)
+        index = to_device(self.batches[step], images.device)
         return self.augment(images[index], generator(self.seed, "augment", step)), labels[index].softmax(-1)
 
 

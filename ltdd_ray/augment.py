@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
+from ltdd_ray.device import to_device
 from ltdd_ray.errors import UserError
 
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
@@ -51,7 +52,7 @@ class Augmentation:
 
 def _uniform(images: Tensor, generator: Generator, strengths: int) -> Tensor:
     """Numbers in [0, 1), (S, 1, 1, 1)."""
-    return torch.rand(strengths, 1, 1, 1, generator=generator).to(images)
+    return to_device(torch.rand(strengths, 1, 1, 1, generator=generator), images.device, images.dtype)
 
 
 def _color(images: Tensor, generator: Generator, strengths: int) -> Tensor:
@@ -67,7 +68,7 @@ def _crop(images: Tensor, generator: Generator, strengths: int) -> Tensor:
     height, width = images.shape[2:]
     reach = int(height * CROP + 0.5), int(width * CROP + 0.5)
     rows, columns = (
-        (torch.randint(-r, r + 1, (strengths, 1), generator=generator) + torch.arange(r, r + n)).to(images.device)
+        to_device(torch.randint(-r, r + 1, (strengths, 1), generator=generator) + torch.arange(r, r + n), images.device)
         for r, n in zip(reach, (height, width))
     )
     padded = pad(images, (reach[1], reach[1], reach[0], reach[0]))
@@ -84,7 +85,7 @@ def _cutout(images: Tensor, generator: Generator, strengths: int) -> Tensor:
         position = torch.arange(n)
         inside.append((position >= start) & (position < start + size))
     hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-    return images * (~hole).to(images)
+    return images * to_device(~hole, images.device, images.dtype)
 
 
 def _flip(images: Tensor, generator: Generator, strengths: int) -> Tensor:
@@ -106,7 +107,8 @@ def _rotate(images: Tensor, generator: Generator, strengths: int) -> Tensor:
 
 def _warp(images: Tensor, linear_map: Tensor) -> Tensor:
     """Sample each image at ``linear_map`` (S, 2, 2) of the normalised pixel grid, bilinear, zero outside."""
-    affine = torch.cat([linear_map, torch.zeros(len(linear_map), 2, 1)], 2).to(images).expand(len(images), 2, 3)
+    affine = to_device(torch.cat([linear_map, torch.zeros(len(linear_map), 2, 1)], 2), images.device, images.dtype)
+    affine = affine.expand(len(images), 2, 3)
     return grid_sample(images, affine_grid(affine, list(images.shape), align_corners=False), align_corners=False)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -17,6 +18,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 def default_device() -> torch.device:
     """The GPU this process may use, else the CPU. Ray shows each actor and worker only its own GPUs."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def to_device(drawn: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """``drawn``, a small tensor of the CPU, on ``device``. Unlike ``to`` alone this lets a GPU's queue of work run on."""
+    return drawn.to(device, dtype, non_blocking=True)
 
 
 def without_autocast(function: Callable[_P, _T]) -> Callable[_P, _T]:

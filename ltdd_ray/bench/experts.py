@@ -34,7 +34,7 @@ def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
     costs what any other does. The engine's classifier stage runs all of its epochs, in case it saves work between them.
     """
     prepare(sizes.threads)
-    work = _Experts(sizes)
+    work = Experts(sizes)
     works = {
         "published": work.published_representation,
         "engine": partial(work.representation, PLAIN),
@@ -57,7 +57,7 @@ def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
     ]
 
 
-class _Experts:
+class Experts:
     """Both stages of one expert on the same images, as the engine and as published."""
 
     def __init__(self, sizes: Sizes) -> None:

@@ -68,18 +68,23 @@ def _classifier(problem: Problem, sizes: Sizes, repeats: int) -> Result:
 
 def _update(problem: Problem, sizes: Sizes, repeats: int) -> Result:
     """Both phases at their full length, timed as they are and not scaled up; both are warm by now."""
-    representation, classifier = sizes.update_steps
-
-    def published() -> Tensor:
-        return problem.two_pass(representation).images + LAMBDA_CLS * problem.classifier_two_pass(classifier).images
-
-    def exact() -> Tensor:
-        first, second = problem.engine("backbone", "exact", representation), problem.engine("classifier", "exact", classifier)
-        return first.images_grad + LAMBDA_CLS * second.images_grad
-
-    times = alternate({"published": partial(seconds, published), "exact": partial(seconds, exact)}, repeats)
-    say(f"full update, {representation} + {classifier} steps", times)
+    sides = {"published": published_update, "exact": exact_update}
+    times = alternate({name: partial(seconds, partial(side, problem, sizes)) for name, side in sides.items()}, repeats)
+    say(f"full update, {sizes.update_steps[0]} + {sizes.update_steps[1]} steps", times)
     return Result.of("update_vs_published", ratios(times["published"], times["exact"]), 2.0, "higher")
+
+
+def published_update(problem: Problem, sizes: Sizes) -> Tensor:
+    """The images' gradient (M, K, H, W) of both phases in two passes each."""
+    representation, classifier = sizes.update_steps
+    return problem.two_pass(representation).images + LAMBDA_CLS * problem.classifier_two_pass(classifier).images
+
+
+def exact_update(problem: Problem, sizes: Sizes) -> Tensor:
+    """The images' gradient (M, K, H, W) of both phases by the engine, exact."""
+    representation, classifier = sizes.update_steps
+    first, second = problem.engine("backbone", "exact", representation), problem.engine("classifier", "exact", classifier)
+    return first.images_grad + LAMBDA_CLS * second.images_grad
 
 
 def _memory(sizes: Sizes, repeats: int) -> Result:

@@ -15,6 +15,7 @@ class Sizes:
             proportion of test to training images.
         expert_epochs: representation epochs per timing. evaluation_epochs: epochs of each of ``networks`` per timing.
         slow_repeats: at most this many rounds of what takes minutes: a full update and peak memory.
+        matrix: the size of the product whose rate is taken for the device's.
     """
 
     width: int = 128
@@ -34,6 +35,7 @@ class Sizes:
     networks: int = 5
     evaluation_epochs: int = 20
     slow_repeats: int = 2
+    matrix: int = 1024
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -41,3 +43,22 @@ class Sizes:
 
 
 FULL = Sizes()
+TINY = Sizes(
+    width=4,
+    depth=2,
+    image_size=8,
+    classes=3,
+    threads=1,
+    images=6,
+    steps=2,
+    update_steps=(2, 1),
+    memory_steps=(1, 2),
+    largest_class=12,
+    imbalance_factor=4,
+    test_per_class=2,
+    expert_epochs=1,
+    slow_repeats=1,
+    networks=2,
+    evaluation_epochs=2,
+    matrix=64,
+)

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.autograd import grad
 
 from ltdd_ray.augment import Augmentation
+from ltdd_ray.device import to_device
 from ltdd_ray.distill.shard import WHOLE, Shard
 from ltdd_ray.nn.choice import classifier_passes, network_passes
 from ltdd_ray.nn.flat import FlatModel
@@ -148,7 +149,7 @@ class _Steps:
 
     def inputs(self, step: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(A_t(x_t), softmax(y_t)), the shard's rows of B each, differentiable in the full sets given."""
-        index, rows = self.batches[step].to(images.device), self.shard.rows(len(self.batches[step]))
+        index, rows = to_device(self.batches[step], images.device), self.shard.rows(len(self.batches[step]))
         return self.augment(images[index], generator(self.seed, "augment", step))[rows], labels[index[rows]].softmax(-1)
 
 

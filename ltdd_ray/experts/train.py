@@ -15,6 +15,7 @@ from torch.optim import SGD
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import ClassifierStage, RepresentationStage
 from ltdd_ray.data.prepare import Images
+from ltdd_ray.device import to_device
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.experts.sharpness import sharpen
 from ltdd_ray.nn.flat import FlatModel
@@ -74,7 +75,7 @@ def representation_stage(
         draw = generator(seed, "representation", expert, epoch)
         tally = _Tally(images.device)
         for index in torch.randperm(len(images), generator=draw).split(stage.batch_size):
-            index = index.to(images.device)
+            index = to_device(index, images.device)
             batch, target = augment(images[index], draw), labels[index]
             logits = flat.logits(theta, batch)
             loss = criterion(logits, target)
@@ -112,7 +113,7 @@ def classifier_stage(
         draw = generator(seed, "classifier", expert, epoch)
         tally = _Tally(images.device)
         for index in balanced_indices(labels.cpu(), stage.samples_per_class, draw).split(stage.batch_size):
-            index = index.to(images.device)
+            index = to_device(index, images.device)
             with torch.no_grad():
                 features = flat.features(theta, augment(images[index], draw))
             logits = flat.head(head, features)

@@ -7,27 +7,9 @@ import pytest
 from ltdd_ray.bench import evaluate, experts, matching
 from ltdd_ray.bench.floor import FIRST_LAYER, OTHER_LAYERS, Floor
 from ltdd_ray.bench.result import Result
-from ltdd_ray.bench.sizes import Sizes
+from ltdd_ray.bench.sizes import TINY, Sizes
 from ltdd_ray.bench.timing import alternate, peak_in_fresh_process, ratios
 
-TINY = Sizes(
-    width=4,
-    depth=2,
-    image_size=8,
-    classes=3,
-    threads=1,
-    images=6,
-    steps=2,
-    update_steps=(2, 1),
-    memory_steps=(1, 2),
-    largest_class=12,
-    imbalance_factor=4,
-    test_per_class=2,
-    expert_epochs=1,
-    slow_repeats=1,
-    networks=2,
-    evaluation_epochs=2,
-)
 NAMES = {
     matching.measure: {
         "representation_exact_vs_unrolled": (2.5, "higher"),

@@ -1,0 +1,45 @@
+"""Where a piece of work spends its time: its kernels, how many are launched, and how long the device waits for them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as recording
+
+from ltdd_ray.bench.timing import seconds
+from ltdd_ray.device import default_device
+
+SHOWN = 20
+
+
+def profile(work: Callable[[], object]) -> dict[str, Any]:
+    """Print and return the kernels that take longest: name, launches, milliseconds; their sum against the wall clock's.
+
+    ``idle`` is the share of an undisturbed run in which no kernel runs. On a CPU operations stand in for kernels.
+    """
+    on_gpu = default_device().type == "cuda"
+    work()
+    wall = seconds(work)
+    with recording(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as recorded:
+        work()
+        if on_gpu:
+            torch.cuda.synchronize()
+    kind = DeviceType.CUDA if on_gpu else DeviceType.CPU
+    kernels = [
+        {
+            "name": event.key,
+            "launches": event.count,
+            "ms": (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e3,
+        }
+        for event in recorded.key_averages()
+        if event.device_type == kind
+    ]
+    kernels.sort(key=lambda kernel: -kernel["ms"])
+    busy, launches = sum(kernel["ms"] for kernel in kernels), sum(kernel["launches"] for kernel in kernels)
+    idle = max(0.0, 1 - busy / (1e3 * wall))
+    print(f"profile: {1e3 * wall:.1f} ms, {launches} launches, kernels {busy:.1f} ms, idle {idle:.0%}")
+    for kernel in kernels[:SHOWN]:
+        print(f"{kernel['ms']:10.2f} ms {kernel['launches']:7d} x {kernel['name'][:90]}")
+    return {"wall_ms": 1e3 * wall, "launches": launches, "busy_ms": busy, "idle": idle, "kernels": kernels[:SHOWN]}

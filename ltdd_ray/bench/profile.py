@@ -22,7 +22,8 @@ def profile(work: Callable[[], object]) -> dict[str, Any]:
     on_gpu = default_device().type == "cuda"
     work()
     wall = seconds(work)
-    with recording(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as recorded:
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with recording(activities=activities, acc_events=True) as recorded:
         work()
         if on_gpu:
             torch.cuda.synchronize()

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as recording
 
@@ -27,7 +26,7 @@ def profile(work: Callable[[], object]) -> dict[str, Any]:
         work()
         if on_gpu:
             torch.cuda.synchronize()
-    kind = DeviceType.CUDA if on_gpu else DeviceType.CPU
+    kind = "CUDA" if on_gpu else "CPU"
     kernels = [
         {
             "name": event.key,
@@ -35,7 +34,7 @@ def profile(work: Callable[[], object]) -> dict[str, Any]:
             "ms": (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e3,
         }
         for event in recorded.key_averages()
-        if event.device_type == kind
+        if event.device_type.name == kind
     ]
     kernels.sort(key=lambda kernel: -kernel["ms"])
     busy, launches = sum(kernel["ms"] for kernel in kernels), sum(kernel["launches"] for kernel in kernels)

@@ -4,7 +4,8 @@
 
 Exit code 75 says that time was over first: call again, with the folder that came back as ``--carried``. It holds results.json and,
 per unfinished run, a checkpoint of about 12 MB; on the same machine ``--work`` still has the experts, elsewhere they are trained
-again from their seeds. Needs torch, torchvision, numpy, pyarrow, pydantic, PyYAML, pillow, safetensors and rich; no Ray.
+again from their seeds. Needs torch, numpy, pyarrow, pydantic, PyYAML, pillow, safetensors and rich; no Ray, and no installation of
+this package. A folder that travels has at most two files per unfinished run and results.json.
 
 What one H200 should take, from counted operations (a forward pass is 0.10 GFLOP an image) at 150 TFLOP/s of TF32 convolutions and
 3 TB/s between them. None of it has been measured:
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--precision", choices=("float32", "tf32", "bfloat16"), default="float32", help="of experts and distillation"
     )
     parser.add_argument("--processes", type=int, default=3, help="experts trained at once")
-    parser.add_argument("--threads", type=int, default=4, help="torch threads")
+    parser.add_argument("--threads", type=int, default=8, help="torch threads")
     parser.add_argument("--set", nargs="+", default=[], metavar="a.b=c", help="override settings")
     options = parser.parse_args(arguments)
     sys.path.insert(0, str(ROOT))  # nothing needs to be installed

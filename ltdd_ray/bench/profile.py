@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType  # pyright: ignore[reportPrivateImportUsage]
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as recording
 
@@ -22,11 +21,12 @@ def profile(work: Callable[[], object]) -> dict[str, Any]:
     on_gpu = default_device().type == "cuda"
     work()
     wall = seconds(work)
-    with recording(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]) as recorded:
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with recording(activities=activities, acc_events=True) as recorded:
         work()
         if on_gpu:
             torch.cuda.synchronize()
-    kind = DeviceType.CUDA if on_gpu else DeviceType.CPU
+    kind = "CUDA" if on_gpu else "CPU"
     kernels = [
         {
             "name": event.key,
@@ -34,7 +34,7 @@ def profile(work: Callable[[], object]) -> dict[str, Any]:
             "ms": (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e3,
         }
         for event in recorded.key_averages()
-        if event.device_type == kind
+        if event.device_type.name == kind
     ]
     kernels.sort(key=lambda kernel: -kernel["ms"])
     busy, launches = sum(kernel["ms"] for kernel in kernels), sum(kernel["launches"] for kernel in kernels)

@@ -125,11 +125,12 @@ def _loop(job: dict[str, Any]) -> tuple[DistilledSet, int] | None:
     if ray.get(mailbox.failure.remote()):
         return None
     prepare_process(config.compute.threads)
-    checkpoint = ray.train.get_checkpoint()
+    checkpoint, outbox = ray.train.get_checkpoint(), Outbox(mailbox)
     try:
         with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
-            result = _distill(config, ray.get(job["data"]), Outbox(mailbox), Path(folder) if folder else None)
+            result = _distill(config, ray.get(job["data"]), outbox, Path(folder) if folder else None)
     except UserError as error:
+        outbox.flush()  # what led up to it
         ray.get(mailbox.fail.remote(error))
         if isinstance(error, NonFiniteLossError):  # raised on every rank at once, so all of them return
             return None

@@ -104,7 +104,8 @@ def tangent_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """u_bar, u_bar_dot, gamma_bar_dot (C,), beta_bar_dot (C,); ``y_bar_extra`` counts as a part of y_bar_dot."""
     if gpu := _gpu_kernels(u_pair):
-        return gpu.tangent_backward(u_pair, affine, stats, y_bar_pair, y_bar_extra)
+        y_bar_extra = None if y_bar_extra is None else channels_last(y_bar_extra)
+        return gpu.tangent_backward(u_pair, affine, stats, channels_last(y_bar_pair), y_bar_extra)
     kernels, channels = _kernels(u_pair), u_pair.shape[1] // 2
     if kernels is None:
         y_bar, y_bar_dot = y_bar_pair.chunk(2, 1)

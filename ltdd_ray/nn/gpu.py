@@ -70,7 +70,7 @@ def _launch(kernel: Any, u: Tensor, channels: int, *tensors: Tensor, **constants
     assert all(t.dim() < 4 or t.is_contiguous(memory_format=torch.channels_last) for t in tensors)
     windows = triton.next_power_of_2((u.shape[2] // 2) * (u.shape[3] // 2))
     block = max(_FEWEST_CHANNELS, min(triton.next_power_of_2(channels), _TILE // windows))
-    grid = (len(u), triton.cdiv(channels, block))
+    grid = (triton.cdiv(channels, block), len(u))  # neighbours share lines of memory, so they shall run together
     kernel[grid](
         *tensors, len(u), u.shape[2] // 2, u.shape[3] // 2, channels, EPS, Q=windows, K=block, num_warps=_WARPS, **constants
     )
@@ -79,10 +79,10 @@ def _launch(kernel: Any, u: Tensor, channels: int, *tensors: Tensor, **constants
 @triton.jit
 def _place(height, width, channels, Q: tl.constexpr, K: tl.constexpr):
     """Of this program: image, channels (K,), those that exist (K,), and windows that exist (Q, K)."""
-    channel = tl.program_id(1) * K + tl.arange(0, K)
+    channel = tl.program_id(0) * K + tl.arange(0, K)
     window = tl.arange(0, Q)
     exists = channel < channels
-    return tl.program_id(0).to(tl.int64), channel, exists, (window < height * width)[:, None] & exists[None, :]
+    return tl.program_id(1).to(tl.int64), channel, exists, (window < height * width)[:, None] & exists[None, :]
 
 
 @triton.jit

@@ -12,6 +12,7 @@ Exits with 1 where a round broke a promise. Linux only; it kills no process that
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -153,8 +155,13 @@ def strike(kind: str, machines: Machines, driver: Driver, draw: random.Random) -
     return True
 
 
-def survive(config: RunConfig, machines: Machines, times: list[float], draw: random.Random, limit: float) -> dict[str, Any]:
-    """Run ``config`` to its end, striking at ``times`` (seconds from the start); what was done and how it ended."""
+def survive(
+    config: RunConfig, machines: Machines, times: list[float], turns: Iterator[str], draw: random.Random, limit: float
+) -> dict[str, Any]:
+    """Run ``config`` to its end, striking at ``times`` (seconds from the start); what was done and how it ended.
+
+    What is struck is the next of ``turns``, or where there is none of it something else.
+    """
     commits = Commits(Path(config.store_uri))
     began, driver, struck = time.monotonic(), Driver(config, machines), []
     ended, gave_up = "finished", 0
@@ -167,7 +174,7 @@ def survive(config: RunConfig, machines: Machines, times: list[float], draw: ran
             break
         if times and elapsed > times[0]:
             del times[0]
-            for kind in draw.sample(KINDS, len(KINDS)):
+            for kind in (next(turns), *draw.sample(KINDS, len(KINDS))):
                 if strike(kind, machines, driver, draw):
                     struck.append({"kind": kind, "second": round(elapsed, 1)})
                     break
@@ -194,6 +201,7 @@ def main() -> int:
     args = parser.parse_args()
     os.environ.update(RAY_SETTINGS)
     rounds: list[dict[str, Any]] = []
+    turns = itertools.cycle(KINDS)
     machines = Machines()
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -203,15 +211,15 @@ def main() -> int:
                 return parse_config({**CONFIG, "name": "run", "output": f"{folder}/{name}", "compute": compute}, name)
 
             undisturbed = config("undisturbed", None)
-            first = survive(undisturbed, machines, [], random.Random(), args.limit)
+            first = survive(undisturbed, machines, [], turns, random.Random(), args.limit)
             if first["ended"] != "finished":
                 raise SystemExit(f"the undisturbed run has {first['ended']}")
             print(f"undisturbed: {first['seconds']} s", flush=True)
             for number in range(args.rounds):
                 draw = random.Random(f"{args.seed}:{number}")
-                times = sorted(draw.uniform(0, first["seconds"]) for _ in range(draw.randint(1, 3)))
+                times = sorted(draw.uniform(0, 0.9 * first["seconds"]) for _ in range(draw.randint(1, 3)))
                 disturbed = config(f"round-{number}", 1 if number % 2 else None)
-                record = survive(disturbed, machines, times, draw, args.limit)
+                record = survive(disturbed, machines, times, turns, draw, args.limit)
                 record["broken"] = [f"{name} trained again after its commit" for name in record["trained_again"]]
                 if record["ended"] == "finished":
                     record["broken"] += differences(disturbed, undisturbed)

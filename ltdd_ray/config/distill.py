@@ -74,7 +74,7 @@ class DistributionConfig(Section):
     The defaults suit CIFAR-10 and a few minutes of one CPU core; the published values are meant for a GPU.
     """
 
-    updates: int = Field(default=1000, ge=0, description="Steps of the images; published: 20,000.")
+    updates: int = Field(default=800, ge=0, description="Steps of the images; published: 20,000.")
     real_batch: int = Field(
         default=64, ge=1, description="Real images of each class per update; a class with fewer repeats its own. Published: 256."
     )

@@ -45,12 +45,13 @@ class Head:
     """A head node with two CPUs, whose jobs find no package but what their working directory holds."""
 
     def __init__(self, folder: str) -> None:
-        port, dashboard, self.metrics = free_ports(3)
+        port, dashboard, self.metrics, agent = free_ports(4)
         self.address = f"http://127.0.0.1:{dashboard}"
         self.environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "RAY_metrics_report_interval_ms": "500"}
         self.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.environment.pop("PYTHONPATH", None)
         ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--metrics-export-port={self.metrics}"]
+        ports.append(f"--dashboard-agent-listen-port={agent}")  # its default may be taken by the Ray of the other tests
         here = ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--temp-dir={folder}", "--disable-usage-stats"]
         size = ["--num-cpus=2", "--object-store-memory=100000000"]
         self.process = subprocess.Popen([BIN / "ray", "start", "--head", "--block", *ports, *here, *size], env=self.environment)

@@ -51,14 +51,17 @@ class Estimate:
 
 
 def estimate(config: RunConfig, splits: DataSplits) -> Estimate:
-    """Takes a few seconds at most sizes. Processes with cores or a GPU of their own are taken to be as fast as one alone."""
+    """Takes a few seconds at most sizes; knows no distillation but matching.
+
+    Processes with cores or a GPU of their own are taken to be as fast as one alone.
+    """
     prepare_process(config.compute.threads)
     train, hardware = splits.train, describe_hardware()
     flat = expert_network(config, train, 0)
     flat.model.to(default_device())
     seconds = {
-        "experts": _experts(config, train, flat),
-        "distill": _distill(config, train, flat),
+        **({"experts": _experts(config, train, flat)} if config.needs_experts else {}),
+        **({"distill": _distill(config, train, flat)} if config.matches else {}),
         "evaluate": _evaluate(config, train, flat),
     }
     layout, experts = flat.layout, config.experts
@@ -72,7 +75,7 @@ def estimate(config: RunConfig, splits: DataSplits) -> Estimate:
         processes=max(config.compute.num_actors, config.compute.num_workers),
         process_bytes=resident + (torch.cuda.max_memory_allocated() if on_gpu else peak_memory()),
         memory=torch.cuda.get_device_properties(0).total_memory if on_gpu else hardware["memory"],
-        store_bytes=experts.count * numbers * (4 if experts.dtype == "float32" else 2),
+        store_bytes=experts.count * numbers * (4 if experts.dtype == "float32" else 2) if config.needs_experts else 0,
     )
 
 

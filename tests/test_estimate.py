@@ -39,6 +39,12 @@ def test_pieces_are_multiplied_by_how_often_they_come(tmp_path: Path, tiny: Call
     assert found.processes == 1 and found.process_bytes > 10**7
 
 
+def test_stages_that_are_not_needed_cost_nothing(tmp_path: Path, tiny: Callable[..., RunConfig], tick: None) -> None:
+    config = tiny(tmp_path, evaluate={"networks": 2, "epochs": 4, "sets": ["random"]})
+    found = estimate(config, load_data(config.data, config.seed))
+    assert found.seconds.keys() == {"evaluate"} and found.store_bytes == 0
+
+
 def test_work_is_shared_by_as_many_as_have_a_core(tmp_path: Path, tiny: Callable[..., RunConfig], monkeypatch) -> None:
     monkeypatch.setattr(module, "describe_hardware", lambda: {"cores": 4})
     assert [module._at_once(wanted, 0, threads) for wanted, threads in ((1, 1), (3, 1), (8, 1), (8, 2), (8, 16))] == [1, 3, 4, 2, 1]

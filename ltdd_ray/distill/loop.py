@@ -151,13 +151,13 @@ def _start(
     if config.distill.initial_labels == "one_hot":
         right = torch.ones(1, len(labels), dtype=torch.bool, device=device)  # no expert is asked: the choice is random
         index, repeat = choose_initial(right, labels, budget, config.seed)
-        label_logits = certain_logits(labels[index], train.num_classes)
+        label_logits, said = certain_logits(labels[index], train.num_classes), []
     else:  # twice through the experts, as their logits on all images of a large source fit in no memory
         right = torch.stack([logits.argmax(-1) == labels for logits in _expert_logits(config, flat, store, images)])
         index, repeat = choose_initial(right, labels, budget, config.seed)
         label_logits = initial_labels(torch.stack([*_expert_logits(config, flat, store, images[index])]), right[:, index])
+        said = describe_initial(right, labels, budget, train.class_names)
     chosen = initial_images(images, index, repeat, Augmentation(config.augmentation), config.seed)
-    said = describe_initial(right, labels, budget, train.class_names)
     return SyntheticSet(chosen, label_logits, classes, config.distill.syn_lr), said
 
 

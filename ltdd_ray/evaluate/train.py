@@ -18,7 +18,7 @@ from ltdd_ray.augment import Augmentation
 from ltdd_ray.baselines.full_data import FULL_DATA, train_on_all
 from ltdd_ray.config import EvaluateConfig, RunConfig
 from ltdd_ray.data.prepare import Images, PreparedData, model_space
-from ltdd_ray.device import default_device
+from ltdd_ray.device import default_device, to_device
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.evaluate.sets import TrainingSet, epochs_on, training_set
 from ltdd_ray.losses import soft_cross_entropy
@@ -133,7 +133,7 @@ def train_network(
     for epoch in range(1, settings.epochs + 1):
         draw = generator(seed, "epoch", epoch)
         for index in torch.randperm(len(given.images), generator=draw).split(settings.batch_size):
-            index = index.to(given.images.device)
+            index = to_device(index, given.images.device)
             leave_gradient(augment(given.images[index], draw), given.soft_labels[index])
             optimiser.step()
         schedule.step()

@@ -15,6 +15,8 @@ Values = dict[str, Any]  # one value per key of search.space, in its order
 def check_search(config: RunConfig) -> None:
     """Raise ``UserError`` for a search that could not run to its end: unknown keys, ranges too wide, no report."""
     search = config.search
+    if config.distill.engine != "matching":
+        raise UserError(f"distill.engine {config.distill.engine} has no experts to search with; set distill.engine to matching")
     for key, dimension in search.space.items():
         if not key.startswith("distill."):
             raise UserError(

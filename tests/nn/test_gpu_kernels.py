@@ -1,100 +1,18 @@
-"""The Triton kernels against the torch operations they stand for, run by Triton's interpreter, which needs no GPU.
-
-Triton asks for its interpreter once, when it is imported, so that the first test runs the others in a process of their own.
-"""
+"""The Triton kernels, run by Triton's interpreter, which needs no GPU."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor
-
-from ltdd_ray.bench.gradients import errors
-from ltdd_ray.bench.problem import Problem
-from ltdd_ray.bench.sizes import Sizes
-from ltdd_ray.nn import fused, plain
-from ltdd_ray.nn.fused import channels_last
-from ltdd_ray.nn.plain import Affine
-
-pytest.importorskip("triton")
-SHAPES = [(2, 5, 8, 6), (1, 20, 4, 4)]
 
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs in the process that the first test starts")
-
-if INTERPRETED:
-    from ltdd_ray.nn import gpu
-
-
-@pytest.mark.skipif(INTERPRETED, reason="this is the process")
 def test_with_the_interpreter() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    """In a process of its own: Triton asks for its interpreter once, when it is imported."""
+    pytest.importorskip("triton")
+    kernels = Path(__file__).with_name("interpreted_gpu_kernels.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(kernels)]
     done = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "8 passed" in done.stdout
-
-
-def randn(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    tensor = torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64).to(dtype)
-    return channels_last(tensor) if len(shape) == 4 else tensor
-
-
-def affine(channels: int, dtype: torch.dtype = torch.float64) -> Affine:
-    return Affine(*(randn(4, channels, dtype=dtype)))
-
-
-def close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], bound: float = 1e-9) -> None:
-    for one, other in zip(found, expected, strict=True):
-        assert one.dtype == other.dtype
-        assert (one - other).norm() <= bound * other.norm()
-
-
-@interpreted
-@pytest.mark.parametrize("shape", SHAPES)
-def test_forward_and_backward(shape: tuple[int, int, int, int]) -> None:
-    u, a = randn(*shape), affine(shape[1])
-    y, stats = gpu.forward(u, a.gamma, a.beta)
-    close((y,), (plain.forward(u, a.gamma, a.beta),))
-    y_bar = channels_last(randn(*y.shape) + 1)
-    close(gpu.backward(u, a.gamma, a.beta, stats, y_bar), plain.backward(u, a.gamma, a.beta, y_bar))
-
-
-@interpreted
-@pytest.mark.parametrize("extra", [False, True])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_tangents(shape: tuple[int, int, int, int], extra: bool) -> None:
-    batch, channels, height, width = shape
-    a, u_pair, u_extra = affine(channels), randn(batch, 2 * channels, height, width), randn(*shape) if extra else None
-    u, u_dot = u_pair[:, :channels].clone(), u_pair[:, channels:] + (u_extra if u_extra is not None else 0)
-    y, y_dot, stats = gpu.tangent_forward(u_pair, u_extra, a)
-    close((y, y_dot), plain.tangent_forward(u, u_dot, a))
-    y_bar_pair, y_bar_extra = (
-        randn(batch, 2 * channels, height // 2, width // 2),
-        channels_last(randn(*y.shape) - 1) if extra else None,
-    )
-    y_bar, y_bar_dot = y_bar_pair[:, :channels], y_bar_pair[:, channels:] + (y_bar_extra if y_bar_extra is not None else 0)
-    close(gpu.tangent_backward(u_pair, a, stats, y_bar_pair, y_bar_extra), plain.tangent_backward(u, u_dot, a, y_bar, y_bar_dot))
-
-
-@interpreted
-def test_half_precision_is_computed_in_single() -> None:
-    u, a = randn(*SHAPES[0], dtype=torch.bfloat16), affine(SHAPES[0][1], torch.float32)
-    y, stats = gpu.forward(u, a.gamma, a.beta)
-    close((y,), (plain.forward(u, a.gamma, a.beta),), 1e-2)
-    y_bar = channels_last(randn(*y.shape, dtype=torch.bfloat16))
-    close(gpu.backward(u, a.gamma, a.beta, stats, y_bar), plain.backward(u, a.gamma, a.beta, y_bar), 1e-2)
-
-
-@interpreted
-def test_the_passes_of_a_network_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU: every call of the fused operation by these kernels, in a whole matching of both scopes."""
-    problem = Problem(Sizes(width=4, depth=2, image_size=8, classes=3, images=3, steps=2), torch.float64)
-    expected = [problem.engine(scope, "exact", 2) for scope in ("backbone", "classifier")]
-    used: list[bool] = []
-    monkeypatch.setattr(fused, "_gpu_kernels", lambda u: used.append(True) or gpu)
-    for scope, match in zip(("backbone", "classifier"), expected):
-        assert max(errors(problem.engine(scope, "exact", 2), match).values()) < 1e-9
-    assert used

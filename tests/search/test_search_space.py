@@ -120,3 +120,8 @@ def test_the_search_does_not_change_what_a_run_is(tiny: Tiny, tmp_path: Path) ->
 
     other = SearchConfig(space={"distill.lambda_rep": Dimension(low=1, high=2)}, trials=3)
     assert result_fingerprint(tiny(tmp_path)) == result_fingerprint(tiny(tmp_path, search=other.model_dump()))
+
+
+def test_an_engine_without_experts_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"distill.engine dm has no experts to search with; set distill.engine to matching"):
+        check_search(tiny(tmp_path, distill={"ipc": 2, "engine": "dm"}))

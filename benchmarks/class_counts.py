@@ -8,7 +8,10 @@ FOLDER holds CIFAR-10 as Hugging Face parquet in the order of the profile. Print
 
 import sys
 
+import numpy as np
+
 from ltdd_ray.config import DataConfig
+from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.estimate import ESTIMATES, estimate_counts
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.split import labelled_subset
@@ -26,10 +29,16 @@ def main() -> None:
     for title, source in sources.items():
         train = load_data(source, 0).train
         for share in SHARES:
-            found = [estimate_counts(train, labelled_subset(train, share, seed), seed) for seed in SEEDS]
-            errors = [[100 * one.error(getattr(one, name)) for one in found] for name in ESTIMATES]
+            found = [_errors(train, share, seed) for seed in SEEDS]
+            errors = [[100 * one[name] for one in found] for name in ESTIMATES]
             cells = (f"{sum(e) / len(e):.1f} ({min(e):.1f} to {max(e):.1f})" for e in errors)
             print(f"| {title} | {share:.0%} | " + " | ".join(cells) + " |", flush=True)
+
+
+def _errors(train: LongTailedDataset, share: float, seed: int) -> dict[str, float]:
+    known = labelled_subset(train, share, seed)
+    labelled = train.subset(np.flatnonzero(known))
+    return estimate_counts(labelled, train.images_at(np.flatnonzero(~known)), seed, train.class_counts).errors()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ class DataConfig(Section):
         description="Share of the training images, drawn at random, to be trained on, the labels of the others being forgotten; "
         "null for all.",
     )
+    unlabelled: str | None = Field(
+        default=None, description="Folder of images without a class, subfolders included; of use to `class_counts: estimate` alone."
+    )
     class_counts: Literal["known", "estimate"] = Field(
         default="known",
         description="`estimate`: matching reckons with the class counts of all images, with and without label, as estimated from "
@@ -69,6 +72,13 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _labels(self) -> "DataConfig":
-        if self.class_counts == "estimate" and self.labelled_fraction is None:
-            raise ValueError("data.class_counts estimate needs unlabelled images; set data.labelled_fraction, for example 0.2")
+        if self.unlabelled is not None and self.labelled_fraction is not None:
+            raise ValueError("data.unlabelled and data.labelled_fraction are two origins of unlabelled images; set one of them")
+        if self.unlabelled is not None and self.class_counts == "known":
+            raise ValueError("data.unlabelled is of use to data.class_counts estimate alone; set both or none")
+        if self.class_counts == "estimate" and self.unlabelled is None and self.labelled_fraction is None:
+            raise ValueError(
+                "data.class_counts estimate needs unlabelled images; set data.unlabelled to a folder of them, or "
+                "data.labelled_fraction, for example 0.2, to forget labels"
+            )
         return self

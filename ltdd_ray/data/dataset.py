@@ -57,6 +57,10 @@ class LabelledImages:
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
+    def images_at(self, indices: np.ndarray) -> np.ndarray | MappedImages:
+        """Those at ``indices`` (int (M,)), in that order; mapped ones stay on disk."""
+        return self.images.take(indices) if isinstance(self.images, MappedImages) else self.images[indices]
+
     @property
     def bytes_in_memory(self) -> int:
         """Of the images; 0 where they are mapped."""
@@ -100,5 +104,4 @@ class LongTailedDataset(LabelledImages):
 
     def subset(self, indices: np.ndarray) -> "LongTailedDataset":
         """The images at ``indices`` (int (M,)), in that order, under the same class names."""
-        images = self.images.take(indices) if isinstance(self.images, MappedImages) else self.images[indices]
-        return LongTailedDataset(images, self.labels[indices], self.class_names)
+        return LongTailedDataset(self.images_at(indices), self.labels[indices], self.class_names)

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.data.prior import black_box_shift, expectation_maximisation
 from ltdd_ray.errors import UserError
 from ltdd_ray.seeding import derive_seed, generator
@@ -26,7 +27,7 @@ _BATCH = 4096
 
 @dataclass(frozen=True, eq=False)
 class CountEstimate:
-    """Images of each class (C,) among all, labelled or not, estimated in three ways; ``true`` counts the hidden labels too.
+    """Images of each class (C,) among all, labelled or not, estimated in three ways; ``true`` counts them where somebody knows.
 
     Attributes:
         proportional: the labelled images' counts scaled up, which the unlabelled images have no part in.
@@ -37,46 +38,49 @@ class CountEstimate:
     proportional: np.ndarray
     black_box: np.ndarray
     maximum_likelihood: np.ndarray
-    true: np.ndarray
+    true: np.ndarray | None
 
     @property
     def prior(self) -> np.ndarray:
         """float64 (C,), positive, as every class has a labelled image."""
         return self.maximum_likelihood / self.maximum_likelihood.sum()
 
-    def error(self, counts: np.ndarray) -> float:
-        """The share of images, 0..1, that ``counts`` (C,) puts into a wrong class: total variation from the truth."""
-        return float(np.abs(counts - self.true).sum() / (2 * self.true.sum()))
+    def errors(self) -> dict[str, float]:
+        """By estimate, the share of images, 0..1, put into a wrong class: total variation from the truth; empty without it."""
+        if self.true is None:
+            return {}
+        return {name: float(np.abs(getattr(self, name) - self.true).sum() / (2 * self.true.sum())) for name in ESTIMATES}
 
     def to_json(self) -> dict[str, Any]:
-        estimates = {name: getattr(self, name) for name in ESTIMATES}
-        found = {name: {"counts": counts.tolist(), "error": self.error(counts)} for name, counts in estimates.items()}
-        return {**found, "true": self.true.tolist()}
+        errors = self.errors()
+        found = {name: {"counts": getattr(self, name).tolist(), "error": errors.get(name)} for name in ESTIMATES}
+        return {**found, "true": None if self.true is None else self.true.tolist()}
 
 
-def estimate_counts(dataset: LongTailedDataset, known: np.ndarray, seed: int) -> CountEstimate:
-    """Estimate where bool (N,) ``known`` says whose labels may be looked at; the others' go into ``true`` alone.
+def estimate_counts(
+    labelled: LongTailedDataset, unlabelled: np.ndarray | MappedImages, seed: int, true: np.ndarray | None = None
+) -> CountEstimate:
+    """Estimate the counts of labelled and unlabelled images (uint8 (M, K, H, W)) together; ``true`` (C,) is passed on.
 
     Raises ``UserError`` where too few labels are known to hold some out.
     """
-    labelled, unlabelled = np.flatnonzero(known), np.flatnonzero(~known)
-    labels, num_classes = dataset.labels[labelled], dataset.num_classes
-    counts = np.bincount(labels, minlength=num_classes)
-    pixels = _pixels(dataset, labelled)
+    labels, num_classes, counts = labelled.labels, labelled.num_classes, labelled.class_counts
+    images = len(labelled) + len(unlabelled)
+    pixels = _pixels(labelled.images, slice(None))
     held_out = _held_out_predictions(pixels, labels, num_classes, seed)
     joint = np.zeros((num_classes, num_classes))
     np.add.at(joint, (held_out, labels), 1 / len(labels))
 
     model = _fit(pixels, labels, seed)
     probabilities = np.concatenate(
-        [model.predict_proba(_pixels(dataset, unlabelled[at : at + _BATCH])) for at in range(0, len(unlabelled), _BATCH)]
+        [model.predict_proba(_pixels(unlabelled, slice(at, at + _BATCH))) for at in range(0, len(unlabelled), _BATCH)]
     )
     predicted = np.bincount(probabilities.argmax(1), minlength=num_classes) / len(unlabelled)
     return CountEstimate(
-        proportional=counts * (len(dataset) / len(labelled)),
+        proportional=counts * (images / len(labelled)),
         black_box=counts + len(unlabelled) * black_box_shift(joint, predicted),
-        maximum_likelihood=len(dataset) * expectation_maximisation(probabilities, counts / len(labelled), counts),
-        true=dataset.class_counts,
+        maximum_likelihood=images * expectation_maximisation(probabilities, counts / len(labelled), counts),
+        true=true,
     )
 
 
@@ -97,13 +101,14 @@ def _held_out_predictions(pixels: np.ndarray, labels: np.ndarray, num_classes: i
 
 def _fit(pixels: np.ndarray, labels: np.ndarray, seed: int) -> Pipeline:
     if len(np.unique(labels)) < 2:
-        raise UserError("data.class_counts estimate: too few labels are known to hold some out; raise data.labelled_fraction")
+        raise UserError("data.class_counts estimate: too few labels are known to hold some out; label more images")
     components = min(COMPONENTS, *pixels.shape)
     # Not whitened: with few labels that lets the least of the components count as much as the first.
     reduce = PCA(components, svd_solver="randomized", random_state=derive_seed(seed, "estimate") % 2**32)
     return make_pipeline(reduce, LogisticRegression(max_iter=1000)).fit(pixels, labels)
 
 
-def _pixels(dataset: LongTailedDataset, indices: np.ndarray) -> np.ndarray:
+def _pixels(images: np.ndarray | MappedImages, part: slice) -> np.ndarray:
     """float32 (B, D), 0..1."""
-    return dataset.images[indices].reshape(len(indices), -1).astype(np.float32) / 255
+    pixels = images[part]
+    return pixels.reshape(len(pixels), -1).astype(np.float32) / 255

@@ -6,7 +6,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ltdd_ray.config import DataConfig
-from ltdd_ray.data.estimate import ESTIMATES
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.data.load import DataSplits
 
@@ -15,7 +14,7 @@ BAR_WIDTH = 24  # the table then fits a terminal of 80 columns
 
 @dataclass(frozen=True)
 class ClassRow:
-    """Images of one class in each part; where labels are hidden, also how many it has in all, estimated and in truth."""
+    """Images of one class in each part; where labels are missing, also how many it has in all, estimated and, if known, true."""
 
     label: int
     name: str
@@ -31,7 +30,7 @@ class ClassRow:
 class DataSummary:
     """Rows in label order; ``image_shape`` is (channels, height, width); ``imbalance_factor`` is measured, largest / smallest.
 
-    ``errors`` says what share of all images each estimate of the class counts puts into a wrong class; empty without any.
+    ``errors`` says what share of all images each estimate of the class counts puts into a wrong class; empty where nobody knows.
     """
 
     source: str
@@ -60,12 +59,12 @@ def describe(splits: DataSplits, config: DataConfig) -> DataSummary:
             validation=int(validation.class_counts[k]) if validation else 0,
             test=int(test.class_counts[k]),
             estimated=float(estimate.maximum_likelihood[k]) if estimate else None,
-            true=int(estimate.true[k]) if estimate else None,
+            true=int(estimate.true[k]) if estimate and estimate.true is not None else None,
         )
         for k, name in enumerate(train.class_names)
     )
     measured = float(train.class_counts.max() / train.class_counts.min())
-    errors = {name: estimate.error(getattr(estimate, name)) for name in ESTIMATES} if estimate else {}
+    errors = estimate.errors() if estimate else {}
     return DataSummary(config.source, train.image_shape, measured, groups, rows, errors)
 
 
@@ -81,15 +80,19 @@ def render(summary: DataSummary) -> RenderableType:
     table.add_column("group")
     for part in parts:
         table.add_column(part, justify="right")
-    if summary.errors:
+    estimated = summary.rows[0].estimated is not None
+    if estimated:
         table.add_column("estimated of all", justify="right")
+    if summary.errors:
         table.add_column("true", justify="right")
     table.add_column("", no_wrap=True)
     largest = max(row.train for row in summary.rows)
     for row in summary.rows:
         counts = [f"{getattr(row, part):,}" for part in parts]
+        if estimated:
+            counts.append(f"{row.estimated:,.1f}")
         if summary.errors:
-            counts += [f"{row.estimated:,.1f}", f"{row.true:,}"]
+            counts.append(f"{row.true:,}")
         bar = "█" * max(1, round(BAR_WIDTH * row.train / largest))
         table.add_row(str(row.label), row.name, row.group, *counts, bar)
     totals = ", ".join(f"{summary.total(part):,} {part}" for part in parts)

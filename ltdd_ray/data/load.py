@@ -9,6 +9,7 @@ from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.estimate import CountEstimate, estimate_counts
 from ltdd_ray.data.longtail import long_tail_indices
 from ltdd_ray.data.sources import load_source
+from ltdd_ray.data.sources.folders import load_unlabelled
 from ltdd_ray.data.split import hold_out, labelled_subset
 from ltdd_ray.errors import UserError
 
@@ -52,12 +53,17 @@ def load_data(config: DataConfig, seed: int) -> DataSplits:
     validation = None
     if config.validation_fraction:
         train, validation = hold_out(train, config.validation_fraction, seed, "validation split")
-    estimate = None
+    unlabelled = true = None
+    if config.unlabelled is not None:
+        unlabelled = load_unlabelled(config.unlabelled, config.image_size, train.image_shape)
     if config.labelled_fraction is not None:
         known = labelled_subset(train, config.labelled_fraction, seed)
-        if config.class_counts == "estimate":
-            estimate = estimate_counts(train, known, seed)
+        unlabelled, true = train.images_at(np.flatnonzero(~known)), train.class_counts
         train = train.subset(np.flatnonzero(known))
+    estimate = None
+    if config.class_counts == "estimate":
+        assert unlabelled is not None  # the config refuses anything else
+        estimate = estimate_counts(train, unlabelled, seed, true)
     return DataSplits(train, validation, test, estimate)
 
 

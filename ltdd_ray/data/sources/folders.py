@@ -24,6 +24,24 @@ def load_imagefolder(config: DataConfig) -> tuple[LongTailedDataset, LongTailedD
     return train, None if test_root is None else _read_class_folders(test_root, config.image_size)
 
 
+def load_unlabelled(path: str, image_size: int | None, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """uint8 (N, *``image_shape``): every image below ``path``; grey ones fill three channels where the shape has three.
+
+    Raises ``UserError`` where there is none, or where they are not of the labelled images' shape (K, H, W).
+    """
+    root = existing(path, "data.unlabelled")
+    files = [file for folder in sorted([root, *root.rglob("*/")]) for file in image_files(folder)]
+    if not files:
+        raise UserError(f"data.unlabelled: {root} holds no image files; name the folder that does")
+    images = decode_images(((str(file), file) for file in files), image_size)
+    if images.shape[2:] != image_shape[1:] or images.shape[1] > image_shape[0]:
+        raise UserError(
+            f"data.unlabelled: images in {root} have shape {images.shape[1:]} (channels, height, width) but labelled ones "
+            f"{image_shape}; set data.image_size if the sizes differ, and convert them if they alone are in colour"
+        )
+    return np.broadcast_to(images, (len(images), *image_shape))
+
+
 def locate_parts(root: Path) -> tuple[Path, Path | None]:
     """(folder of the training classes, folder of the test classes if ``root`` has one)."""
     if not subfolders(root / "train"):

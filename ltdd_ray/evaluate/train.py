@@ -137,11 +137,12 @@ def train_network(
             leave_gradient(augment(given.images[index], draw), given.soft_labels[index])
             optimiser.step()
         schedule.step()
+        if not torch.stack([parameter.isfinite().all() for parameter in model.parameters()]).all():
+            raise NonFiniteLossError(
+                f"the evaluation network left the finite numbers in epoch {epoch} at rate {given.learning_rate:.3g}; "
+                "lower evaluate.lr"
+            )
         on_epoch(epoch)
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
-        raise NonFiniteLossError(
-            f"the evaluation network left the finite numbers at rate {given.learning_rate:.3g}; lower evaluate.lr"
-        )
 
 
 def _gradient_of(model: nn.Module) -> Callable[[Tensor, Tensor], None]:

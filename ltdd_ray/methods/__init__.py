@@ -12,8 +12,12 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.config_file import merge, parse_config
 from ltdd_ray.errors import UserError
 
-_OVERLAYS = {file.stem: file for file in sorted(Path(__file__).parent.glob("*.yaml"))}
-METHODS = tuple(_OVERLAYS)
+# In the order of a comparison: the method and its halves, other distillation, selection, references.
+METHODS = (
+    *("ltdd", "ed", "dam", "datm", "mtt", "idm", "dm"),
+    *("random", "k_center"),
+    *("full_ce", "full_balanced_softmax", "full_decoupled"),
+)
 
 
 def method_config(base: RunConfig, method: str) -> RunConfig:
@@ -21,8 +25,8 @@ def method_config(base: RunConfig, method: str) -> RunConfig:
 
     Raises ``UserError`` for an unknown method, naming the nearest, and where method and config contradict each other.
     """
-    if method not in _OVERLAYS:
+    if method not in METHODS:
         near = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.0)
         raise UserError(f"unknown method `{method}`; did you mean `{near[0]}`? There are {', '.join(METHODS)}")
-    overlay = yaml.safe_load(_OVERLAYS[method].read_text())
+    overlay = yaml.safe_load((Path(__file__).parent / f"{method}.yaml").read_text())
     return parse_config(merge(base.model_dump(mode="json"), {"method": method, **overlay}), where=f"{base.name}, method {method}")

@@ -41,6 +41,10 @@ def differences(one: Section, other: Section, prefix: str = "") -> dict[str, obj
     return found
 
 
+def test_every_overlay_is_a_method() -> None:
+    assert {file.stem for file in Path(methods.__file__).parent.glob("*.yaml")} == set(METHODS)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_says_what_it_is_and_keeps_what_was_tuned(method: str, base: RunConfig) -> None:
     text = (Path(methods.__file__).parent / f"{method}.yaml").read_text()

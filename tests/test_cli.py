@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,8 +25,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert exit.value.code == 0
     help = capsys.readouterr().out
-    verbs = "run experts distill evaluate report compare search status init export store data bench"
-    assert all(f"  {name} " in help for name in verbs.split())
+    verbs = "run experts distill evaluate report compare search status init export store data bench completion"
+    assert set(verbs.split()) <= set(re.findall(r"^    (\w+)\s", help, re.MULTILINE))
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["store", "ls"], ["run", "a.yaml", "--sett", "x=1"]])

@@ -86,6 +86,27 @@ def test_compare_names_the_nearest_method(config: str, capsys: pytest.CaptureFix
     assert not (Path(config).parent / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("report {}/none", "none: no such run folder; name the folder that `ltdd-ray run` wrote"),
+        ("report {}", "not the folder of a run, as it holds no config.yaml"),
+        ("export {}/note.txt --to npz", "note.txt: not a distilled set; give the folder of a run"),
+        ("init {}/note.txt", "note.txt: not a folder; give one that holds a folder of images per class"),
+        ("data info {}", "a folder, not a config file; `ltdd-ray init "),
+        ("compare {}", "a folder, not a config file; `ltdd-ray init "),
+    ],
+)
+def test_a_wrong_place_is_named_with_what_to_give_instead(
+    command: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "note.txt").write_text("no config")
+    assert cli.main(command.format(tmp_path).split()) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and complaint in error
+    assert [entry.name for entry in tmp_path.iterdir()] == ["note.txt"]
+
+
 def test_debug_shows_where_an_error_came_from(config: str) -> None:
     with pytest.raises(UserError):
         cli.main(["run", config, "--set", "distill.ipc=0", "--debug"])

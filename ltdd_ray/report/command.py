@@ -27,6 +27,9 @@ def _run_folders(place: Path) -> list[Path]:
     if place.is_file():
         if place.suffix not in (".yaml", ".yml"):
             raise UserError(f"{place}: neither the folder of a run nor a config; give the folder that `ltdd-ray run` wrote")
-        return [load_config(place).folder]
+        folder = load_config(place).folder
+        if not folder.exists():
+            raise UserError(f"{place}: its run, {folder}, is not there; `ltdd-ray run {place}` makes it, or name another folder")
+        return [folder]
     inner = [results.parent for results in sorted(place.glob("*/results.json"))]
     return inner if inner and not (place / "results.json").exists() else [place]

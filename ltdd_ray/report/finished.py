@@ -55,8 +55,12 @@ def _read_results(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: no such run folder; name the folder that `ltdd-ray run` wrote")
     results = _read_json(folder / "results.json")
     if results is None:
+        config = folder / "config.yaml"
+        if not config.exists():
+            raise UserError(
+                f"{folder}: not the folder of a run, as it holds no config.yaml; name the one that `ltdd-ray run` wrote"
+            )
         stage = "evaluate" if (folder / "distilled" / "distilled.safetensors").exists() else "run"
-        config = folder / "config.yaml" if (folder / "config.yaml").exists() else "CONFIG"
         raise UserError(f"{folder}: no results.json, so there is nothing to report; run `ltdd-ray {stage} {config}` first")
     missing = [key for key in REQUIRED if key not in results]
     if missing:

@@ -139,12 +139,14 @@ def test_a_config_stands_for_its_run(runs, tmp_path):
     [
         ("none", "none: no such run folder"),
         ("lab/high/report.html", "report.html: neither the folder of a run nor a config"),
-        ("lab/low/distilled", "distilled: no results.json, so there is nothing to report; run `ltdd-ray run CONFIG` first"),
+        ("lab/low/distilled", "distilled: not the folder of a run, as it holds no config.yaml"),
+        ("other.yaml", "other.yaml: its run, runs/other, is not there; `ltdd-ray run"),
         ("broken.yaml", "unknown key `nmae`; did you mean `name`?"),
     ],
 )
 def test_other_places_are_named(runs, tmp_path, place, complaint):
     (tmp_path / "broken.yaml").write_text("nmae: x")
+    (tmp_path / "other.yaml").write_text("name: other\ndata: {source: digits}\ndistill: {ipc: 2}\n")
     with pytest.raises(UserError, match=re.escape(complaint)):
         report([runs[0], tmp_path / place], None)
     assert not (runs[0].parent / "compare.html").exists()

@@ -73,7 +73,7 @@ def test_classes_run_from_head_to_tail(runs):
 
 def test_only_settings_that_differ_are_listed(runs):
     text = said(rendered(runs))
-    assert "Setting low high dm method datm ltdd dm distill.lr_image 10 1000 10 Time and memory" in text
+    assert "Setting low high dm method datm ltdd dm distill .lr_image 10 1000 10 Time and memory" in text
 
 
 def test_equal_runs_have_no_settings_that_differ(runs):

@@ -40,6 +40,12 @@ def _run(options: argparse.Namespace) -> None:
     run(config, options.stages, JsonOutput() if options.json else TextOutput(quiet=options.quiet))
 
 
+def _report(options: argparse.Namespace) -> None:
+    from ltdd_ray.report.command import report
+
+    print(f"wrote {report(options.runs, options.output)}")
+
+
 def _export(options: argparse.Namespace) -> None:
     from ltdd_ray.export.export import export
 
@@ -114,14 +120,22 @@ def _init(options: argparse.Namespace) -> None:
     print(f"wrote {output}; `ltdd-ray data info {output}` says what it will take here, `ltdd-ray run {output}` does it")
 
 
+def _completion(options: argparse.Namespace) -> None:
+    from ltdd_ray.completion import completion
+
+    print(completion(options.shell))
+
+
 _COMMANDS = {
     "init": _init,
     "run": _run,
     "compare": _compare,
     "search": _search,
     "status": _status,
+    "report": _report,
     "export": _export,
     "store": _store,
     "bench": _bench,
     "data info": _data_info,
+    "completion": _completion,
 }

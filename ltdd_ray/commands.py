@@ -9,7 +9,6 @@ STAGES = {
     "experts": ("train the experts and store their trajectories", ("experts",)),
     "distill": ("distil a balanced set from the trajectories", ("distill",)),
     "evaluate": ("train networks on the distilled set and measure them", ("evaluate",)),
-    "report": ("write the HTML page of a run", ("report",)),
 }
 BENCH = {
     "matching": "the matching engine against unrolled and two-pass matching as published",
@@ -17,11 +16,16 @@ BENCH = {
     "evaluate": "evaluation networks against training them one by one",
     "store": "the trajectory store against torch.save and torch.load",
 }
+REPORT = (
+    "Writes the page of one run, RUN/report.html, or one page that compares several, compare.html in the folder that holds them. "
+    "The folder of a comparison stands for all runs in it, a config for its run."
+)
 COMPARE = (
-    "Runs every method under one config, in NAME/METHOD each, with experts shared between them, and writes compare.md, "
-    "compare.csv and compare.json into NAME. What is finished is not repeated."
+    "Runs every method under one config, in NAME/METHOD each, with experts shared between them, and writes compare.html, "
+    "compare.md, compare.csv and compare.json into NAME. What is finished is not repeated."
 )
 LAYOUTS = ("imagefolder", "parquet", "npz")
+SHELLS = ("bash", "zsh")
 STORE = {"ls": "list the trajectories", "verify": "find damaged, missing and foreign files", "gc": "remove debris"}
 
 
@@ -37,7 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
         told.add_argument(
             "--json", action="store_true", help="print one JSON object per event, the last with the path of the result"
         )
-    compare = verbs.add_parser("compare", help="run every method and write one table", description=COMPARE)
+    report = verbs.add_parser("report", help="write the HTML page of a run, or one that compares several", description=REPORT)
+    report.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
+    report.add_argument("--output", metavar="FILE", type=Path, help="where to write the page")
+    report.set_defaults(command="report")
+    _takes_debug(report)
+    compare = verbs.add_parser("compare", help="run every method and write one table and one page", description=COMPARE)
     _takes_config(compare, command="compare")
     compare.add_argument("--methods", metavar="a,b,...", help="which ones, in the order of the table (default: all)")
     init = verbs.add_parser("init", help="write a config for a folder of images")
@@ -78,6 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
         question.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds, side by side (default 5)")
         question.set_defaults(command="bench", question=name)
         _takes_debug(question)
+    completion = verbs.add_parser("completion", help="print the script that completes ltdd-ray's words in a shell")
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(command="completion", debug=False)
     return parser
 
 

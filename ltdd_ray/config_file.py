@@ -48,6 +48,8 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file; see configs/ for examples") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: a folder, not a config file; `ltdd-ray init {path}` writes one for a folder of images") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):

@@ -21,7 +21,7 @@ from ltdd_ray.experts.plan import expert_network
 from ltdd_ray.experts.train import classifier_stage, representation_stage
 from ltdd_ray.hardware import describe_hardware, peak_memory
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.report.page import duration, size
+from ltdd_ray.report.template import duration, size
 
 SECONDS_PER_TIMING = 0.5
 STEPS_TIMED = 2

@@ -89,10 +89,10 @@ class RunFolder:
                 )
             return
         try:
-            recorded = dict(_leaves(yaml.safe_load(file.read_text())))
+            recorded = dict(leaves(yaml.safe_load(file.read_text())))
         except (ValueError, AttributeError, yaml.YAMLError):
             raise UserError(f"{file}: not readable as a config; choose another name with --set name=...") from None
-        wanted = dict(_leaves(mask_tree(config.model_dump(mode="json"))))
+        wanted = dict(leaves(mask_tree(config.model_dump(mode="json"))))
         different = [key for key in {**wanted, **recorded} if recorded.get(key) != wanted.get(key) and _matters(key)]
         if different:
             shown = ", ".join(f"{key} ({recorded.get(key)!r} there, {wanted.get(key)!r} here)" for key in different[:3])
@@ -106,11 +106,11 @@ def _matters(key: str) -> bool:
     return not key.startswith(NOT_PART_OF_THE_RESULT)
 
 
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of a nested mapping."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

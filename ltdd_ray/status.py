@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ltdd_ray.errors import UserError
 from ltdd_ray.journal import EVENTS, PROGRESS
-from ltdd_ray.report.page import duration
+from ltdd_ray.report.template import duration
 
 
 def read_status(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,8 +25,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert exit.value.code == 0
     help = capsys.readouterr().out
-    verbs = "run experts distill evaluate report compare search status init export store data bench"
-    assert all(f"  {name} " in help for name in verbs.split())
+    verbs = "run experts distill evaluate report compare search status init export store data bench completion"
+    assert set(verbs.split()) <= set(re.findall(r"^    (\w+)\s", help, re.MULTILINE))
 
 
 @pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["store", "ls"], ["run", "a.yaml", "--sett", "x=1"]])
@@ -83,6 +84,27 @@ def test_compare_names_the_nearest_method(config: str, capsys: pytest.CaptureFix
     assert cli.main(["compare", config, "--methods", "random,k_centre"]) == 1
     assert "unknown method `k_centre`; did you mean `k_center`?" in capsys.readouterr().err
     assert not (Path(config).parent / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("report {}/none", "none: no such run folder; name the folder that `ltdd-ray run` wrote"),
+        ("report {}", "not the folder of a run, as it holds no config.yaml"),
+        ("export {}/note.txt --to npz", "note.txt: not a distilled set; give the folder of a run"),
+        ("init {}/note.txt", "note.txt: not a folder; give one that holds a folder of images per class"),
+        ("data info {}", "a folder, not a config file; `ltdd-ray init "),
+        ("compare {}", "a folder, not a config file; `ltdd-ray init "),
+    ],
+)
+def test_a_wrong_place_is_named_with_what_to_give_instead(
+    command: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "note.txt").write_text("no config")
+    assert cli.main(command.format(tmp_path).split()) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and complaint in error
+    assert [entry.name for entry in tmp_path.iterdir()] == ["note.txt"]
 
 
 def test_debug_shows_where_an_error_came_from(config: str) -> None:

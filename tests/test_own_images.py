@@ -77,7 +77,7 @@ def test_init_refuses_to_overwrite_and_says_what_is_wrong(photos: Path, capsys: 
         return capsys.readouterr().err
 
     assert "nothing: no such folder" in complaint(lambda: None, photos / "nothing")
-    assert "holds 0 folders; expected one folder of images for each of at least two classes" in complaint(
+    assert "expected a folder of images for each of at least two classes, found folders: none" in complaint(
         lambda: None, photos / "digit 0"
     )
     broken = photos / "digit 0" / "0.png"

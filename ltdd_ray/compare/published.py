@@ -6,14 +6,14 @@ from typing import Any
 
 import yaml
 
-from ltdd_ray.config import RunConfig
 
+def published_accuracy(dataset: str | None, imbalance_factor: float | None, method: str | None, ipc: int | None) -> float | None:
+    """The published share 0..1 for ``ipc`` images per class of ``method``; None where there is none.
 
-def published_accuracy(config: RunConfig) -> float | None:
-    """The published share 0..1 for the config's data, imbalance factor, images per class and method; None where there is none."""
-    of_data = _published()["accuracies"].get(config.data.name or config.data.source, {})
-    found = of_data.get(config.data.imbalance_factor, {}).get(config.method)
-    percent = found.get(config.distill.ipc) if isinstance(found, dict) else found
+    The first two are what a config calls ``data.name`` (or else ``data.source``) and ``data.imbalance_factor``.
+    """
+    found = _published()["accuracies"].get(dataset, {}).get(imbalance_factor, {}).get(method)
+    percent = found.get(ipc) if isinstance(found, dict) else found
     return None if percent is None else percent / 100
 
 

@@ -1,4 +1,4 @@
-"""A comparison from first to last: one run after another in one Ray session, and the table after each."""
+"""A comparison from first to last: one run after another in one Ray session, and the tables after each."""
 
 import json
 from collections.abc import Sequence
@@ -13,14 +13,15 @@ from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.files import write_atomic, write_json
 from ltdd_ray.output import TextOutput
 from ltdd_ray.pipeline import STAGES, require_lasting_output, run_stages
+from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.runfolder import RunFolder
 
 
 def compare(base: RunConfig, methods: Sequence[str], console: Console | None = None) -> None:
-    """Run each of ``methods`` under ``base`` and write compare.md, compare.csv and compare.json into the folder of ``base``.
+    """Run each of ``methods`` under ``base`` and write compare.html, .md, .csv and .json into the folder of ``base``.
 
     What is finished is not repeated. Raises ``UserError`` before any work for an unknown method, unusable data, or a folder that
-    belongs to something else; an error in one run ends the comparison, whose table then holds the methods before it.
+    belongs to something else; an error in one run ends the comparison, whose tables then hold the methods before it.
     """
     console = console or Console()
     require_lasting_output(base)
@@ -36,7 +37,7 @@ def compare(base: RunConfig, methods: Sequence[str], console: Console | None = N
             finished.append(config)
             rows = _write_tables(base, finished)
     console.print(as_text(base, rows))
-    console.print(f"compare: finished, {base.folder / 'compare.md'}", soft_wrap=True, highlight=False)
+    console.print(f"compare: finished, {base.folder / 'compare.html'}", soft_wrap=True, highlight=False)
 
 
 def _write_tables(base: RunConfig, finished: Sequence[RunConfig]) -> list[Row]:
@@ -46,4 +47,5 @@ def _write_tables(base: RunConfig, finished: Sequence[RunConfig]) -> list[Row]:
     write_atomic(base.folder / "compare.md", as_markdown(base, rows))
     write_atomic(base.folder / "compare.csv", as_csv(rows))
     write_json(base.folder / "compare.json", as_json(base, rows))
+    write_comparison([config.folder for config in finished], base.folder / "compare.html")
     return rows

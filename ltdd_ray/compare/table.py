@@ -38,6 +38,7 @@ class Row:
 def method_row(config: RunConfig, results: Mapping[str, Any]) -> Row:
     """The row of a finished run, from the content of its results.json."""
     groups = {name: group["mean"] for name, group in results["groups"].items()}
+    dataset, factor = config.data.name or config.data.source, config.data.imbalance_factor
     own = {stage: peak for stage, peak in results["peak_memory"].items() if stage != "experts"}
     return Row(
         method=config.method,
@@ -50,7 +51,7 @@ def method_row(config: RunConfig, results: Mapping[str, Any]) -> Row:
         distill_seconds=results["timings"].get("distill"),
         evaluate_seconds=results["timings"].get("evaluate"),
         peak_memory=max(own.values()),
-        published=published_accuracy(config),
+        published=published_accuracy(dataset, factor, config.method, config.distill.ipc),
     )
 
 

@@ -34,11 +34,15 @@ def survey_folder(root: Path) -> Survey:
     Raises ``UserError`` where there are fewer than two classes, an empty one, or an image that cannot be opened.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder; give one that holds a folder of images per class")
+        raise UserError(
+            f"{root}: {'not a' if root.exists() else 'no such'} folder; give one that holds a folder of images per class"
+        )
     train, test = locate_parts(root)
     files = {folder.name: image_files(folder) for folder in subfolders(train)}
     if len(files) < 2:
-        raise UserError(f"{train}: holds {len(files)} folders; expected one folder of images for each of at least two classes")
+        raise UserError(
+            f"{train}: expected a folder of images for each of at least two classes, found folders: {', '.join(files) or 'none'}"
+        )
     empty = next((name for name, found in files.items() if not found), None)
     if empty:
         raise UserError(f"{train / empty}: holds no image files; add some or remove the folder")

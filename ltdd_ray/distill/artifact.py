@@ -112,6 +112,8 @@ def find_distilled(place: Path | str, name: str = "distilled") -> Path:
     place = Path(place).expanduser()
     if not place.exists():
         raise UserError(f"{place}: does not exist; give the folder of a run, or a {name}.safetensors")
+    if place.is_file() and place.suffix != ".safetensors":
+        raise UserError(f"{place}: not a distilled set; give the folder of a run, or a {name}.safetensors")
     candidates = [place] if place.is_file() else [place / f"{name}.safetensors", place / "distilled" / f"{name}.safetensors"]
     for path in candidates:
         if path.is_file():

@@ -97,15 +97,15 @@ def distill(
     with closing(read_ahead(lambda task: objective.read(*task), tasks, SEGMENTS_AHEAD)) as readings:
         for update in range(done, updates):
             gradients = Gradients.zeros(synthetic)
-            losses: list[dict[str, float]] = []
+            measured: list[dict[str, float]] = []
             error = None
             for _ in own:
                 try:
                     found = objective.add_segment(synthetic, gradients, update, next(readings))
-                    losses.append({name: float(value) for name, value in found.items()})
+                    measured.append({name: float(value) for name, value in found.items()})
                 except NonFiniteLossError as caught:  # go on: ranks that share a batch must meet in every sum
                     error = error or str(caught)
-            shares = _exchange((losses, error), world_size)
+            shares = _exchange((measured, error), world_size)
             for _, message in shares:
                 if message is not None:
                     raise NonFiniteLossError(message)
@@ -183,15 +183,15 @@ def _exchange(value: Any, world_size: int) -> list[Any]:
     return gathered
 
 
-def _metrics(losses: list[dict[str, float]], config: RunConfig, synthetic: SyntheticSet) -> dict[str, float]:
-    """Mean losses, gradient norms and what they act on, taken before the step."""
-    weights = {"representation": config.distill.lambda_rep, "classifier": config.distill.lambda_cls}
-    means = {name: sum(one[name] for one in losses) / len(losses) for name in losses[0]}
+def _metrics(segments: list[dict[str, float]], config: RunConfig, synthetic: SyntheticSet) -> dict[str, float]:
+    """Means over segments of losses and distances, gradient norms and what they act on, taken before the step."""
+    weights = {"loss/representation": config.distill.lambda_rep, "loss/classifier": config.distill.lambda_cls}
+    means = {name: sum(one[name] for one in segments) / len(segments) for name in segments[0]}
     log_p = synthetic.labels.detach().log_softmax(-1)
     gradients = {"images": synthetic.images.grad, "labels": synthetic.labels.grad, "log_lr": synthetic.log_lr.grad}
     return {
-        "loss/total": sum(weights[name] * value for name, value in means.items()),
-        **{f"loss/{name}": value for name, value in means.items()},
+        "loss/total": sum(weights[name] * value for name, value in means.items() if name in weights),
+        **means,
         "syn_lr": float(synthetic.syn_lr),
         "label_entropy": float(-(log_p.exp() * log_p).sum(-1).mean()),
         **{f"grad_norm/{name}": float(value.norm()) for name, value in gradients.items() if value is not None},

@@ -43,12 +43,17 @@ Hypergradient = Literal["exact", "first_order", "unrolled"]
 
 @dataclass(frozen=True)
 class Match:
-    """A matching loss and its gradients, all detached: loss (), images_grad (M, K, H, W), labels_grad (M, C), lr_grad ()."""
+    """A matching loss and its gradients, all detached: loss (), images_grad (M, K, H, W), labels_grad (M, C), lr_grad ().
+
+    ``distances`` are the lengths () behind the loss, on S: the ``student``'s way theta_0 to theta_T, the ``expert``'s theta_0 to
+    theta*, and what is ``left`` between theta_T and theta*.
+    """
 
     loss: Tensor
     images_grad: Tensor
     labels_grad: Tensor
     lr_grad: Tensor
+    distances: dict[str, Tensor]
 
 
 def match(
@@ -170,6 +175,11 @@ class _Distance:
         bar[self.part] = (theta[self.part] - self.target[self.part]) * (2 / self.scale)
         return bar
 
+    def lengths(self, start: Tensor, theta: Tensor) -> dict[str, Tensor]:
+        """What :attr:`Match.distances` says of a walk from ``start`` to ``theta``."""
+        ways = {"student": theta - start, "expert": self.target - start, "left": theta - self.target}
+        return {name: way[self.part].norm().detach() for name, way in ways.items()}
+
 
 def _adjoint(passes: Passes, start: Tensor, rate: Tensor, steps: _Steps, distance: _Distance, first_order: bool) -> Match:
     weight = steps.shard.weight(len(steps.batches[0]))  # the passes' means are over the shard's rows
@@ -180,7 +190,7 @@ def _adjoint(passes: Passes, start: Tensor, rate: Tensor, steps: _Steps, distanc
             step = rate * passes.gradient(thetas[-1], *steps.inputs(t, steps.images, steps.labels))
             thetas.append(thetas[-1] - total(step))
 
-    value = distance(thetas[-1])
+    value, lengths = distance(thetas[-1]), distance.lengths(start, thetas[-1])
     adjoint = distance.gradient(thetas.pop())
     images, labels = steps.images.requires_grad_(), steps.labels.requires_grad_()
     images_grad, labels_grad, lr_grad = torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(rate)
@@ -195,7 +205,7 @@ def _adjoint(passes: Passes, start: Tensor, rate: Tensor, steps: _Steps, distanc
         lr_grad -= weight * along
         if theta_bar is not None:
             adjoint = adjoint - total(rate * theta_bar)
-    return Match(value, images_grad, labels_grad, lr_grad)
+    return Match(value, images_grad, labels_grad, lr_grad, lengths)
 
 
 def _unrolled(passes: Passes, start: Tensor, rate: Tensor, steps: _Steps, distance: _Distance) -> Match:
@@ -205,4 +215,5 @@ def _unrolled(passes: Passes, start: Tensor, rate: Tensor, steps: _Steps, distan
         (step,) = grad(passes.value(theta, *steps.inputs(t, images, labels)), theta, create_graph=True)
         theta = theta - rate * step
     value = distance(theta)
-    return Match(value.detach(), *grad(value, (images, labels, rate)))
+    images_grad, labels_grad, lr_grad = grad(value, (images, labels, rate))
+    return Match(value.detach(), images_grad, labels_grad, lr_grad, distance.lengths(start, theta))

@@ -63,11 +63,13 @@ class Objective:
         return [self._read(phase, update, segment) for phase in self._phases]
 
     def add_segment(self, synthetic: SyntheticSet, gradients: Gradients, update: int, readings: list[Reading]) -> dict[str, Tensor]:
-        """Add one segment's gradients, each phase by its weight over the update's segments; returns loss () per phase.
+        """Add one segment's gradients, each phase by its weight over the update's segments.
+
+        Returns, (): ``loss/PHASE`` and, from :attr:`Match.distances`, ``distance/PHASE/student``, ``expert`` and ``left``.
 
         Raises ``NonFiniteLossError`` naming phase, expert and epoch; ``gradients`` is then not to be used.
         """
-        config, losses = self._config, {}
+        config, found = self._config, {}
         for reading in readings:
             phase, draw, settings = reading.phase, reading.draw, reading.phase.settings
             start, target = (theta.to(synthetic.images.device) for theta in (reading.start, reading.target))
@@ -95,8 +97,9 @@ class Objective:
                     f"start epoch {draw.start_epoch}, inner rate {float(synthetic.syn_lr):.3g}); lower distill.lr_image or syn_lr"
                 )
             gradients.add(result, phase.weight / config.distill.segments_per_update, synthetic.syn_lr)
-            losses[phase.name] = result.loss
-        return losses
+            found[f"loss/{phase.name}"] = result.loss
+            found |= {f"distance/{phase.name}/{name}": length for name, length in result.distances.items()}
+        return found
 
     def _read(self, phase: Phase, update: int, segment: int) -> Reading:
         settings = phase.settings

@@ -6,6 +6,7 @@ a phone and on a desk. Every chart is one image to a screen reader, described by
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from markupsafe import Markup
@@ -31,19 +32,22 @@ def bar(
     return Markup('<svg class="bar" role="img" aria-label="{}">{}</svg>').format(label, Markup("").join(parts))
 
 
-def line_chart(x: Sequence[float], y: Sequence[float], label: str) -> Markup:
-    """A line through finite points (x ascending from 0 or more, y), on a logarithmic y axis where y spans more than a factor of 30.
+def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str) -> Markup:
+    """A line for each {style: finite points (x ascending from 0 or more, y)}, on a logarithmic y axis where the y of all span more
+    than a factor of 30.
 
-    From ``2 * CURVE_POINTS`` points on it is the mean of equal stretches, inside a band from their least to their greatest value.
+    From ``2 * CURVE_POINTS`` points on a line is the mean of equal stretches, in a band from their least to their greatest value.
     """
-    logarithmic = min(y) > 0 and max(y) / min(y) > 30
+    end = max(x[-1] for x, _ in lines.values())
+    least, greatest = (extreme([extreme(y) for _, y in lines.values()]) for extreme in (min, max))
+    logarithmic = least > 0 and greatest / least > 30
     scale = np.log10 if logarithmic else np.asarray
-    x_ticks = [tick for tick in _ticks(0, x[-1]) if tick <= x[-1]]
-    y_ticks = _decades(min(y), max(y)) if logarithmic else _ticks(min(y), max(y))
+    x_ticks = [tick for tick in _ticks(0, end) if tick <= end]
+    y_ticks = _decades(least, greatest) if logarithmic else _ticks(least, greatest)
     bottom, top = scale([y_ticks[0], y_ticks[-1]])
 
     def across(value):
-        return np.asarray(value) / (x[-1] or 1)
+        return np.asarray(value) / (end or 1)
 
     def down(value):
         return (top - scale(value)) / (top - bottom)
@@ -51,28 +55,40 @@ def line_chart(x: Sequence[float], y: Sequence[float], label: str) -> Markup:
     def points(x: np.ndarray, y: np.ndarray) -> str:
         return " ".join(f"{1000 * a:.1f},{1000 * d:.1f}" for a, d in zip(across(x), down(y)))
 
-    size = max(1, len(x) // CURVE_POINTS)
-    _, x_mean, _ = _stretches(x, size)
-    low, mean, high = _stretches(y, size)
-    band = Markup('<polygon class="band" points="{} {}"/>').format(points(x_mean, high), points(x_mean[::-1], low[::-1]))
-    line = Markup('<polyline class="curve" vector-effect="non-scaling-stroke" points="{}"/>').format(points(x_mean, mean))
+    def line(style: str, x: Sequence[float], y: Sequence[float]) -> Markup:
+        size = max(1, len(x) // CURVE_POINTS)
+        _, x_mean, _ = _stretches(x, size)
+        low, mean, high = _stretches(y, size)
+        band = _band(style, f"{points(x_mean, high)} {points(x_mean[::-1], low[::-1])}") if size > 1 else Markup("")
+        return band + _curve(style, points(x_mean, mean))
+
     labels = [_gridline(float(down(tick)), _number(tick)) for tick in y_ticks]
     labels += [_x_label(float(across(tick)), _number(tick)) for tick in x_ticks]
-    return _plot(label, labels, [band, line] if size > 1 else [line])
+    return _plot(label, labels, [line(style, *one) for style, one in lines.items()])
 
 
-def rank_chart(series: Mapping[str, Sequence[float]], ends: tuple[str, str], label: str) -> Markup:
+def rank_chart(
+    series: Mapping[str, Sequence[float]],
+    ends: tuple[str, str],
+    label: str,
+    spreads: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> Markup:
     """A line for each {style: values of 0 or more, at least two}, all of one length, on one axis from 0; ``ends`` name its first
-    and last place."""
+    and last place. Styles that have ``spreads`` get a band of ± these around their line."""
     y_ticks = _ticks(0, max(max(values) for values in series.values()))
     labels = [_gridline(1 - tick / y_ticks[-1], _number(tick)) for tick in y_ticks]
     labels += [_x_label(across, end) for across, end in zip((0, 1), ends)]
 
-    def line(style: str, values: Sequence[float]) -> Markup:
-        points = (f"{1000 * i / (len(values) - 1):.1f},{1000 * (1 - value / y_ticks[-1]):.1f}" for i, value in enumerate(values))
-        return Markup('<polyline class="curve {}" vector-effect="non-scaling-stroke" points="{}"/>').format(style, " ".join(points))
+    def points(values: Sequence[float]) -> list[str]:
+        heights = (1 - min(max(value / y_ticks[-1], 0.0), 1.0) for value in values)
+        return [f"{1000 * i / (len(values) - 1):.1f},{1000 * height:.1f}" for i, height in enumerate(heights)]
 
-    return _plot(label, labels, [line(*one) for one in series.items()])
+    def band(style: str, spread: Sequence[float]) -> Markup:
+        low, high = ([value + sign * s for value, s in zip(series[style], spread)] for sign in (-1, 1))
+        return _band(style, " ".join([*points(high), *points(low)[::-1]]))
+
+    bands = [band(*one) for one in spreads.items()]
+    return _plot(label, labels, bands + [_curve(style, " ".join(points(values))) for style, values in series.items()])
 
 
 def axis_limit(values: Sequence[float]) -> float:
@@ -85,6 +101,14 @@ def _plot(label: str, labels: Sequence[Markup], lines: Sequence[Markup]) -> Mark
         '<svg class="plot" role="img" aria-label="{}">{}'
         '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" width="100%" height="100%">{}</svg></svg>'
     ).format(label, Markup("").join(labels), Markup("").join(lines))
+
+
+def _curve(style: str, points: str) -> Markup:
+    return Markup('<polyline class="{}" vector-effect="non-scaling-stroke" points="{}"/>').format(f"curve {style}".strip(), points)
+
+
+def _band(style: str, points: str) -> Markup:
+    return Markup('<polygon class="{}" points="{}"/>').format(f"band {style}".strip(), points)
 
 
 def _gridline(down: float, text: str) -> Markup:

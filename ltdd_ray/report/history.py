@@ -11,41 +11,61 @@ from markupsafe import Markup
 from ltdd_ray.errors import UserError
 from ltdd_ray.report.charts import line_chart
 
-TITLES = {
-    "loss/total": "Matching loss",
-    "loss/representation": "Representation phase",
-    "loss/classifier": "Classifier phase",
-    "loss/distance": "Distance of mean embeddings",
-    "loss/class": "Cross-entropy of the pictures",
-    "syn_lr": "Learned rate",
+ALONE = ("", "")  # style and name of a line
+WAYS = {"student": ("leading", "student's way"), "expert": ("other-0", "expert's way"), "left": ("other-1", "left between them")}
+CHARTS = {
+    "Matching loss": {"loss/total": ALONE},
+    "Representation phase": {"loss/representation": ALONE},
+    "Classifier phase": {"loss/classifier": ALONE},
+    "Distance of mean embeddings": {"loss/distance": ALONE},
+    "Cross-entropy of the pictures": {"loss/class": ALONE},
+    "Learned rate": {"syn_lr": ALONE},
+    "Representation phase, distances of weights": {f"distance/representation/{way}": line for way, line in WAYS.items()},
+    "Classifier phase, distances of weights": {f"distance/classifier/{way}": line for way, line in WAYS.items()},
 }
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One recorded quantity over the updates: its first and last value and its chart."""
+class Line:
+    """One recorded quantity over the updates: its style, its name (empty if alone in its chart), its first and last value."""
 
-    title: str
+    style: str
+    name: str
     first: float
     last: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One chart and the lines in it."""
+
+    title: str
+    lines: list[Line]
     chart: Markup
 
 
 def curves(path: Path) -> list[Curve]:
-    """A curve for each of the titled quantities that has a finite value; none where there is no file.
+    """The charts of which any quantity has a finite value; none where there is no file.
 
     Raises ``UserError`` naming the line that is not JSON.
     """
-    if not path.exists():
-        return []
-    updates = _read(path)
-    points = {key: [(u["update"], u[key]) for u in updates if _finite(u.get(key))] for key in TITLES}
-    return [_curve(TITLES[key], *zip(*pairs)) for key, pairs in points.items() if pairs]
+    updates = _read(path) if path.exists() else []
+    return [curve for title, quantities in CHARTS.items() if (curve := _curve(updates, title, quantities))]
 
 
-def _curve(title: str, x: tuple[int, ...], y: tuple[float, ...]) -> Curve:
-    label = f"{title} over updates {x[0]} to {x[-1]}: from {y[0]:.3g} to {y[-1]:.3g}"
-    return Curve(title, y[0], y[-1], line_chart(x, y, label))
+def _curve(updates: list[dict[str, Any]], title: str, quantities: dict[str, tuple[str, str]]) -> Curve | None:
+    drawn: dict[str, tuple[list[int], list[float]]] = {}
+    lines = []
+    for key, (style, name) in quantities.items():
+        known = [u for u in updates if _finite(u.get(key))]
+        if known:
+            drawn[style] = [u["update"] for u in known], [u[key] for u in known]
+            lines.append(Line(style, name, known[0][key], known[-1][key]))
+    if not drawn:
+        return None
+    first, last = min(x[0] for x, _ in drawn.values()), max(x[-1] for x, _ in drawn.values())
+    said = "; ".join(f"{line.name} from {line.first:.3g} to {line.last:.3g}".strip() for line in lines)
+    return Curve(title, lines, line_chart(drawn, f"{title} over updates {first} to {last}: {said}"))
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

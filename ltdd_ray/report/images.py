@@ -18,6 +18,7 @@ from ltdd_ray.distill.artifact import DistilledSet
 # Learned images barely compress, so their number of values bounds the size of the page.
 PAGE_VALUES = 12_000_000
 LABELS_SHOWN = 5
+PREVIEW_CLASSES, PREVIEW_IMAGES = 10, 3
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,30 @@ def galleries(folder: Path, class_counts: Sequence[int]) -> list[Gallery]:
         )
 
     return [gallery(k) for k in sorted(range(len(class_counts)), key=lambda k: -class_counts[k])]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A few images of a set: rows of one image of each of ``classes``, head to tail; ``total`` images in the set."""
+
+    classes: list[str]
+    rows: list[list[str]]
+    total: int
+
+
+def preview(folder: Path, class_counts: Sequence[int]) -> Preview | None:
+    """The first images of classes at equal steps from head to tail, as data URIs; None where ``folder`` holds no distilled set."""
+    if not (folder / "distilled.safetensors").exists():
+        return None
+    distilled = DistilledSet.load(folder)
+    ranked = sorted(range(len(class_counts)), key=lambda k: -class_counts[k])
+    count = min(PREVIEW_CLASSES, len(ranked))
+    shown = [ranked[round(i * (len(ranked) - 1) / max(1, count - 1))] for i in range(count)]
+    members = [torch.nonzero(distilled.classes == k).flatten().tolist() for k in shown]
+    rows = [list(row) for row in zip(*members)][:PREVIEW_IMAGES]  # as many as the smallest of these classes has
+    pixels = distilled.denormalize()
+    sources = [[png_data_uri(pixels[image]) for image in row] for row in rows]
+    return Preview([distilled.class_names[k] for k in shown], sources, len(distilled))
 
 
 def png_data_uri(pixels: Tensor) -> str:

@@ -4,39 +4,38 @@ Accuracies are fractions 0..1. A series is what was trained on, by its name in `
 the set before distillation and so on. The first of them leads: it is the run's result.
 """
 
-import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from ltdd_ray.compare.published import published_source
 from ltdd_ray.data.groups import class_groups
-from ltdd_ray.errors import UserError
-from ltdd_ray.files import write_atomic
-from ltdd_ray.report import charts
+from ltdd_ray.report.charts import axis_limit
+from ltdd_ray.report.finished import FinishedRun
 from ltdd_ray.report.history import curves
 from ltdd_ray.report.images import galleries
 from ltdd_ray.report.networks import architectures, classifier_norms
+from ltdd_ray.report.template import size, write_page
 
-REQUIRED = ("name", "dataset", "ipc", "method", "model", "split", "class_names", "class_counts", "set", "sets")
 OTHER_STYLES = 4  # colours in the style sheet for series that neither lead nor are the random selection
 
 
-def write_report(run_folder: Path) -> Path:
-    """Write ``report.html`` into the folder of an evaluated run and return its path.
+def write_report(run_folder: Path, path: Path | None = None) -> Path:
+    """Write the page of an evaluated run, by default ``report.html`` in its folder, and return its path.
 
     What is optional and missing (images, history, baselines, timings) is left out. Raises ``UserError`` naming the stage to
-    run first where there are no results, or the file that cannot be read.
+    run first where there are no results, or the file that cannot be read or written.
     """
-    results = _read_results(run_folder)
-    information = _read_json(run_folder / "run.json") or {}
+    run = FinishedRun.read(run_folder)
+    results, information = run.results, run.information
     styles = _styles(results)
+    published = {name: share for name in results["sets"] if (share := run.published(name)) is not None}
     view = {
         "results": results,
         "styles": styles,
-        **_comparisons(results, styles),
+        **_comparisons(results, styles, published),
+        "source_of_published": published_source(),
         "architectures": architectures(results),
         "norms": classifier_norms(results, styles),
         "galleries": galleries(run_folder / "distilled", results["class_counts"]),
@@ -44,38 +43,10 @@ def write_report(run_folder: Path) -> Path:
         "timings": information.get("timings", {}),
         "peak_memory": information.get("peak_memory", {}),
         "facts": list(_facts({key: value for key, value in information.items() if key not in ("timings", "peak_memory")})),
-        "config": _read_text(run_folder / "config.yaml"),
+        "config": run.config,
         "command": f"ltdd-ray run {shlex.quote(str(run_folder / 'config.yaml'))} --set output=repeat",
     }
-    path = run_folder / "report.html"
-    write_atomic(path, _environment().get_template("page.html").render(view).encode())
-    return path
-
-
-def duration(seconds: float) -> str:
-    """Two units at most: ``3.2 s``, ``1 min 35 s``, ``8 h 43 min``."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def size(count: float) -> str:
-    """Bytes in MiB or GiB."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("ltdd_ray.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(duration=duration, size=size)
-    environment.globals["bar"] = charts.bar
-    return environment
+    return write_page(path or run_folder / "report.html", "run.html", view)
 
 
 def _styles(results: dict[str, Any]) -> dict[str, str]:
@@ -85,7 +56,7 @@ def _styles(results: dict[str, Any]) -> dict[str, str]:
     return fixed | {key: f"other-{i % OTHER_STYLES}" for i, key in enumerate(others)}
 
 
-def _comparisons(results: dict[str, Any], styles: dict[str, str]) -> dict[str, Any]:
+def _comparisons(results: dict[str, Any], styles: dict[str, str], published: dict[str, float]) -> dict[str, Any]:
     """The series side by side, {series: {"mean", "std"}}: over all classes, per group, and per class from head to tail."""
     series, leading = results["sets"], results["set"]
     overall = {key: one["accuracy"] for key, one in series.items()}
@@ -112,10 +83,11 @@ def _comparisons(results: dict[str, Any], styles: dict[str, str]) -> dict[str, A
         "leading": leading,
         "names": {key: one["title"] for key, one in series.items()},
         "overall": overall,
+        "published": published,
         "groups": groups,
         "classes": classes,
-        "limit": charts.axis_limit(_reach([overall, *(group["accuracy"] for group in groups.values())])),
-        "class_limit": charts.axis_limit(_reach([row["accuracy"] for row in classes])),
+        "limit": axis_limit([*_reach([overall, *(group["accuracy"] for group in groups.values())]), *published.values()]),
+        "class_limit": axis_limit(_reach([row["accuracy"] for row in classes])),
     }
 
 
@@ -140,30 +112,3 @@ def _facts(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
             yield name, ", ".join(map(str, value)) or "none"
         elif value is not None:
             yield name, size(value) if key == "memory" else str(value)
-
-
-def _read_results(run_folder: Path) -> dict[str, Any]:
-    if not run_folder.is_dir():
-        raise UserError(f"{run_folder}: no such run folder; name the folder that `ltdd-ray run` wrote")
-    results = _read_json(run_folder / "results.json")
-    if results is None:
-        stage = "evaluate" if (run_folder / "distilled" / "distilled.safetensors").exists() else "run"
-        config = run_folder / "config.yaml" if (run_folder / "config.yaml").exists() else "CONFIG"
-        raise UserError(f"{run_folder}: no results.json, so there is nothing to report; run `ltdd-ray {stage} {config}` first")
-    missing = [key for key in REQUIRED if key not in results]
-    if missing:
-        raise UserError(f"{run_folder / 'results.json'}: lacks `{missing[0]}`; delete the file and run `ltdd-ray evaluate` again")
-    return results
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    text = _read_text(path)
-    try:
-        return json.loads(text) if text else None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); delete it and run the stage that writes it again") from None
-
-
-def _read_text(path: Path) -> str:
-    """The file's text, empty where there is no file."""
-    return path.read_text(encoding="utf-8") if path.exists() else ""

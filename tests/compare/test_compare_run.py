@@ -47,6 +47,8 @@ def test_matching_methods_share_experts_that_are_trained_once(
     assert json.loads((folder / "random" / "results.json").read_text())["set"] == "random"
     assert (folder / "random" / "report.html").exists() and not (folder / "random" / "distilled").exists()
 
+    assert "3 runs on digits" in (folder / "compare.html").read_text()
+
     finished = {file: file.stat().st_mtime_ns for file in folder.rglob("results.json")}
     compare(config, ["ltdd", "random"])
     assert capsys.readouterr().out.count("evaluate: already finished") == 2
@@ -64,3 +66,4 @@ def test_matching_methods_share_experts_that_are_trained_once(
     with pytest.raises(KeyboardInterrupt):
         compare(config, ["random", "k_center"])
     assert "| random |" in (folder / "compare.md").read_text(), "an interrupted comparison has the table of what is finished"
+    assert "1 run on digits" in (folder / "compare.html").read_text()

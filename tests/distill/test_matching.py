@@ -114,6 +114,20 @@ def test_exact_equals_a_hand_written_unroll(flat: FlatModel) -> None:
         assert difference(ours, oracle) < 1e-9
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("mode", ["exact", "unrolled"])
+def test_distances_are_those_behind_the_loss(flat: FlatModel, scope: str, mode: str) -> None:
+    given, backbone = problem(flat), flat.layout.backbone_size
+    part = {"backbone": slice(backbone), "classifier": slice(backbone, None), "all": slice(None)}[scope]
+    found = run(flat, given, scope=scope, steps=1, hypergradient=mode, augment=Augmentation(""))
+    theta = given["start"].clone().requires_grad_()
+    (step,) = grad(soft_cross_entropy(flat.logits(theta, given["images"]), given["labels"].softmax(-1)), theta)
+    distances = {name: float(value) for name, value in found.distances.items()}
+    assert distances["student"] == pytest.approx(float((given["lr"] * step)[part].norm()))
+    assert distances["expert"] == pytest.approx(float((given["target"] - given["start"])[part].norm()))
+    assert (distances["left"] / distances["expert"]) ** 2 == pytest.approx(float(found.loss))
+
+
 def test_first_order_is_the_published_formula(flat: FlatModel) -> None:
     """dl/dx = -(2 alpha / scale) sum_t d<theta_T - theta*, g_t>/dx with theta_t held constant (TESLA, Sec. 3.2)."""
     given = problem(flat)

@@ -63,7 +63,7 @@ def test_repeats_are_augmented() -> None:
 
 def test_backward_through_the_set_leaves_the_gradients_given() -> None:
     synthetic = SyntheticSet(torch.rand(2, 1, 4, 4), torch.rand(2, 3), torch.tensor([0, 1]), 0.5)
-    match = Match(torch.tensor(1.0), torch.rand(2, 1, 4, 4), torch.rand(2, 3), torch.tensor(3.0))
+    match = Match(torch.tensor(1.0), torch.rand(2, 1, 4, 4), torch.rand(2, 3), torch.tensor(3.0), {})
     gradients = Gradients.zeros(synthetic)
     gradients.add(match, 2.0, synthetic.syn_lr)
     synthetic(gradients).backward()

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ltdd_ray.report.charts import CURVE_POINTS, axis_limit, bar, line_chart
+from ltdd_ray.report.charts import CURVE_POINTS, axis_limit, bar, line_chart, rank_chart
 
 
 def svg(markup):
@@ -36,25 +36,39 @@ def test_bar_stays_inside_its_axis():
 def test_labels_are_escaped():
     label = '<b> & "quoted"'
     assert svg(bar(1, 1, "stage", label)).get("aria-label") == label
-    assert svg(line_chart([1, 2], [1, 2], label)).get("aria-label") == label
+    assert svg(line_chart({"leading": ([1, 2], [1, 2])}, label)).get("aria-label") == label
 
 
 def test_line_passes_through_its_points():
-    drawn = svg(line_chart([0, 5, 10], [1.0, 2.0, 1.5], ""))
+    drawn = svg(line_chart({"": ([0, 5, 10], [1.0, 2.0, 1.5])}, ""))
     line = next(drawn.iter("polyline"))
     assert y_labels(drawn) == pytest.approx({"1": 100, "1.25": 75, "1.5": 50, "1.75": 25, "2": 0})
     assert points(line) == pytest.approx(np.array([[0, 1000], [500, 0], [1000, 500]]))
     assert not list(drawn.iter("polygon"))
 
 
+def test_lines_of_a_chart_share_their_axes():
+    drawn = svg(line_chart({"short": ([1, 5], [1.0, 2.0]), "long": ([0, 10], [3.0, 1.0])}, ""))
+    lines = {line.get("class"): points(line) for line in drawn.iter("polyline")}
+    assert lines["curve short"] == pytest.approx(np.array([[100, 1000], [500, 500]]))
+    assert lines["curve long"] == pytest.approx(np.array([[0, 0], [1000, 1000]]))
+
+
+def test_ranks_have_a_band_of_their_spread_that_stays_on_the_axis():
+    drawn = svg(rank_chart({"a": [80, 40, 5], "b": [100, 0, 0]}, ("head", "tail"), "", {"a": [10, 20, 10]}))
+    (band,) = drawn.iter("polygon")
+    assert band.get("class") == "band a"
+    assert points(band) == pytest.approx(np.array([[0, 100], [500, 400], [1000, 850], [1000, 1000], [500, 800], [0, 300]]))
+
+
 def test_wide_ranges_get_a_logarithmic_axis():
-    drawn = svg(line_chart([1, 2], [0.1, 10.0], ""))
+    drawn = svg(line_chart({"": ([1, 2], [0.1, 10.0])}, ""))
     assert y_labels(drawn) == pytest.approx({"0.1": 100, "1": 50, "10": 0})
 
 
 def test_many_points_become_means_inside_a_band():
     y = np.where(np.arange(10 * CURVE_POINTS) % 2, 3.0, 1.0)
-    drawn = svg(line_chart(range(len(y)), y.tolist(), ""))
+    drawn = svg(line_chart({"": (range(len(y)), y.tolist())}, ""))
     line, band = points(next(drawn.iter("polyline"))), points(next(drawn.iter("polygon")))
     assert len(line) == CURVE_POINTS
     assert line[:, 1] == pytest.approx(500)
@@ -63,7 +77,7 @@ def test_many_points_become_means_inside_a_band():
 
 @pytest.mark.parametrize("values", [[0.0], [0.01], [-3.0], [5.0, 5.0]])
 def test_constant_values_still_make_a_chart(values):
-    markup = line_chart(range(len(values)), values, "")
+    markup = line_chart({"": (range(len(values)), values)}, "")
     assert len(y_labels(svg(markup))) >= 2
     assert not re.search(r"nan|inf", markup)
 

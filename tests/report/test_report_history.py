@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from ltdd_ray.errors import UserError
@@ -17,8 +19,24 @@ def test_absent_null_and_non_finite_values_are_skipped(tmp_path):
     ]
     path.write_text("\n".join(records))
     (curve,) = curves(path)
-    assert (curve.title, curve.first, curve.last) == ("Matching loss", 0.9, 0.8)
+    assert curve.title == "Matching loss"
+    assert [(line.name, line.first, line.last) for line in curve.lines] == [("", 0.9, 0.8)]
     assert "nan" not in curve.chart
+
+
+def test_the_distances_of_a_phase_are_lines_of_one_chart(tmp_path):
+    path = tmp_path / "history.jsonl"
+    ways = [{"student": 1.0 / u, "expert": 2.0, "left": 3.0 - u} for u in (1, 2)]
+    records = [{"update": u, **{f"distance/classifier/{way}": d for way, d in one.items()}} for u, one in enumerate(ways, 1)]
+    path.write_text("\n".join(map(json.dumps, records)))
+    (curve,) = curves(path)
+    assert curve.title == "Classifier phase, distances of weights"
+    assert [(line.name, line.first, line.last) for line in curve.lines] == [
+        ("student's way", 1.0, 0.5),
+        ("expert's way", 2.0, 2.0),
+        ("left between them", 2.0, 1.0),
+    ]
+    assert curve.chart.count("<polyline") == 3
 
 
 def test_a_broken_line_is_named(tmp_path):

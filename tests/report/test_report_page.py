@@ -2,117 +2,23 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from reportkit import CLASS_NAMES, IPC, SHAPE, Page, distilled_set, measured, results, write_run
 
-from ltdd_ray.data.normalisation import Normalisation
-from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.errors import UserError
-from ltdd_ray.report.page import duration, size, write_report
+from ltdd_ray.report.page import write_report
+from ltdd_ray.report.template import duration, size
 
-# Label order is not head to tail, and one name must not become markup.
-CLASS_NAMES = ("plane", "<b>bold</b>", "deer & doe", 'it\'s "quoted"')
-CLASS_COUNTS = [40, 5000, 7, 600]
-INFORMATION = {
-    "commit": "abc123",
-    "hardware": {"cpu": "fast", "memory": 2**34, "gpus": []},
-    "timings": {"experts": 3723.0, "distill": 95.2, "evaluate": 0.04},
-    "peak_memory": {"experts": 3 * 2**29, "distill": 2**29},
-}
-IPC, SHAPE = 3, (3, 6, 8)
 SECTIONS = ["accuracy", "classes", "architectures", "classifier", "images", "optimisation", "time", "repeat"]
-
-
-class Page(HTMLParser):
-    """The parts of a page the tests ask about: every tag with its attributes, and the text of all of them."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += f" {data}"
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def accuracies(shift: float) -> dict:
-    """Every mean ``shift`` above a base."""
-    per_class = [0.4 + shift, 0.5 + shift, 0.2 + shift, 0.45 + shift]
-    return {
-        "accuracy": {"mean": 0.3875 + shift, "std": 0.01, "runs": [0.3775 + shift, 0.3975 + shift]},
-        "per_class": {"mean": per_class, "std": [0.02] * 4},
-        "groups": {name: {"mean": mean + shift, "std": 0.015} for name, mean in (("many", 0.5), ("medium", 0.425), ("few", 0.2))},
-    }
-
-
-def measured(title: str, kind: str, labels: str, shift: float) -> dict:
-    """One set of results.json."""
-    confidence = {name: {"mean": mean - shift, "std": 0.01} for name, mean in (("many", 0.9), ("medium", 0.8), ("few", 0.7))}
-    return {
-        "title": title,
-        "kind": kind,
-        "images": 5647 if kind == "long-tailed" else 12,
-        "labels": labels,
-        **accuracies(shift),
-        "confidence": {"predicted_class": confidence, "true_class": confidence},
-        "classifier_norms": [1.0, 1.0 + 10 * shift, 1.0, 1.0],  # the largest class's row is longer, the smallest's is not
-    }
-
-
-def results(*left_out: str) -> dict:
-    described = {"name": "trial", "dataset": "pictures", "imbalance_factor": None, "ipc": IPC, "method": "ltdd", "split": "test"}
-    classes = {"class_names": list(CLASS_NAMES), "class_counts": CLASS_COUNTS}
-    model = {"model": {"name": "convnet", "width": 32, "depth": 3, "norm": "instance"}, "teacher_queried": False}
-    sets = {
-        "distilled": measured("LTDD", "distilled", "soft", 0.15),
-        "distilled_calibrated": {**measured("LTDD, calibrated", "distilled", "soft", 0.1), "tau": 0.256},
-        "random": measured("Random selection", "randomly selected", "hard", 0.0),
-        "initial": measured("Before distillation", "initial", "soft", 0.05),
-    }
-    sets = {name: one for name, one in sets.items() if name not in left_out}
-    first = next(iter(sets))
-    more = {
-        "cross_architecture": {"convnet3-w32-instance": accuracies(0.15), "resnet18-batch": accuracies(0.11)},
-        "expert_classifier_norms": {"representation": [2.0, 8.0, 1.0, 5.0], "classifier": [3.0, 3.0, 3.0, 3.0]},
-    }
-    return described | classes | model | {"set": first, **sets[first], "sets": sets} | more
-
-
-def distilled_set(seed: int) -> DistilledSet:
-    draw = torch.Generator().manual_seed(seed)
-    images = torch.randn(len(CLASS_NAMES) * IPC, *SHAPE, generator=draw)
-    return DistilledSet(
-        images=images,
-        soft_labels=torch.rand(len(images), len(CLASS_NAMES), generator=draw).softmax(1),
-        classes=torch.arange(len(CLASS_NAMES)).repeat_interleave(IPC),
-        learning_rate=0.02,
-        normalisation=Normalisation(torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.25)),
-        class_names=CLASS_NAMES,
-        augmentation="",
-    )
 
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    (tmp_path / "results.json").write_text(json.dumps(results()))
-    (tmp_path / "config.yaml").write_text("name: trial  # <script>\n")
-    (tmp_path / "run.json").write_text(json.dumps(INFORMATION))
-    distilled_set(1).save(tmp_path / "distilled")
-    distilled_set(0).save(tmp_path / "distilled", "initial")
-    updates = [{"update": u, "loss/total": 1 / u, "loss/representation": 0.9, "syn_lr": 0.01 * u} for u in range(1, 6)]
-    (tmp_path / "distilled" / "history.jsonl").write_text("".join(json.dumps(u) + "\n" for u in updates))
-    return tmp_path
+    return write_run(tmp_path)
 
 
 def rendered(run_folder: Path) -> Page:
@@ -297,3 +203,38 @@ def test_a_run_on_all_images_names_their_number(run_folder):
     text = " ".join(rendered(run_folder).text.split())
     assert "58.8 % accuracy from 5,647 long-tailed images Trained from scratch on 5,647 long-tailed images of 4 classes" in text
     assert "points above" not in text, "five thousand images are not as many as twelve"
+
+
+def test_published_numbers_stand_beside_those_of_the_run(run_folder):
+    cell = "method: ltdd\ndata: {source: parquet, name: cifar10, imbalance_factor: 100.0}\ndistill: {ipc: 10}\n"
+    (run_folder / "config.yaml").write_text(cell)
+    page = rendered(run_folder)
+    text = " ".join(page.text.split())
+    assert "Published accuracy 53.4 %" in text and "Ticks are published numbers: Zhao et al." in text
+    assert "LTDD 53.8 ± 1.0 published 53.4" in text and "Random selection 38.8 ± 1.0 published 34.4" in text
+    ticks = [line["class"] for line in page.all("line") if "published" in (line.get("class") or "")]
+    assert ticks == ["halo published", "mark published"] * 2, "the rows of the other sets have no published number"
+
+
+def test_without_a_published_number_the_page_does_not_speak_of_one(run_folder):
+    assert not re.search(r"Published|published \d|published numbers", rendered(run_folder).text)
+
+
+def test_what_8_bits_cost_is_said_where_it_was_measured(run_folder):
+    assert "8 bits" not in rendered(run_folder).text
+    found = results()
+    found["sets"]["distilled_8bit"] = measured("LTDD, 8-bit images", "8-bit", "soft", 0.13)
+    (run_folder / "results.json").write_text(json.dumps(found))
+    text = " ".join(rendered(run_folder).text.split())
+    assert "networks reach 51.8 ± 1.0 %, 2.0 points below the 53.8 ± 1.0 % of the set as distilled" in text
+
+
+def test_a_page_that_cannot_be_written_is_named(run_folder):
+    with pytest.raises(UserError, match=r"page.html: not writable: .* --output"):
+        write_report(run_folder, run_folder / "nowhere" / "page.html")
+
+
+def test_a_config_that_is_none_is_named(run_folder):
+    (run_folder / "config.yaml").write_text("- a list")
+    with pytest.raises(UserError, match=r"config.yaml: not readable as a config"):
+        write_report(run_folder)

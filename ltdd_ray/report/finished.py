@@ -1,0 +1,81 @@
+"""What the folder of an evaluated run says of it, as pages need it."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ltdd_ray.compare.published import published_accuracy
+from ltdd_ray.errors import UserError
+from ltdd_ray.runfolder import leaves
+
+REQUIRED = ("name", "dataset", "ipc", "method", "model", "split", "class_names", "class_counts", "set", "sets")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """``results`` and ``information`` are the content of results.json and run.json, ``config`` is the text of config.yaml.
+
+    All but the results may be empty.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+    information: dict[str, Any]
+    config: str
+
+    @classmethod
+    def read(cls, folder: Path) -> "FinishedRun":
+        """Raises ``UserError`` naming the stage to run first where there are no results, or the file that cannot be read."""
+        results = _read_results(folder)
+        return cls(folder, results, _read_json(folder / "run.json") or {}, _read_text(folder / "config.yaml"))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """{dotted key: value} as written down: a config of another version is readable too."""
+        try:
+            return dict(leaves(yaml.safe_load(self.config) or {}))
+        except (yaml.YAMLError, AttributeError):
+            raise UserError(f"{self.folder / 'config.yaml'}: not readable as a config; restore or remove it") from None
+
+    def published(self, name: str) -> float | None:
+        """The published share 0..1 for the set called ``name`` in ``evaluate.sets``; None where there is none."""
+        settings = self.settings
+        dataset, method = settings.get("data.name") or settings.get("data.source"), settings.get("method")
+        return published_accuracy(
+            dataset, settings.get("data.imbalance_factor"), method if name == "distilled" else name, settings.get("distill.ipc")
+        )
+
+
+def _read_results(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run folder; name the folder that `ltdd-ray run` wrote")
+    results = _read_json(folder / "results.json")
+    if results is None:
+        config = folder / "config.yaml"
+        if not config.exists():
+            raise UserError(
+                f"{folder}: not the folder of a run, as it holds no config.yaml; name the one that `ltdd-ray run` wrote"
+            )
+        stage = "evaluate" if (folder / "distilled" / "distilled.safetensors").exists() else "run"
+        raise UserError(f"{folder}: no results.json, so there is nothing to report; run `ltdd-ray {stage} {config}` first")
+    missing = [key for key in REQUIRED if key not in results]
+    if missing:
+        raise UserError(f"{folder / 'results.json'}: lacks `{missing[0]}`; delete the file and run `ltdd-ray evaluate` again")
+    return results
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    text = _read_text(path)
+    try:
+        return json.loads(text) if text else None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); delete it and run the stage that writes it again") from None
+
+
+def _read_text(path: Path) -> str:
+    """The file's text, empty where there is no file."""
+    return path.read_text(encoding="utf-8") if path.exists() else ""

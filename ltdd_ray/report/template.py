@@ -1,0 +1,41 @@
+"""From a template and what it shows to one self-contained HTML file; how people read times and sizes."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ltdd_ray.errors import UserError
+from ltdd_ray.files import write_atomic
+from ltdd_ray.report import charts
+
+
+def write_page(path: Path, template: str, view: dict[str, Any]) -> Path:
+    """Render ``template`` of this package with ``view`` into ``path``. Raises ``UserError`` where it cannot be written."""
+    environment = Environment(
+        loader=PackageLoader("ltdd_ray.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(duration=duration, size=size)
+    environment.globals["bar"] = charts.bar
+    try:
+        write_atomic(path, environment.get_template(template).render(view))
+    except OSError as error:
+        raise UserError(f"{path}: not writable: {error.strerror or error}; choose another file with --output") from error
+    return path
+
+
+def duration(seconds: float) -> str:
+    """Two units at most: ``3.2 s``, ``1 min 35 s``, ``8 h 43 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(count: float) -> str:
+    """Bytes in MiB or GiB."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -142,6 +142,7 @@ def _resident() -> int:
 def _disk_seconds(folder: Path, theta: np.ndarray) -> float:
     """As many bytes as :func:`_write_seconds`, in blocks of 8 MB, flushed to the disk."""
     data, path = theta.reshape(-1).view(np.uint8), folder / "sequential"
+    os.sync()  # what was written before shall not be on its way to the disk at the same time
     began = time.perf_counter()
     with path.open("wb", buffering=0) as file:
         for start in range(0, len(data), 8 * MB):
@@ -154,6 +155,7 @@ def _disk_seconds(folder: Path, theta: np.ndarray) -> float:
 
 def _write_seconds(folder: Path, theta: np.ndarray) -> float:
     header = _header(0, "representation", "float32")
+    os.sync()
     began = time.perf_counter()
     _write(folder / "written", header, theta, EPOCHS["representation"])
     seconds = time.perf_counter() - began

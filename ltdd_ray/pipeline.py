@@ -73,7 +73,7 @@ def run(config: RunConfig, stages: Sequence[str], output: Output | None = None) 
 
 def require_lasting_output(config: RunConfig) -> None:
     """Raise ``UserError`` where this process is a Ray job and would write into a folder that ends with it."""
-    if inside_job() and not Path(config.output).isabsolute():
+    if inside_job() and not Path(config.output).is_absolute():
         raise UserError(
             f"output {config.output!r} is relative, but a Ray job runs in a temporary copy of the working directory; "
             "choose a folder that outlives it with --set output=/..."

@@ -74,13 +74,14 @@ def _await_shared_experts(members: Members, data: PreparedData, method: str) -> 
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-class _Lines(io.TextIOBase):
+class _Lines(io.StringIO):
     """A file that hands on what is written to it, line by line; consoles write whole ones."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
+        super().__init__()
         self._report = report
 
-    def write(self, text: str) -> int:
+    def write(self, text: str, /) -> int:
         for line in text.splitlines():
             self._report(line)
         return len(text)

@@ -1,7 +1,8 @@
 """MkDocs hook: the configuration page is written from the config tree itself."""
 
 import re
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -35,8 +36,10 @@ def _is_section(field: FieldInfo) -> bool:
 
 
 def _type(field: FieldInfo) -> str:
-    text = field.annotation.__name__ if isinstance(field.annotation, type) else str(field.annotation)
-    text = re.sub(r"typing\.|ltdd_ray\.config\.|NoneType|Literal", "", text).replace("|", "or").replace("None", "null")
+    union = get_origin(field.annotation) in (Union, UnionType)
+    kinds = get_args(field.annotation) if union else (field.annotation,)
+    text = " or ".join(kind.__name__ if isinstance(kind, type) else str(kind) for kind in kinds)
+    text = re.sub(r"typing\.|ltdd_ray\.config\.|Literal", "", text).replace("NoneType", "null").replace("None", "null")
     return f"{text} {', '.join(str(m) for m in field.metadata)}".strip().replace("|", "or")
 
 

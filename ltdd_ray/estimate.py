@@ -56,6 +56,10 @@ def estimate(config: RunConfig, splits: DataSplits) -> Estimate:
     Processes with cores or a GPU of their own are taken to be as fast as one alone.
     """
     prepare_process(config.compute.threads)
+    if config.compute.gpus_per_actor == "auto":  # actors that share a GPU are not taken to be faster than one
+        gpus = torch.cuda.device_count()
+        alone = {"num_actors": gpus, "gpus_per_actor": 1.0} if gpus else {"gpus_per_actor": 0.0}
+        config = config.model_copy(update={"compute": config.compute.model_copy(update=alone)})
     train, hardware = splits.train, describe_hardware()
     flat = expert_network(config, train, 0)
     flat.model.to(default_device())
@@ -67,8 +71,8 @@ def estimate(config: RunConfig, splits: DataSplits) -> Estimate:
     layout, experts = flat.layout, config.experts
     kept = experts.representation.epochs if experts.keep_epochs is None else experts.keep_epochs + 1
     numbers = (kept + 1) * layout.size + (experts.classifier.epochs + 1) * layout.classifier_size
-    # float32 in model space instead of bytes, twice while they are put together
-    resident = 2 * 4 * (train.bytes_in_memory + splits.test.bytes_in_memory)
+    # float32 in model space instead of bytes
+    resident = 4 * (train.bytes_in_memory + splits.test.bytes_in_memory)
     on_gpu = torch.cuda.is_available()
     return Estimate(
         seconds=seconds,
@@ -146,7 +150,7 @@ def _random_images(train: LongTailedDataset, count: int) -> tuple[Tensor, Tensor
     return torch.randn(count, *train.image_shape, device=device), torch.arange(count, device=device) % train.num_classes
 
 
-def _at_once(wanted: int, gpus: float, threads: int) -> int:
+def _at_once(wanted: int, gpus: float | str, threads: int) -> int:
     """Processes that do not slow each other down: no more than there are cores or, where they ask for one, GPUs."""
     room = torch.cuda.device_count() if gpus else describe_hardware()["cores"] // threads
     return max(1, min(wanted, room))

@@ -49,6 +49,15 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes
 
 
+def gpu_memory() -> tuple[int, int]:
+    """Bytes of its GPU that this process held at most, context included, and bytes there are.
+
+    What other programs hold on that GPU counts as if it were this process's.
+    """
+    free, total = torch.cuda.mem_get_info()
+    return total - free + torch.cuda.max_memory_reserved() - torch.cuda.memory_reserved(), total
+
+
 def _cpu_model() -> str:
     information = Path("/proc/cpuinfo")
     if information.exists():

@@ -116,7 +116,7 @@ def open_run(config: RunConfig, data: PreparedData, output: Output) -> Run:
     def listeners() -> tuple[Callable[[StageState], None], ...]:
         return StageGauges(config.name).set, partial(record_progress, folder.path)
 
-    return Run(_absolute(config), data, folder, Recorded(output, folder.path, listeners))
+    return Run(absolute(config), data, folder, Recorded(output, folder.path, listeners))
 
 
 def fail(run: Run, error: UserError) -> None:
@@ -136,7 +136,7 @@ def _work(run: Run, name: str) -> float:
     return seconds
 
 
-def _absolute(config: RunConfig) -> RunConfig:
+def absolute(config: RunConfig) -> RunConfig:
     """Relative paths start at this process's directory; workers have others."""
     store = config.experts.store
     if store and "://" not in store:
@@ -166,7 +166,10 @@ def _train_experts(run: Run) -> int:
     total = len(missing) * (epochs + run.config.experts.classifier.epochs)
     with run.output.progress("experts", total, "epochs") as progress:
 
-        def show(report: EpochReport) -> None:
+        def show(report: EpochReport | str) -> None:
+            if isinstance(report, str):
+                run.output.say("experts", report)
+                return
             done = report.epoch if report.stage == "representation" else epochs + report.epoch
             note = f"expert {report.expert} {report.stage}, loss {report.loss:.3f}, {report.images_per_second:,.0f} images/s"
             progress.update(report.expert, done, note)
@@ -208,7 +211,10 @@ def _evaluate(run: Run) -> int:
     total = sum(epochs_on(run.config, record.set_name) for record in missing)
     with run.output.progress("evaluate", total, "epochs") as progress:
 
-        def show(report: EvaluationReport) -> None:
+        def show(report: EvaluationReport | str) -> None:
+            if isinstance(report, str):
+                run.output.say("evaluate", report)
+                return
             task = (report.set_name, report.model, report.network)
             progress.update(task, report.epoch, f"network {report.network}, a {report.model}, on {report.set_name}")
 

@@ -1,6 +1,7 @@
 """What all tests share: one torch thread, one Ray for the session, a config that trains in seconds, a small distilled set."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +57,15 @@ def tiny() -> Callable[..., RunConfig]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """Ray on this machine, four CPUs whatever it has, started once for all tests that need it."""
+    """Ray on this machine, four CPUs and a GPU whatever it has, started once for all tests that need it."""
+    import ray
+
     from ltdd_ray.cluster.session import ray_session
 
-    with ray_session(ComputeConfig(num_cpus=4)):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray, "init", partial(ray.init, num_gpus=1))
+        with ray_session(ComputeConfig(num_cpus=4)):
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,15 @@ def test_work_is_shared_by_as_many_as_have_a_core(tmp_path: Path, tiny: Callable
     assert [module._at_once(wanted, 0, threads) for wanted, threads in ((1, 1), (3, 1), (8, 1), (8, 2), (8, 16))] == [1, 3, 4, 2, 1]
 
 
+def test_packed_actors_count_as_one_a_gpu(tmp_path: Path, tiny: Callable[..., RunConfig], tick: None, monkeypatch) -> None:
+    config = tiny(tmp_path, compute={"num_actors": 1, "num_workers": 1, "gpus_per_actor": "auto"})
+    splits = load_data(config.data, config.seed)
+    monkeypatch.setattr(module, "describe_hardware", lambda: {"cores": 4, "memory": 2**33})
+    assert estimate(config, splits).processes == 1
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    assert estimate(config, splits).processes == 3
+
+
 def test_disk_is_what_the_store_takes(tmp_path: Path, tiny: Callable[..., RunConfig], tick: None) -> None:
     config = tiny(tmp_path, model={"width": 24, "depth": 2})
     run_expert(config, prepare_data(config), 0, lambda report: None)

@@ -8,6 +8,7 @@ import ltdd_ray
 
 MODULES = [module.name for module in pkgutil.walk_packages(ltdd_ray.__path__, "ltdd_ray.") if not module.name.endswith("__main__")]
 ON_RAY = ("ltdd_ray.cluster.session", "ltdd_ray.cluster.pool", "ltdd_ray.cluster.mailbox", "ltdd_ray.experts.pool")
+ON_RAY += ("ltdd_ray.cluster.placement", "ltdd_ray.compare.at_once")
 ON_RAY += ("ltdd_ray.evaluate.pool", "ltdd_ray.distill.job", "ltdd_ray.baselines.pool", "ltdd_ray.pipeline", "ltdd_ray.compare.run")
 ON_RAY += ("ltdd_ray.cluster.image_cache",)  # decodes a large source with Ray Data; the sources import it where they need it
 ON_RAY += ("ltdd_ray.cluster.metrics", "ltdd_ray.search.tuner", "ltdd_ray.search.run")  # the rest of the search is plain

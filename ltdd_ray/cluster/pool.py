@@ -7,8 +7,8 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from ltdd_ray.cluster.mailbox import Outbox, open_mailbox
+from ltdd_ray.cluster.placement import place_actors
 from ltdd_ray.cluster.queue import TaskQueue
-from ltdd_ray.cluster.session import require_capacity
 from ltdd_ray.config import ComputeConfig
 from ltdd_ray.device import prepare_process
 from ltdd_ray.hardware import peak_memory
@@ -45,6 +45,7 @@ def run_tasks(
     shared: tuple,
     compute: ComputeConfig,
     on_report: Callable[[Any], None],
+    rehearse: Callable[..., None] | None = None,
 ) -> Iterator[Outcome]:
     """Call ``function(*shared, *task, report)`` for every task and yield the outcomes as they come.
 
@@ -52,22 +53,23 @@ def run_tasks(
         function: a plain function of an importable module; what it passes to ``report`` reaches ``on_report`` in this process.
         shared: arguments equal for all tasks, put once into the object store; their arrays arrive read-only, without a copy.
         compute: how many actors, what each holds, and how many may die (see :class:`TaskQueue`).
+        rehearse: takes, as ``rehearse(*shared, tasks)``, the memory of the largest task in a moment, for ``compute.gpus_per_actor``
+            auto; what comes of it reaches ``on_report`` as a sentence.
 
     Raises ``UserError`` before the first task where the actors do not fit the cluster. An exception in ``function`` ends the
     pool and is raised here as it was.
     """
     if not tasks:
         return
-    num_actors = min(compute.num_actors, len(tasks))
-    require_capacity("num_actors", num_actors, compute.cpus_per_actor, compute.gpus_per_actor)
-    queue: TaskQueue[tuple] = TaskQueue(tasks, compute.max_failures)
     references = [ray.put(value) for value in shared]
+    num_actors, gpus = place_actors(compute, tasks, rehearse, references, on_report)
+    queue: TaskQueue[tuple] = TaskQueue(tasks, compute.max_failures)
     mailbox = open_mailbox()
     hired: list[Any] = []
     running: dict[ray.ObjectRef, Any] = {}
 
     def hire() -> Any:
-        options = Worker.options(num_cpus=compute.cpus_per_actor, num_gpus=compute.gpus_per_actor)
+        options = Worker.options(num_cpus=compute.cpus_per_actor, num_gpus=gpus)
         hired.append(options.remote(function, compute.threads, mailbox, *references))
         return hired[-1]
 

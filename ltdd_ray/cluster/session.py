@@ -78,7 +78,7 @@ def _start(num_cpus: int | None, object_store_memory: int) -> None:
 
 def require_capacity(setting: str, count: int, cpus: float, gpus: float) -> None:
     """Raise ``UserError`` where ``count`` processes of this size can never run at once; Ray would wait for ever without a word."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = alive_nodes()
     fitting = capacity(nodes, cpus, gpus, count)
     if fitting < count:
         total = ray.cluster_resources()
@@ -87,6 +87,11 @@ def require_capacity(setting: str, count: int, cpus: float, gpus: float) -> None
             f"{len(nodes)} node(s) have {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU, room for {fitting}; "
             + (f"--set compute.{setting}={fitting}" if fitting else "lower what each one asks for")
         )
+
+
+def alive_nodes() -> list[dict[str, float]]:
+    """The resources of each node of the cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def capacity(nodes: Sequence[dict[str, float]], cpus: float, gpus: float, enough: int) -> int:

@@ -1,18 +1,20 @@
-"""A comparison from first to last: one run after another in one Ray session, and the tables after each."""
+"""A comparison from first to last: its runs in one Ray session, one after another or several at once, and the tables after each."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from rich.console import Console
 
+from ltdd_ray.cluster.session import ray_session
+from ltdd_ray.compare.at_once import Members, require_room, run_at_once
 from ltdd_ray.compare.plan import plan_comparison
 from ltdd_ray.compare.table import Row, as_csv, as_json, as_markdown, as_text, experts_rows, method_row
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.prepare import prepare_data
+from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.files import write_atomic, write_json
 from ltdd_ray.output import TextOutput
-from ltdd_ray.pipeline import STAGES, require_lasting_output, run_stages
+from ltdd_ray.pipeline import STAGES, absolute, require_lasting_output, run_stages
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.runfolder import RunFolder
 
@@ -21,7 +23,7 @@ def compare(base: RunConfig, methods: Sequence[str], console: Console | None = N
     """Run each of ``methods`` under ``base`` and write compare.html, .md, .csv and .json into the folder of ``base``.
 
     What is finished is not repeated. Raises ``UserError`` before any work for an unknown method, unusable data, or a folder that
-    belongs to something else; an error in one run ends the comparison, whose tables then hold the methods before it.
+    belongs to something else; an error in one run ends the comparison, whose tables then hold the methods that were finished.
     """
     console = console or Console()
     require_lasting_output(base)
@@ -29,15 +31,29 @@ def compare(base: RunConfig, methods: Sequence[str], console: Console | None = N
     for config in members.values():
         RunFolder(config.folder).check_owner(config)
     data = prepare_data(base)
-    finished: list[RunConfig] = []
+    finished: set[str] = set()
     with ExitStack() as session:
-        for config in members.values():
-            console.print(f"compare: {config.method}, {len(finished) + 1} of {len(members)}", highlight=False)
-            run_stages(config, data, tuple(STAGES), TextOutput(console), session)
-            finished.append(config)
-            rows = _write_tables(base, finished)
+        for method in (_one_by_one if base.compute.methods_at_once == 1 else _at_once)(members, data, console, session):
+            finished.add(method)
+            console.print(f"compare: {method} is finished, {len(finished)} of {len(members)}", highlight=False)
+            rows = _write_tables(base, [config for name, config in members.items() if name in finished])
     console.print(as_text(base, rows))
     console.print(f"compare: finished, {base.folder / 'compare.html'}", soft_wrap=True, highlight=False)
+
+
+def _one_by_one(members: Members, data: PreparedData, console: Console, session: ExitStack) -> Iterator[str]:
+    for method, config in members.items():
+        console.print(f"compare: {method}", highlight=False)
+        run_stages(config, data, tuple(STAGES), TextOutput(console), session)
+        yield method
+
+
+def _at_once(members: Members, data: PreparedData, console: Console, session: ExitStack) -> Iterator[str]:
+    compute = next(iter(members.values())).compute
+    session.enter_context(ray_session(compute, compute.methods_at_once * data.bytes_in_memory))
+    require_room(compute)
+    members = {method: absolute(config) for method, config in members.items()}
+    return run_at_once(members, data, compute, lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False))
 
 
 def _write_tables(base: RunConfig, finished: Sequence[RunConfig]) -> list[Row]:

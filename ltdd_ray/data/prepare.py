@@ -15,6 +15,8 @@ from ltdd_ray.data.load import load_data
 from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.data.normalisation import Normalisation
 
+IMAGES_AT_ONCE = 2048
+
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
@@ -76,10 +78,12 @@ def model_space(dataset: LabelledImages, normalisation: Normalisation, device: t
     if isinstance(dataset.images, MappedImages):
         return LazyImages(dataset.images, normalisation, device), labels
     normalisation = normalisation.to(device)
-    # torch warns about arrays that are not writable, which those in Ray's object store are; the pieces are copied anyway.
-    pieces = [normalisation.apply(torch.tensor(part, device=device)) for part in _chunks(dataset.images)]
-    return torch.cat(pieces), labels
+    images = torch.empty(dataset.images.shape, dtype=torch.float32, device=device)
+    for there, part in zip(images.split(IMAGES_AT_ONCE), _chunks(dataset.images)):
+        # torch warns about arrays that are not writable, which those in Ray's object store are; torch.tensor copies them anyway.
+        there.copy_(normalisation.apply(torch.tensor(part, device=device)))
+    return images, labels
 
 
-def _chunks(images: np.ndarray, size: int = 2048) -> Iterator[np.ndarray]:
-    return (images[at : at + size] for at in range(0, len(images), size))
+def _chunks(images: np.ndarray) -> Iterator[np.ndarray]:
+    return (images[at : at + IMAGES_AT_ONCE] for at in range(0, len(images), IMAGES_AT_ONCE))

@@ -10,7 +10,7 @@ from ltdd_ray.cluster.pool import run_tasks
 from ltdd_ray.config import RunConfig, fingerprint, result_fingerprint
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.errors import UserError
-from ltdd_ray.evaluate.train import EvaluationReport, NetworkResult, evaluate_network
+from ltdd_ray.evaluate.train import EvaluationReport, NetworkResult, evaluate_network, rehearse_networks
 from ltdd_ray.files import write_json
 from ltdd_ray.nn.networks import build_network
 from ltdd_ray.runfolder import RunFolder
@@ -72,15 +72,23 @@ def require_models(config: RunConfig, data: PreparedData) -> None:
 
 
 def evaluate_networks(
-    config: RunConfig, data: PreparedData, records: Sequence[Record], on_epoch: Callable[[EvaluationReport], None]
+    config: RunConfig, data: PreparedData, records: Sequence[Record], on_report: Callable[[EvaluationReport | str], None]
 ) -> int:
     """Train and measure the network of each of ``records`` and write its file.
 
-    Returns the peak memory of the largest actor in bytes. Errors are those of :func:`~ltdd_ray.cluster.pool.run_tasks`.
+    ``on_report`` gets a report per epoch, and a sentence where actors are packed on GPUs. Returns the peak memory of the largest
+    actor in bytes. Errors are those of :func:`~ltdd_ray.cluster.pool.run_tasks`.
     """
     by_task = {record.task: record for record in records}
     peak = 0
-    for outcome in run_tasks(evaluate_network, list(by_task), shared=(config, data), compute=config.compute, on_report=on_epoch):
+    for outcome in run_tasks(
+        evaluate_network,
+        list(by_task),
+        shared=(config, data),
+        compute=config.compute,
+        on_report=on_report,
+        rehearse=rehearse_networks,
+    ):
         by_task[outcome.task].write(outcome.result)
         peak = max(peak, outcome.peak_memory)
     return peak

@@ -5,7 +5,7 @@ stored soft labels. M images, B batch, C classes.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -115,6 +115,17 @@ def evaluate_network(
         **given_facts,
         seconds=time.monotonic() - began,
     )
+
+
+def rehearse_networks(config: RunConfig, data: PreparedData, tasks: Sequence[tuple[str, str, int]]) -> None:
+    """Take the memory of the largest of ``tasks`` on this process's device: each set and architecture once, for one epoch."""
+    settings = config.evaluate
+    once = {"epochs": 1, "full_data": settings.full_data.model_copy(update={"epochs": 1})}
+    short = config.model_copy(update={"evaluate": settings.model_copy(update=once)})
+    # A re-trained classifier takes what its network took, and its epochs are those of the experts, whose store they name.
+    kinds = {("full_ce" if name == "full_decoupled" else name, model) for name, model, _ in tasks}
+    for name, model in sorted(kinds):
+        evaluate_network(short, data, name, model, 0, lambda report: None)
 
 
 def train_network(

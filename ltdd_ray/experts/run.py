@@ -1,9 +1,11 @@
 """One expert from first to last: train what is missing of its two stages and commit each to the store."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,6 +64,23 @@ def run_expert(config: RunConfig, data: PreparedData, expert: int, on_epoch: Cal
         size = data.train.num_classes * int(data.train.class_counts.max())
         timed = _timed(epochs, expert, "classifier", stages.classifier.epochs, size, on_epoch)
         _commit(config, data, flat, tasks[1], timed, judge, backbone)
+
+
+def rehearse_expert(config: RunConfig, data: PreparedData, tasks: Sequence[tuple[int]]) -> None:
+    """Take the memory that any expert takes on this process's device, in a moment: with all images resident, an expert of one
+    epoch on few of them, whose store is thrown away.
+    """
+    resident = [model_space(part, data.normalisation, default_device()) for part in (data.train, data.evaluation)]
+    stages, labels = config.experts, data.train.labels
+    once = {stage: getattr(stages, stage).model_copy(update={"epochs": 1}) for stage in ("representation", "classifier")}
+    enough = 2 * max(stage.batch_size for stage in once.values())
+    spread = np.linspace(0, len(labels) - 1, min(enough, len(labels))).astype(int)
+    few = data.train.subset(np.union1d(spread, np.unique(labels, return_index=True)[1]))  # each class is in it
+    judged = replace(data.evaluation, images=data.evaluation.images[:512], labels=data.evaluation.labels[:512])
+    with TemporaryDirectory() as scratch:
+        short = config.model_copy(update={"experts": stages.model_copy(update={**once, "store": scratch})})
+        run_expert(short, replace(data, train=few, evaluation=judged), *tasks[0], lambda report: None)
+    del resident
 
 
 class _Judge:

@@ -20,6 +20,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from ltdd_ray.cluster.session import alive_nodes, capacity
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.device import prepare_process
@@ -46,10 +47,12 @@ def run_trials(
     if plan.remaining:
         with TemporaryDirectory() as scratch:
             tuner = tune.Tuner(
-                tune.with_resources(tune.with_parameters(_trial, config=config, data=data), _resources(config)),
+                tune.with_resources(
+                    tune.with_parameters(_trial, job={"config": config, "data": ray.put(data)}), _resources(config)
+                ),
                 tune_config=tune.TuneConfig(
                     num_samples=plan.remaining,
-                    max_concurrent_trials=config.search.max_concurrent,
+                    max_concurrent_trials=_at_once(config),
                     search_alg=plan,
                     scheduler=_scheduler(config, plan.ended),
                     reuse_actors=config.search.workers_per_trial == 1,  # a new process would import torch anew
@@ -135,16 +138,24 @@ class Plan(Searcher):
         """Nothing, see :meth:`save`."""
 
 
-def _trial(task: dict[str, Any], config: RunConfig, data: PreparedData) -> None:
+def _at_once(config: RunConfig) -> int:
+    """As many trials as the search allows and the cluster has workers for: Ray Train gives up on workers that do not come."""
+    compute, each = config.compute, config.search.workers_per_trial
+    wanted = config.search.max_concurrent * each
+    return capacity(alive_nodes(), compute.cpus_per_worker, compute.gpus_per_worker, enough=wanted) // each
+
+
+def _trial(task: dict[str, Any], job: dict[str, Any]) -> None:
     """One trial's process: the distillation itself, or the driver of a Train job that is it."""
+    config = job["config"]
     prepare_process(config.compute.threads)
     if config.search.workers_per_trial == 1:
-        run_trial(config, data, task["folder"], lambda report: tune.report(asdict(report)))
+        run_trial(config, ray.get(job["data"]), task["folder"], lambda report: tune.report(asdict(report)))
         return
     with TemporaryDirectory() as scratch:  # the trial's own folder holds its checkpoints
         TorchTrainer(
             _worker,
-            train_loop_config={"config": config, "data": ray.put(data), "folder": task["folder"]},
+            train_loop_config={**job, "folder": task["folder"]},
             **worker_settings(config.compute, config.search.workers_per_trial),
             run_config=ray.train.RunConfig(
                 storage_path=scratch,
@@ -198,10 +209,6 @@ def _scheduler(config: RunConfig, ended: list[TrialFolder]) -> TrialScheduler:
         for report in folder.reports:
             scheduler.on_trial_result(controller, trial, asdict(report))
     return scheduler
-
-
-def _updates(config: RunConfig) -> int:
-    return config.search.updates or config.distill.updates
 
 
 def _report(result: dict[str, Any]) -> Report:

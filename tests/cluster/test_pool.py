@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,3 +76,42 @@ def test_a_failed_pool_gives_its_cpus_back_though_its_error_is_kept() -> None:
         list(run_tasks(task, [(), ()], shared=(), compute=TWO_ACTORS, on_report=print))
     wait_for_condition(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], timeout=20)
     assert kept.value.__traceback__ is not None
+
+
+def test_as_many_actors_share_a_gpu_as_fit_by_measured_memory(tmp_path: Path) -> None:
+    """The GPU is one that Ray alone believes in; what would be measured on it is a quarter of its memory."""
+
+    def rehearse(given: str, tasks: list[tuple[int]]) -> None:
+        import ray
+        import torch
+
+        assert given == "shared" and len(tasks) == 5 and len(ray.get_gpu_ids()) == 1
+        torch.cuda.mem_get_info = lambda: (75, 100)
+
+    def task(given: str, number: int, report: Callable[[object], None]) -> int:
+        import ray
+
+        (tmp_path / str(number)).touch()
+        deadline = time.monotonic() + 60
+        while number < 3 and len(list(tmp_path.iterdir())) < 3:
+            assert time.monotonic() < deadline, "three actors were to work at once"
+            time.sleep(0.05)
+        return len(ray.get_gpu_ids())
+
+    heard: list[str] = []
+    packed = ComputeConfig(gpus_per_actor="auto", num_actors=1)
+    tasks = [(number,) for number in range(5)]
+    outcomes = list(run_tasks(task, tasks, shared=("shared",), compute=packed, on_report=heard.append, rehearse=rehearse))
+    assert sorted(o.task for o in outcomes) == tasks and all(o.result == 1 for o in outcomes)
+    assert heard == ["an actor takes 2.3e-08 of a GPU's 9.3e-08 GiB: 3 actors, 3 to a GPU"]
+
+
+def test_one_task_has_a_gpu_for_itself_and_nothing_is_measured() -> None:
+    def task(report: Callable[[object], None]) -> float:
+        import ray
+
+        return ray.get_runtime_context().get_assigned_resources()["GPU"]
+
+    alone = ComputeConfig(gpus_per_actor="auto")
+    (outcome,) = run_tasks(task, [()], shared=(), compute=alone, on_report=print, rehearse=lambda tasks: 1 / 0)
+    assert outcome.result == 1

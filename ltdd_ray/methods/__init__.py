@@ -18,6 +18,7 @@ METHODS = (
     *("random", "k_center"),
     *("full_ce", "full_balanced_softmax", "full_decoupled"),
 )
+_OVERLAYS = {method: Path(__file__).parent / f"{method}.yaml" for method in METHODS}
 
 
 def method_config(base: RunConfig, method: str) -> RunConfig:
@@ -25,8 +26,8 @@ def method_config(base: RunConfig, method: str) -> RunConfig:
 
     Raises ``UserError`` for an unknown method, naming the nearest, and where method and config contradict each other.
     """
-    if method not in METHODS:
+    if method not in _OVERLAYS:
         near = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.0)
         raise UserError(f"unknown method `{method}`; did you mean `{near[0]}`? There are {', '.join(METHODS)}")
-    overlay = yaml.safe_load((Path(__file__).parent / f"{method}.yaml").read_text())
+    overlay = yaml.safe_load(_OVERLAYS[method].read_text())
     return parse_config(merge(base.model_dump(mode="json"), {"method": method, **overlay}), where=f"{base.name}, method {method}")

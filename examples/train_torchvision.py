@@ -22,6 +22,16 @@ options = parser.parse_args()
 
 torch.manual_seed(0)
 distilled = ltdd_ray.load_distilled(options.run)
+test = None
+if options.test:
+    _, channels, height, width = distilled.images.shape
+    colour = transforms.Grayscale() if channels == 1 else transforms.Lambda(lambda image: image.convert("RGB"))
+    shown = transforms.Compose([colour, transforms.Resize((height, width)), transforms.PILToTensor()])
+    test = datasets.ImageFolder(options.test, shown)
+    if unknown := sorted({*test.classes} - {*distilled.class_names}):
+        parser.error(f"{options.test}: the set has no class {unknown[0]!r}; it has {', '.join(distilled.class_names)}")
+    labels_of = [distilled.class_names.index(name) for name in test.classes]  # a folder is numbered by its own classes
+    test.target_transform = lambda label: labels_of[label]
 batches = torch.utils.data.DataLoader(distilled, batch_size=128, shuffle=True, drop_last=len(distilled) > 128)
 network = models.get_model(options.model, num_classes=len(distilled.class_names))
 optimiser = torch.optim.SGD(network.parameters(), lr=distilled.learning_rate, momentum=0.9, weight_decay=5e-4)
@@ -38,11 +48,7 @@ for _ in range(options.epochs):
 torch.save(network.state_dict(), options.save)
 print(f"trained on {len(distilled)} images, loss {loss.item():.3f}; weights in {options.save}")
 
-if options.test:
-    _, channels, height, width = distilled.images.shape
-    colour = transforms.Grayscale() if channels == 1 else transforms.Lambda(lambda image: image.convert("RGB"))
-    shown = transforms.Compose([colour, transforms.Resize((height, width)), transforms.PILToTensor()])
-    test = datasets.ImageFolder(options.test, shown)
+if test:
     network.eval()
     with torch.no_grad():
         right = [

@@ -123,4 +123,5 @@ class StageProgress:
         if not self._console.is_terminal and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
             left = f", {timedelta(seconds=round(task.time_remaining))} left" if task.time_remaining else ""
-            self._console.print(f"{task.description}: {task.completed:g}/{task.total:g} {rate}{left}; {note}", highlight=False)
+            line = f"{task.description}: {task.completed:g}/{task.total:g} {rate}{left}; {note}"
+            self._console.print(line, soft_wrap=True, highlight=False)

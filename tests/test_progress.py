@@ -15,10 +15,10 @@ def test_lines_without_a_terminal_tell_rate_and_time_left(monkeypatch: pytest.Mo
         for epoch in range(1, 4):
             stage.update("a", epoch, f"epoch {epoch}")
             stage.update("b", 10 * epoch, "of b")
-        stage.update("b", 0, "b begins anew")
+        stage.update("b", 0, "b begins anew, " + 20 * "which is long")
     lines = out.getvalue().splitlines()
     assert re.fullmatch(r"experts: 33/40 [\d.]+ epochs/s, 0:00:0\d left; of b", lines[-2])
-    assert lines[-1].startswith("experts: 3/40 ") and lines[-1].endswith("; b begins anew")
+    assert lines[-1].startswith("experts: 3/40 ") and lines[-1].endswith("which is long")
 
 
 def test_few_lines_in_a_log() -> None:

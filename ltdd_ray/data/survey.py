@@ -31,7 +31,8 @@ class Survey:
 def survey_folder(root: Path) -> Survey:
     """Look at ``root``/CLASS/* or ``root``/train/CLASS/*, as the source `imagefolder` reads them.
 
-    Raises ``UserError`` where there are fewer than two classes, an empty one, or an image that cannot be opened.
+    Raises ``UserError`` where there are fewer than two classes, an empty one, one whose only image would have to train and test, or
+    an image that cannot be opened.
     """
     if not root.is_dir():
         raise UserError(
@@ -46,6 +47,12 @@ def survey_folder(root: Path) -> Survey:
     empty = next((name for name, found in files.items() if not found), None)
     if empty:
         raise UserError(f"{train / empty}: holds no image files; add some or remove the folder")
+    single = next((name for name, found in files.items() if len(found) == 1), None)
+    if single and test is None:
+        raise UserError(
+            f"{train / single}: holds a single image, which cannot both train and test; add images, remove the folder, or give "
+            f"test images of their own in {root / 'test'} (the others then go into {root / 'train'})"
+        )
     everything = [file for found in files.values() for file in found]
     heads = [_head(file) for file in everything[:: -(-len(everything) // SIZES_SAMPLED)]]
     sizes = [size for size, _ in heads]

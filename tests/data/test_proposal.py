@@ -8,6 +8,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.config_file import load_config
 from ltdd_ray.data.proposal import sensible_ipc, write_proposal
 from ltdd_ray.data.survey import Survey, survey_folder
+from ltdd_ray.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,14 @@ def test_a_survey_counts_all_and_opens_some(tmp_path: Path) -> None:
     found = survey_folder(tmp_path)
     assert found.class_counts == {"cat": 450, "owl": 2} and found.has_test and found.colour
     assert found.sizes == {(20, 30), (21, 30)} and found.short_side in (20, 21)
+
+
+def test_a_class_of_one_image_needs_test_images_of_its_own(tmp_path: Path) -> None:
+    for name, count in (("cat", 3), ("owl", 1)):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("L", (8, 8)).save(tmp_path / "train" / name / f"{number}.png")
+    with pytest.raises(UserError, match="owl: holds a single image"):
+        survey_folder(tmp_path)
+    (tmp_path / "test" / "owl").mkdir(parents=True)
+    assert survey_folder(tmp_path).class_counts == {"cat": 3, "owl": 1}

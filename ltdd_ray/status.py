@@ -21,7 +21,9 @@ def read_status(folder: Path) -> dict[str, Any]:
     """
     information = _json(folder / "run.json")
     if information is None:
-        raise UserError(f"{folder}: not the folder of a run, as it holds no run.json; name the folder that `ltdd-ray run` wrote")
+        below = sorted(file.parent.name for file in folder.glob("*/run.json"))
+        remedy = f"it has the runs {', '.join(below)}, name one of them" if below else "name the folder that `ltdd-ray run` wrote"
+        raise UserError(f"{folder}: not the folder of a run, as it holds no run.json; {remedy}")
     progress = _json(folder / PROGRESS) or {}
     ended = information.get("finished", {})
     stage = progress.get("stage") or next(reversed(ended), None)

@@ -80,6 +80,8 @@ def test_nothing_is_written(folder: RunFolder) -> None:
 def test_what_is_no_run_is_refused(folder: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no run\.json"):
         read_status(tmp_path / "none")
+    with pytest.raises(UserError, match=f"has the runs {folder.path.name}, name one"):
+        read_status(folder.path.parent)
     (folder.path / "run.json").write_text("{")
     with pytest.raises(UserError, match="not readable"):
         read_status(folder.path)

@@ -9,6 +9,7 @@ from ltdd_ray.config import DataConfig
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.data.load import DataSplits
 
+FEW_TEST_IMAGES = 10  # one image more or less is then at least a tenth of the accuracy of its class
 BAR_WIDTH = 24  # the table then fits a terminal of 80 columns
 
 
@@ -97,11 +98,22 @@ def render(summary: DataSummary) -> RenderableType:
         table.add_row(str(row.label), row.name, row.group, *counts, bar)
     totals = ", ".join(f"{summary.total(part):,} {part}" for part in parts)
     groups = ", ".join(
-        f"{group} {len(classes)} classes / {sum(summary.rows[k].train for k in classes):,} images"
+        f"{group} {_classes(len(classes))} / {sum(summary.rows[k].train for k in classes):,} images"
         for group, classes in summary.groups.items()
     )
     lines = [f"images: {totals}", f"groups: {groups}"]
+    coarse = [row for row in summary.rows if row.test < FEW_TEST_IMAGES]
+    if coarse:
+        fewest = min(coarse, key=lambda row: row.test)
+        lines.append(
+            f"measured coarsely: {_classes(len(coarse))} with fewer than {FEW_TEST_IMAGES} test images, the fewest {fewest.test} "
+            f"of {fewest.name}"
+        )
     if summary.errors:
         errors = ", ".join(f"{name.replace('_', ' ')} {100 * error:.1f} %" for name, error in summary.errors.items())
         lines.append(f"images counted in a wrong class: {errors}")
     return Group(table, *lines)
+
+
+def _classes(count: int) -> str:
+    return f"{count} class{'' if count == 1 else 'es'}"

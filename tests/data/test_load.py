@@ -121,5 +121,6 @@ def test_info_counts_and_renders(source):
     Console(width=120, file=output).print(render(summary))
     text = output.getvalue()
     assert "images: 63 train, 21 validation, 3 test" in text
+    assert "3 classes with fewer than 10 test images, the fewest 1 of 0" in text
     bars = [line.count("█") for line in text.splitlines() if "█" in line]
     assert bars == [24, 7, 2]

@@ -24,7 +24,8 @@ def existing(path: str | Path, key: str) -> Path:
     """``path`` itself if it is there; ``key`` says where it was written."""
     path = Path(path).expanduser()
     if not path.exists():
-        raise UserError(f"{key}: {path} does not exist; correct the path")
+        seen = "" if path.is_absolute() else f", seen from {Path.cwd()}"
+        raise UserError(f"{key}: {path} does not exist{seen}; correct the path")
     return path
 
 

@@ -188,6 +188,8 @@ def _distill(run: Run) -> int:
     settings = run.config.distill
     matching = settings.engine == "matching"
     updates = settings.updates if matching else settings.distribution.updates
+    if matching:  # until the first update, up to a minute on a busy machine, Ray Train is silent
+        run.output.say("distill", "starting the workers")
     with run.output.progress("distill", updates, "updates") as progress:
 
         def show(report: UpdateReport | str) -> None:

@@ -2,6 +2,7 @@
 
 trials/IDENTITY/  params.json               its number and values
                   update-000040/            the last checkpoint, with all reports up to it
+                  stop                      asks a trial of several workers to end at its next report
                   outcome.json              how it ended; absent while it may go on
 """
 
@@ -12,10 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from ltdd_ray.config import RunConfig, fingerprint, result_fingerprint
 from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.device import default_device
 from ltdd_ray.distill.loop import UpdateReport, distill, snapshot
 from ltdd_ray.distill.synthetic import SyntheticSet
 from ltdd_ray.errors import NonFiniteLossError
@@ -24,7 +27,11 @@ from ltdd_ray.search.objective import Judge
 from ltdd_ray.search.space import Values, trial_config
 
 Status = Literal["finished", "stopped", "diverged"]
-REPORTS = "reports.json"
+REPORTS, STOP = "reports.json", "stop"
+
+
+class Stopped(Exception):
+    """The trial was asked to end."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """The files of one trial. One process at a time writes: the trial's checkpoints, the driver's params and outcome."""
+    """The files of one trial. The trial writes its checkpoints, the driver all else."""
 
     path: Path
     number: int
@@ -78,6 +85,16 @@ class TrialFolder:
 
     def end(self, status: Status, last: Report) -> None:
         write_json(self.path / "outcome.json", asdict(Outcome(status, last.objective, last.update)))
+
+    def ask_to_stop(self) -> None:
+        (self.path / STOP).touch()
+
+    def told_to_stop(self, rank: int, world_size: int) -> bool:
+        """Whether :meth:`ask_to_stop` was called, as rank 0 sees it: the same on every rank."""
+        told = torch.tensor((self.path / STOP).exists() and rank == 0, dtype=torch.uint8, device=default_device())
+        if world_size > 1:
+            torch.distributed.broadcast(told, src=0)
+        return bool(told)
 
     @property
     def checkpoint(self) -> Path | None:
@@ -144,6 +161,8 @@ def run_trial(
             reports.append(report)
             folder.keep(write, reports)
         on_report(report)
+        if folder.told_to_stop(rank, world_size):
+            raise Stopped
 
     def on_initial(*_: Any) -> None:
         """The initial set is the same for all trials."""
@@ -160,5 +179,7 @@ def run_trial(
             wrap=wrap,
             resume_from=resume_from,
         )
+    except Stopped:
+        return
     except NonFiniteLossError:  # on every rank at once
         on_report(Report(present[0] if present else reports[-1].update if reports else 0, 0.0, diverged=True))

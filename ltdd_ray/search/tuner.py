@@ -54,7 +54,7 @@ def run_trials(
                     num_samples=plan.remaining,
                     max_concurrent_trials=_at_once(config),
                     search_alg=plan,
-                    scheduler=_scheduler(config, plan.ended),
+                    scheduler=trial_scheduler(config, plan.ended),
                     reuse_actors=config.search.workers_per_trial == 1,  # a new process would import torch anew
                 ),
                 run_config=tune.RunConfig(
@@ -138,6 +138,18 @@ class Plan(Searcher):
         """Nothing, see :meth:`save`."""
 
 
+class ByRequest(ASHAScheduler):
+    """ASHA for trials that are Train jobs: these are asked to stop, and do so at their next report.
+
+    Tune would kill the trial, and so the driver of the job, whose workers' places then stay taken for as long as Ray runs.
+    """
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if super().on_trial_result(tune_controller, trial, result) == TrialScheduler.STOP:
+            trial.config["folder"].ask_to_stop()
+        return TrialScheduler.CONTINUE
+
+
 def _at_once(config: RunConfig) -> int:
     """As many trials as the search allows and the cluster has workers for: Ray Train gives up on workers that do not come."""
     compute, each = config.compute, config.search.workers_per_trial
@@ -189,12 +201,12 @@ def _resources(config: RunConfig) -> dict[str, float]:
     return {"cpu": compute.cpus_per_worker, "gpu": compute.gpus_per_worker}
 
 
-def _scheduler(config: RunConfig, ended: list[TrialFolder]) -> TrialScheduler:
+def trial_scheduler(config: RunConfig, ended: list[TrialFolder]) -> TrialScheduler:
     """ASHA that has seen the reports of the ``ended`` trials, so that a resumed search compares with them."""
     asha, search = config.search.asha, config.search
     if asha is None:
         return FIFOScheduler()
-    scheduler = ASHAScheduler(
+    scheduler = (ASHAScheduler if search.workers_per_trial == 1 else ByRequest)(
         time_attr="update",
         metric="objective",
         mode="max",

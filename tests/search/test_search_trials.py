@@ -94,6 +94,19 @@ def test_a_kill_between_two_files_of_a_checkpoint_keeps_the_old_one(config: RunC
     assert folder.reports[-1] == Report(6, 0.7) and not (folder.path / ".draft").exists()
 
 
+def test_a_trial_that_is_asked_to_stop_ends_at_its_next_report(config: RunConfig, data: PreparedData, tmp_path: Path) -> None:
+    folder = TrialFolder.create(tmp_path, config, data, 0, VALUES)
+    heard: list[Report] = []
+
+    def on_report(report: Report) -> None:
+        heard.append(report)
+        if report.update == 6:
+            folder.ask_to_stop()
+
+    run_trial(config, data, folder, on_report)
+    assert [report.update for report in heard] == [3, 6]
+
+
 def test_numbers_that_leave_the_finite_ones_end_the_trial_with_0(config: RunConfig, data: PreparedData, tmp_path: Path) -> None:
     settings = config.distill.model_copy(update={"lr_image": 1e30, "largest_image_step": 1e30})
     wild = config.model_copy(update={"distill": settings})

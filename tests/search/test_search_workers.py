@@ -1,16 +1,36 @@
-"""A trial that is a Ray Train job itself does what one process does."""
+"""A trial that is a Ray Train job itself does what one process does, and leaves nothing behind."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import ray
+from ray._common.test_utils import wait_for_condition
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.experts.run import run_expert
 from ltdd_ray.search.objective import search_data
 from ltdd_ray.search.trial import Report, TrialFolder, run_trial
-from ltdd_ray.search.tuner import run_trials
+from ltdd_ray.search.tuner import run_trials, trial_scheduler
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_train_job_is_asked_to_stop_where_another_trial_is_ended(
+    tiny: Callable[..., RunConfig], tmp_path: Path, workers: int
+) -> None:
+    config = tiny(tmp_path, search={"updates": 4, "report_every": 2, "workers_per_trial": workers})
+    folder = TrialFolder.create(tmp_path, config, search_data(config), 0, {})
+    trial: Any = SimpleNamespace(trial_id="first", config={"folder": folder})
+    controller: Any = None
+    scheduler = trial_scheduler(config, [])
+    scheduler.on_trial_add(controller, trial)
+    decisions = [scheduler.on_trial_result(controller, trial, asdict(Report(update, 0.5))) for update in (2, 4)]
+    assert decisions == ["CONTINUE", "STOP" if workers == 1 else "CONTINUE"]
+    assert folder.told_to_stop(rank=0, world_size=1) == (workers == 2)
 
 
 @pytest.mark.ray
@@ -20,11 +40,11 @@ def test_two_workers_search_as_one_process(ray_cluster: None, tiny: Callable[...
     data = search_data(config)
     for expert in missing_experts(config, data.train):
         run_expert(config, data, expert, lambda report: None)
-    heard: list[Report] = []
-    (trial,) = run_trials(config, data, tmp_path / "two", lambda trial, report: heard.append(report), lambda said: None)
-    assert trial.outcome and trial.outcome.status == "finished" and trial.outcome.update == 4
+    (trial,) = run_trials(config, data, tmp_path / "two", lambda trial, report: None, lambda said: None)
+    assert trial.outcome and (trial.outcome.status, trial.outcome.update) == ("finished", 4)
     alone = TrialFolder.create(tmp_path / "one", config, data, 0, trial.values)
     run_trial(config, data, alone, lambda report: None)
-    assert [report.update for report in trial.reports] == [report.update for report in heard[:2]] == [2, 4]
+    assert [report.update for report in trial.reports] == [2, 4]
     for ours, theirs in zip(trial.reports, alone.reports):
         assert ours.objective == pytest.approx(theirs.objective, abs=0.02)  # sums in another order
+    wait_for_condition(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], timeout=20)

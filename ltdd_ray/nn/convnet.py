@@ -16,7 +16,15 @@ from torch.nn.functional import linear
 
 from ltdd_ray.device import without_autocast
 from ltdd_ray.nn import fused
-from ltdd_ray.nn.convolution import convolution, convolution_dtype, input_bar, weight_bar
+from ltdd_ray.nn.convolution import (
+    Convolution,
+    convolution,
+    convolution_dtype,
+    convolution_pair,
+    input_bar,
+    input_bar_pair,
+    weight_bar,
+)
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.fused import NormReluPool, channels_last
 from ltdd_ray.nn.passes import Loss, Passes
@@ -29,7 +37,7 @@ class ConvNet(nn.Sequential):
     def __init__(self, channels: int, width: int, depth: int) -> None:
         layers: list[nn.Module] = []
         for block in range(depth):
-            layers += [nn.Conv2d(width if block else channels, width, 3, padding=1), NormReluPool(width)]
+            layers += [Convolution(width if block else channels, width), NormReluPool(width)]
         super().__init__(*layers, nn.Flatten())
 
     def forward(self, images: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -107,8 +115,7 @@ class ConvNetPasses(Passes):
         for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
             x_dot, tape = None, []
             for layer, layer_dot, affine in zip(at.layers, dot.layers, affines):
-                u_pair = convolution(x, torch.cat([layer.weight, layer_dot.weight]))
-                u_extra = None if x_dot is None else convolution(x_dot, layer.weight)
+                u_pair, u_extra = convolution_pair(x, x_dot, layer.weight, layer_dot.weight)
                 y, y_dot, stats = fused.tangent_forward(u_pair, u_extra, affine)
                 tape.append((x, x_dot, u_pair, stats))
                 x, x_dot = y, y_dot
@@ -132,8 +139,7 @@ class ConvNetPasses(Passes):
                     if x_dot is not None:
                         bar.layers[k].weight.add_(weight_bar(x_dot, u_bar, weight))
                 if k:
-                    y_bar_pair = input_bar(u_bar, torch.cat([weight, weight_dot], 1))
-                    y_bar_extra = input_bar(u_bar_dot, weight)
+                    y_bar_pair, y_bar_extra = input_bar_pair(u_bar, u_bar_dot, weight, weight_dot)
                 else:
                     images_bar.append(fused.image_bar(u_bar_dot, weight) + fused.image_bar(u_bar, weight_dot))
         return value, torch.cat(images_bar).to(images.dtype), torch.cat(labels_bar), theta_bar

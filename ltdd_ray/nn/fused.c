@@ -7,26 +7,15 @@
 // which stays in a core's cache over the passes it takes; sums run over pixels in a fixed order, so results do not depend on threads.
 
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
-#ifdef DOUBLE
-typedef double Real;
-typedef int64_t Bits;
-#else
-typedef float Real;
-typedef int32_t Bits;
-#endif
-typedef int64_t Int;
-typedef Real Vector __attribute__((vector_size(64)));
-typedef Bits Mask __attribute__((vector_size(64)));
+#include "vector.h"
+
+typedef Bits Mask __attribute__((vector_size(WIDTH)));
 typedef struct { Int n, height, width, channels; double eps; } Shape;
 
-enum { LANES = 64 / sizeof(Real) };
 static const Real zeros[LANES];
 enum { MOST = 3 }; // channels of an image
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
 
 // `lanes` is LANES, a constant that makes these single moves, or what is left of the channels.
 INLINE Vector load(const Real *from, const int lanes) { Vector v = {0}; memcpy(&v, from, lanes * sizeof(Real)); return v; }

@@ -22,11 +22,10 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from ltdd_ray.nn import plain
 from ltdd_ray.nn.convolution import weight_bar
-from ltdd_ray.nn.native import load_kernels
+from ltdd_ray.nn.native import address, kernels_for
 from ltdd_ray.nn.plain import EPS, Affine
 
 _FEW, _MOST = 4, 3  # as in fused.c
-_REALS = {torch.float32: "float", torch.float64: "double"}
 log = logging.getLogger(__name__)
 
 
@@ -41,7 +40,7 @@ def forward(u: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
     u = channels_last(u)
     if gpu := _gpu_kernels(u):
         return gpu.forward(u, gamma, beta)
-    kernels = _kernels(u)
+    kernels = kernels_for(u)
     if kernels is None:
         return plain.forward(u, gamma, beta), u.new_empty(0)
     y, stats = _halved(u, u.shape[1]), u.new_empty(2, *u.shape[:2])
@@ -54,7 +53,7 @@ def backward(u: Tensor, gamma: Tensor, beta: Tensor, stats: Tensor, y_bar: Tenso
     u, y_bar = channels_last(u), channels_last(y_bar)
     if gpu := _gpu_kernels(u):
         return gpu.backward(u, gamma, beta, stats, y_bar)
-    kernels = _kernels(u)
+    kernels = kernels_for(u)
     if kernels is None:
         return plain.backward(u, gamma, beta, y_bar)
     u_bar, params_bar = torch.empty_like(u), u.new_empty(2, *u.shape[:2])
@@ -71,7 +70,7 @@ def backward_first(
     :func:`backward` and the convolution's gradient in one, without writing u_bar to memory, where K is small.
     """
     u, y_bar, inputs = channels_last(u), channels_last(y_bar), x.shape[1]
-    kernels = _kernels(u)
+    kernels = kernels_for(u)
     if kernels is None or inputs > _MOST:
         u_bar, gamma_bar, beta_bar = backward(u, gamma, beta, stats, y_bar)
         return weight_bar(x, u_bar, weight), gamma_bar, beta_bar
@@ -86,7 +85,7 @@ def tangent_forward(u_pair: Tensor, u_extra: Tensor | None, affine: Affine) -> t
     """y, y_dot and statistics for :func:`tangent_backward`; ``u_extra`` (B, C, H, W) is first added to u_dot, in place."""
     if gpu := _gpu_kernels(u_pair):
         return gpu.tangent_forward(u_pair, u_extra, affine)
-    kernels, channels = _kernels(u_pair), u_pair.shape[1] // 2
+    kernels, channels = kernels_for(u_pair), u_pair.shape[1] // 2
     if kernels is None:
         u, u_dot = u_pair.chunk(2, 1)
         if u_extra is not None:
@@ -106,7 +105,7 @@ def tangent_backward(
     if gpu := _gpu_kernels(u_pair):
         y_bar_extra = None if y_bar_extra is None else channels_last(y_bar_extra)
         return gpu.tangent_backward(u_pair, affine, stats, channels_last(y_bar_pair), y_bar_extra)
-    kernels, channels = _kernels(u_pair), u_pair.shape[1] // 2
+    kernels, channels = kernels_for(u_pair), u_pair.shape[1] // 2
     if kernels is None:
         y_bar, y_bar_dot = y_bar_pair.chunk(2, 1)
         y_bar_dot = y_bar_dot if y_bar_extra is None else y_bar_dot + y_bar_extra
@@ -126,7 +125,7 @@ def image_bar(u_bar: Tensor, weight: Tensor) -> Tensor:
 
     As a product with the weights and a fold; a library's kernel for it wastes most of its lanes on so few channels.
     """
-    kernels, channels = _kernels(u_bar), weight.shape[1]
+    kernels, channels = kernels_for(u_bar), weight.shape[1]
     if kernels is None or channels > _FEW:
         return conv_transpose2d(u_bar, weight.to(u_bar.dtype), padding=1)
     rows = pad(weight.permute(2, 3, 1, 0).reshape(9 * channels, -1), (0, 0, 0, _FEW - channels))
@@ -186,10 +185,6 @@ class _Shape(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in ("n", "height", "width", "channels")] + [("eps", ctypes.c_double)]
 
 
-def _kernels(tensor: Tensor) -> ctypes.CDLL | None:
-    return load_kernels(_REALS[tensor.dtype]) if tensor.device.type == "cpu" and tensor.dtype in _REALS else None
-
-
 def _gpu_kernels(tensor: Tensor) -> ModuleType | None:
     """Windows that do not fill the image are left to torch."""
     even = tensor.shape[2] % 2 == 0 and tensor.shape[3] % 2 == 0
@@ -221,5 +216,5 @@ def _call(kernel: Any, u: Tensor, channels: int, *tensors: Tensor | None, number
     kernel(
         ctypes.byref(shape),
         *map(ctypes.c_int64, numbers),
-        *(ctypes.c_void_p(t.data_ptr() if t is not None else None) for t in tensors),
+        *map(address, tensors),
     )

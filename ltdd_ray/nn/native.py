@@ -1,4 +1,4 @@
-"""Compiles and loads the C kernels beside this file, once per machine.
+"""Compiles and loads the C kernels beside this file, once per machine, and hands tensors to them.
 
 The library lands in the user's cache under a name that tells its source, its flags and this processor, so a changed source or
 another kind of machine behind a shared home directory compiles its own.
@@ -15,9 +15,24 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("fused.c")
+import torch
+from torch import Tensor
+
+SOURCES = [Path(__file__).with_name(name) for name in ("fused.c", "winograd.c")]
+HEADER = Path(__file__).with_name("vector.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 log = logging.getLogger(__name__)
+_REALS = {torch.float32: "float", torch.float64: "double"}
+
+
+def kernels_for(tensor: Tensor) -> ctypes.CDLL | None:
+    """The kernels for tensors of this device and dtype, or None where there are none."""
+    return load_kernels(_REALS[tensor.dtype]) if tensor.device.type == "cpu" and tensor.dtype in _REALS else None
+
+
+def address(tensor: Tensor | None) -> ctypes.c_void_p:
+    """For a kernel, which takes memory to be dense, and that of 4-D tensors of pixels channels-last."""
+    return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
 
 
 @cache
@@ -31,15 +46,16 @@ def load_kernels(real: str) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(_built(compiler, real)))
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error.stderr.strip().splitlines()[-1:] if isinstance(error, subprocess.CalledProcessError) else error
-        log.warning("%s cannot build %s (%s): networks fall back to slower torch operations", compiler, SOURCE.name, reason)
+        log.warning("%s cannot build the C kernels (%s): networks fall back to slower torch operations", compiler, reason)
         return None
 
 
 def _built(compiler: str, real: str) -> Path:
-    command = [*compiler.split(), *FLAGS, *(["-DDOUBLE"] if real == "double" else []), str(SOURCE)]
-    identity = hashlib.sha256(" ".join(command).encode() + SOURCE.read_bytes() + _processor()).hexdigest()[:16]
+    command = [*compiler.split(), *FLAGS, *(["-DDOUBLE"] if real == "double" else []), *map(str, SOURCES)]
+    parts = [" ".join(command).encode(), *(file.read_bytes() for file in [*SOURCES, HEADER]), _processor()]
+    identity = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltdd_ray"
-    library = folder / f"fused-{identity}.so"
+    library = folder / f"kernels-{identity}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:  # two processes may build at once; the last rename wins

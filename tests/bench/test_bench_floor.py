@@ -1,31 +1,72 @@
-"""The floor counts the convolution passes that the engine makes."""
+"""The floor counts the kernels that the engine calls, and these the passes it says."""
+
+from collections import Counter
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ltdd_ray.augment import Augmentation
-from ltdd_ray.bench.floor import FIRST_LAYER, OTHER_LAYERS
+from ltdd_ray.bench.floor import FIRST_LAYER, OTHER_LAYERS, Floor
+from ltdd_ray.bench.sizes import TINY
 from ltdd_ray.config import ModelConfig
 from ltdd_ray.distill.matching import match
 from ltdd_ray.losses import soft_cross_entropy
-from ltdd_ray.nn import native
+from ltdd_ray.nn import convnet, fused, native
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
 
+STEPS, DEPTH, WIDTH, IMAGES = 3, 2, 8, 4
 
-def test_the_table_is_what_an_exact_step_does() -> None:
+
+@pytest.fixture
+def flat() -> FlatModel:
+    return FlatModel(build_network(ModelConfig(width=WIDTH, depth=DEPTH), (3, 8, 8), 4, seed=0))
+
+
+def run(flat: FlatModel) -> None:
+    start, images = flat.initial(), torch.randn(IMAGES, 3, 8, 8)
+    settings = {"scope": "backbone", "loss": soft_cross_entropy, "augment": Augmentation(""), "seed": 0}
+    match(flat, start, start + 0.1, images, torch.randn(IMAGES, 4), 0.1, steps=STEPS, batch_size=IMAGES, **settings)
+
+
+def test_the_table_is_what_an_exact_step_calls(flat: FlatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: Counter[str] = Counter()
+
+    def count(module, name: str) -> None:
+        kernel = getattr(module, name)
+
+        def counting(*arguments):
+            called[name] += 1
+            return kernel(*arguments)
+
+        monkeypatch.setattr(module, name, counting)
+
+    for name in ("convolution", "convolution_pair", "input_bar", "input_bar_pair", "weight_bar"):
+        count(convnet, name)
+    count(fused, "image_bar")
+    count(fused, "backward_first")  # the inner step's weight gradient of the first layer, in one with its norm's
+    run(flat)
+    called["weight_bar"] += called.pop("backward_first")
+    expected = Counter({name: STEPS * calls for name, calls in FIRST_LAYER.items()})
+    for name, calls in OTHER_LAYERS.items():
+        expected[name] += STEPS * (DEPTH - 1) * calls
+    assert called == expected
+
+
+def test_a_step_makes_7_passes_over_the_first_layer_and_11_over_others(flat: FlatModel) -> None:
     if native.load_kernels("float") is None:
         pytest.skip("no C compiler")
-    flat = FlatModel(build_network(ModelConfig(width=8, depth=2), (3, 8, 8), 4, seed=0))
-    start, images = flat.initial(), torch.randn(4, 3, 8, 8)
-    settings = {"scope": "backbone", "loss": soft_cross_entropy, "augment": Augmentation(""), "seed": 0}
     with FlopCounterMode(display=False) as counter:
-        match(flat, start, start + 0.1, images, torch.randn(4, 4), 0.1, steps=3, batch_size=4, **settings)
+        run(flat)
     operations = counter.get_flop_counts()["Global"]
     counted = sum(operations[op] for op in (torch.ops.aten.convolution, torch.ops.aten.convolution_backward))
-    flops = [2 * 4 * 64 * 3 * 8 * 9, 2 * 4 * 16 * 8 * 8 * 9]  # of one pass: images, pixels, channels in, channels out, kernel
-    passes = [p.forward + p.input_gradient + p.weight_gradient for p in (FIRST_LAYER, OTHER_LAYERS)]
-    fold = 2 * 2 * 4 * 64 * 8  # both input gradients of the first layer are products with 28 rows where 27 count
-    fused = flops[0]  # the inner step's weight gradient of the first layer, which is no convolution of torch's
-    assert counted == 3 * (sum(a * b for a, b in zip(flops, passes)) + fold - fused)
+    pixels = [2 * IMAGES * (8 // 2**block) ** 2 * WIDTH for block in range(DEPTH)]  # channels in and kernel are still to come
+    first, others = pixels[0] * 3 * 9, sum(pixels[1:]) * WIDTH * 9
+    fold = 2 * pixels[0]  # both input gradients of the first layer are products with 28 rows where 27 count
+    elsewhere = first  # the inner step's weight gradient of the first layer, which is no convolution of torch's
+    assert counted == STEPS * (7 * first + 11 * others + fold - elsewhere)
+
+
+def test_the_floor_takes_time() -> None:
+    assert Floor(TINY).seconds() > 0

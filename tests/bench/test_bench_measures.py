@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 
 from ltdd_ray.bench import evaluate, experts, matching
-from ltdd_ray.bench.floor import FIRST_LAYER, OTHER_LAYERS, Floor
 from ltdd_ray.bench.result import Result
 from ltdd_ray.bench.sizes import TINY, Sizes
 from ltdd_ray.bench.timing import alternate, peak_in_fresh_process, ratios
@@ -53,9 +52,3 @@ def test_peak_memory_is_the_childs_own() -> None:
     small, large = (peak_in_fresh_process(allocate, megabytes, threads=1) for megabytes in (1, 300))
     assert small < 1200e6
     assert large - small == pytest.approx(299e6, rel=0.1)
-
-
-def test_the_floor_counts_the_passes_of_an_exact_step() -> None:
-    """By hand for ConvNet-2: 3 + 2 + 2 passes in the first layer, 4 + 4 + 3 in the second."""
-    assert [sum(vars(passes).values()) for passes in (FIRST_LAYER, OTHER_LAYERS)] == [7, 11]
-    assert Floor(TINY).seconds() > 0

@@ -1,0 +1,70 @@
+"""What Winograd's convolutions are worth on a CPU: torch's time over theirs, side by side, and how much each rounds.
+
+Command:  python benchmarks/convolution.py [--threads 2] [--rounds 7]
+For every size: forward, input gradient, weight gradient, and a convolution with its derivative (``convolution_pair``), all through
+``ltdd_ray/nn/convolution.py``, with the kernels and with torch's in turn. Ratios are medians over rounds; a row for which
+``winograd.suits`` says no is marked. Errors are relative to float64, Euclidean norm, of the forward pass and the weight gradient.
+"""
+
+import argparse
+from functools import partial
+from statistics import median
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from ltdd_ray.bench.timing import alternate, prepare, ratios, timed
+from ltdd_ray.nn import winograd
+from ltdd_ray.nn.convolution import convolution, convolution_pair, input_bar, weight_bar
+
+SIZES = [(100, 128, 16), (100, 128, 8), (100, 64, 16), (100, 64, 8), (16, 128, 8), (8, 128, 8), (100, 128, 6), (100, 128, 5)]
+
+
+def measure(batch: int, channels: int, size: int, rounds: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, u_bar = (
+        torch.randn(batch, channels, size, size, generator=draw).contiguous(memory_format=torch.channels_last) for _ in range(2)
+    )
+    w = torch.randn(channels, channels, 3, 3, generator=draw) / (9 * channels) ** 0.5
+    works = {
+        "forward": partial(convolution, x, w),
+        "input": partial(input_bar, u_bar, w),
+        "weight": partial(weight_bar, x, u_bar, w),
+        "pair": partial(convolution_pair, x, u_bar, w, w),
+    }
+    shown = []
+    for name, work in works.items():
+        sides = timed({"torch": partial(_with, False, work), "winograd": partial(_with, True, work)})
+        times = alternate(sides, rounds)
+        shown.append(f"{name} {median(ratios(times['torch'], times['winograd'])):.2f} ({1e3 * median(times['winograd']):.2f} ms)")
+    rounding = [
+        f"{_error(_with(on, convolution, x, w), convolution(x.double(), w.double())):.0e} and "
+        f"{_error(_with(on, weight_bar, x, u_bar, w), weight_bar(x.double(), u_bar.double(), w.double())):.0e}"
+        for on in (True, False)
+    ]
+    mark = "" if winograd.suits(x, channels) else "  left to torch"
+    print(f"{batch} x {channels} x {size} x {size}: {', '.join(shown)}; error {rounding[0]}, torch {rounding[1]}{mark}")
+
+
+def _with(on: bool, work, *arguments):
+    with patch.object(winograd, "suits", lambda *_: on):
+        return work(*arguments)
+
+
+def _error(found: Tensor, expected: Tensor) -> float:
+    return float((found.double() - expected).norm() / expected.norm())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    prepare(arguments.threads)
+    for size in SIZES:
+        measure(*size, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

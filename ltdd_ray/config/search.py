@@ -57,9 +57,9 @@ class SearchConfig(Section):
         default=0.2, gt=0, lt=1, description="Share of each training class held out as judge, rounded down."
     )
     trend_weight: float = Field(
-        default=20.0, gt=0, description="Held-out images that the trend over class sizes counts for in a class's accuracy."
+        default=1.0, gt=0, description="Held-out images that the trend over class sizes counts for in a class's accuracy."
     )
-    networks: int = Field(default=1, ge=1, description="Networks trained on the set at every report.")
+    networks: int = Field(default=3, ge=1, description="Networks trained on the set at every report.")
     epochs: int = Field(default=200, ge=1, description="Their epochs.")
     store: str | None = Field(
         default=None, description="Store of the experts trained without the held-out images; null for `search/experts` of the run."

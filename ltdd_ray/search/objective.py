@@ -1,10 +1,13 @@
-"""What a trial is worth: balanced accuracy on held-out training images, corrected for classes with few of them or none.
+"""What a trial is worth: balanced accuracy on held-out training images, estimated for classes with few of them or none.
 
-C classes, n_k training images and m_k held-out images of class k, M synthetic images. Never sees a test image.
+C classes, n_k training images and m_k held-out images of class k, N of all classes, R networks. Never sees a test image.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ltdd_ray.augment import Augmentation
 from ltdd_ray.config import RunConfig
@@ -16,11 +19,19 @@ from ltdd_ray.device import default_device
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.evaluate.sets import TrainingSet
-from ltdd_ray.evaluate.train import measure, train_network
+from ltdd_ray.evaluate.train import train_network
 from ltdd_ray.nn.networks import build_network
 from ltdd_ray.seeding import derive_seed
 
 SLOPE_SHRINKAGE = 2.0
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Balanced accuracy 0..1, and its standard error over the choice of the held-out images."""
+
+    accuracy: float
+    standard_error: float
 
 
 def search_data(config: RunConfig) -> PreparedData:
@@ -33,31 +44,55 @@ def search_data(config: RunConfig) -> PreparedData:
     return PreparedData(kept, held, Normalisation.fit(kept.images, config.data.normalisation))
 
 
-def corrected_accuracy(accuracy: np.ndarray, held: np.ndarray, counts: np.ndarray, trend_weight: float) -> np.ndarray:
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """How far the true class's logit lies above the largest other (N,), given logits (N, C) and labels (N,)."""
+    true = labels[:, None]
+    return (logits.gather(1, true) - logits.scatter(1, true, -torch.inf).amax(1, keepdim=True))[:, 0]
+
+
+def estimated_accuracy(found: np.ndarray, labels: np.ndarray, counts: np.ndarray, trend_weight: float) -> np.ndarray:
     """Estimated accuracy (C,) of every class, whatever the number of images it was measured on.
 
-    Accuracy follows the class prior: a trial that leans to the head is good there and bad in the tail. So the measured classes
-    give a trend t_k = y + b (log n_k - x) within 0..1, with x, y the means of log n_k and accuracy_k under the weights
-    v_k = m_k / (m_k + w), and each class is its own measurement shrunk to the trend as if w images had been seen there:
+    A trial that leans to the head is good there and bad in the tail, and margins say so before accuracies do: those of two
+    classes may both be 1 while one's margins are far smaller. So the measured classes give a trend of the mean margin,
+    t_k = y + b (log n_k - x), with x, y the means of log n_k and of the mean margins g_k under the weights v_k = m_k / (m_k + w),
+    and s, the margins' deviation within classes, makes a margin an accuracy:
 
-        b = sum_k v_k (log n_k - x)(accuracy_k - y) / (sum_k v_k (log n_k - x)^2 + SLOPE_SHRINKAGE)
-        estimate_k = (m_k accuracy_k + w t_k) / (m_k + w)
+        b = sum_k v_k (log n_k - x)(g_k - y) / (sum_k v_k (log n_k - x)^2 + SLOPE_SHRINKAGE)
+        estimate_k = (m_k accuracy_k + w Phi((m_k g_k + w t_k) / (m_k + w) / s)) / (m_k + w)
 
     A large class is its measurement, a class without held-out images its place on the trend. That is an extrapolation from
-    larger classes and no measurement: it ranks trials, and says little about one class. Without the shrinkage of b the noise of
-    the smaller classes, carried far, costs more than the trend gives (simulated in the tests).
+    larger classes and no measurement: it ranks trials, and says little about one class.
 
     Args:
-        accuracy: share of right predictions (C,), anything where ``held`` is 0.
-        held: m_k, int (C,), at least one above 0. counts: n_k, int (C,). trend_weight: w > 0.
+        found: the margins of R networks (R, N). labels: class of each held-out image (N,). counts: n_k, int (C,).
+        trend_weight: w > 0, in held-out images.
     """
-    seen = held > 0
-    x, y = np.log(counts), np.where(seen, accuracy, 0.0)
-    weight = held / (held + trend_weight)
-    middle, height = np.average(x, weights=weight), np.average(y, weights=weight)
-    slope = np.sum(weight * (x - middle) * (y - height)) / (np.sum(weight * (x - middle) ** 2) + SLOPE_SHRINKAGE)
-    trend = np.clip(height + slope * (x - middle), 0.0, 1.0)
-    return (held * y + trend_weight * trend) / (held + trend_weight)
+    held, right, mean, deviation = _per_class(found, labels, len(counts))
+    x, weight = np.log(counts), held / (held + trend_weight)
+    middle, height = np.average(x, weights=weight), np.average(mean, weights=weight)
+    slope = np.sum(weight * (x - middle) * (mean - height)) / (np.sum(weight * (x - middle) ** 2) + SLOPE_SHRINKAGE)
+    trend = height + slope * (x - middle)
+    margin = (held * mean + trend_weight * trend) / (held + trend_weight)
+    likely = torch.special.ndtr(torch.from_numpy(margin / deviation)).numpy()
+    return (held * right + trend_weight * likely) / (held + trend_weight)
+
+
+def standard_error(found: np.ndarray, labels: np.ndarray, classes: int) -> float:
+    """Of the mean of the classes' accuracies, each of them a share p_k = (m_k accuracy_k + 1) / (m_k + 2) of m_k images."""
+    held, right, *_ = _per_class(found, labels, classes)
+    share = (held * right + 1) / (held + 2)
+    return float(np.sqrt(np.sum(share * (1 - share) / np.maximum(held, 1))) / classes)
+
+
+def _per_class(found: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Held-out images (C,), share predicted right (C,) and mean margin (C,), both 0 without images; deviation within classes."""
+    held = np.bincount(labels, minlength=classes)
+    each = np.maximum(held, 1)
+    right, mean = (np.bincount(labels, values.mean(0), classes) / each for values in (found > 0, found))
+    freedom = max(np.sum(np.maximum(held - 1, 0)), 1)
+    deviation = np.sqrt(np.mean((found - mean[labels]) ** 2, 0).sum() / freedom)
+    return held, right, mean, max(float(deviation), 1e-12)
 
 
 class Judge:
@@ -67,8 +102,8 @@ class Judge:
         self._config, self._data, self._device = config, data, default_device()
         self._images, self._labels = model_space(data.evaluation, data.normalisation, self._device)
 
-    def objective(self, found: DistilledSet) -> float:
-        """Mean over classes of :func:`corrected_accuracy`, each class measured with ``search.networks`` fresh networks.
+    def worth(self, found: DistilledSet) -> Worth:
+        """Mean over classes of :func:`estimated_accuracy`, measured with ``search.networks`` fresh networks.
 
         Every trial meets the same networks and the same batches. A set that no network can be trained on is worth 0.
         """
@@ -82,8 +117,11 @@ class Judge:
             try:
                 train_network(model, given, settings, Augmentation(config.augmentation), derive_seed(seed, "training"))
             except NonFiniteLossError:
-                return 0.0
-            measured.append(measure(model, self._images, self._labels).per_class)
-        held = self._data.evaluation.class_counts
-        accuracy = torch.tensor(measured, dtype=torch.float64).mean(0).numpy()
-        return float(corrected_accuracy(accuracy, held, train.class_counts, config.search.trend_weight).mean())
+                return Worth(0.0, 0.0)
+            model.eval()
+            with torch.no_grad():
+                logits = torch.cat([model(part) for part in self._images.split(512)])
+            measured.append(margins(logits.double(), self._labels))
+        all_margins, labels = torch.stack(measured).cpu().numpy(), self._labels.cpu().numpy()
+        accuracy = estimated_accuracy(all_margins, labels, train.class_counts, config.search.trend_weight).mean()
+        return Worth(float(accuracy), standard_error(all_margins, labels, train.num_classes))

@@ -12,7 +12,7 @@ from ltdd_ray.config import Dimension, RunConfig, SearchConfig
 from ltdd_ray.config_file import dump_config
 from ltdd_ray.errors import UserError
 from ltdd_ray.files import write_atomic
-from ltdd_ray.search.space import apply
+from ltdd_ray.search.space import apply, own_values
 from ltdd_ray.search.trial import Outcome, TrialFolder
 
 COLOURS = {"finished": "#1b6ca8", "stopped": "#9aa5b1", "diverged": "#c0392b"}
@@ -22,48 +22,70 @@ Ended = tuple[TrialFolder, Outcome]
 def write_results(config: RunConfig, trials: Sequence[TrialFolder], folder: Path) -> Table:
     """Write best.yaml, trials.csv, trials.png and ``tensorboard/`` into ``folder``; returns the table to print, best first.
 
-    Trials that were stopped rank behind those that went to their end: an accuracy half-way is another quantity.
+    Trials that were stopped rank behind those that went to their end: an accuracy half-way is another quantity. The config's own
+    values, trial 0, stay the best ones until another trial is ahead by more than its standard error: what the held-out
+    images cannot tell apart is no reason to leave them.
     Raises ``UserError`` where every trial diverged.
     """
     ended = [(trial, outcome) for trial in trials if (outcome := trial.outcome)]
     ended.sort(key=lambda one: (-one[1].update, -one[1].objective) if one[1].status != "diverged" else (1, 0.0))
-    best, reached = ended[0]
-    if reached.status == "diverged":
+    if ended[0][1].status == "diverged":
         raise UserError("every trial of the search left the finite numbers; narrow search.space or lower distill.lr_image")
-    write_atomic(folder / "best.yaml", _best(config, best, reached))
+    best, why = _choose(config, ended)
+    write_atomic(folder / "best.yaml", _best(config, best, why))
     write_atomic(folder / "trials.csv", _csv(config.search, ended))
     write_atomic(folder / "trials.png", _plot(config.search, ended))
     _tensorboard(ended, folder / "tensorboard")
-    return _table(config, ended)
+    return _table(config, ended, f"best.yaml: trial {best[0].number}{', ' + why if why else ''}")
 
 
-def _best(config: RunConfig, trial: TrialFolder, outcome: Outcome) -> str:
+def _choose(config: RunConfig, ended: Sequence[Ended]) -> tuple[Ended, str]:
+    """The trial whose values are recommended, of those sorted best first, and what there is to say about the choice."""
+    first, reached = ended[0]
+    own = next((one for one in ended if one[0].values == own_values(config)), None)
+    if own is None or own[1].status != "finished":
+        return ended[0], ""
+    ahead = reached.objective - own[1].objective
+    if own[0] is first:
+        return own, "the config's own values"
+    if ahead > reached.standard_error:
+        return ended[0], f"{100 * ahead:.1f} points ahead of the config's own values"
+    return own, (
+        f"the config's own values: trial {first.number} is {100 * ahead:.1f} points ahead, within its standard error of "
+        f"{100 * reached.standard_error:.1f}; raise search.validation_fraction to tell them apart"
+    )
+
+
+def _best(config: RunConfig, best: Ended, why: str) -> str:
     """The config as it was given, with the trial's values and a name of its own. Paths stay as the user wrote them."""
+    trial, outcome = best
     found = apply(config, trial.values).model_copy(update={"name": f"{config.name}-best"})
     values = yaml.safe_dump(trial.values, default_flow_style=True, width=10_000).strip()
+    reason = f"# {why[:1].upper()}{why[1:]}.\n" if why else ""
     return (
-        f"# Trial {trial.number} of the search of {config.name}: {100 * outcome.objective:.1f} % balanced accuracy after "
-        f"{outcome.update} updates, estimated on\n# training images held out for it. Values: {values}\n{dump_config(found)}"
+        f"# Trial {trial.number} of the search of {config.name}: {_percent(outcome)} % balanced accuracy after {outcome.update} "
+        f"updates, estimated on\n# training images held out for it. Values: {values}\n{reason}{dump_config(found)}"
     )
 
 
 def _csv(search: SearchConfig, ended: Sequence[Ended]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "objective", "updates", "status", *search.space])
+    writer.writerow(["trial", "objective", "standard_error", "updates", "status", *search.space])
     for trial, outcome in ended:
         values = (trial.values[key] for key in search.space)
-        writer.writerow([trial.number, f"{outcome.objective:.4f}", outcome.update, outcome.status, *values])
+        numbers = f"{outcome.objective:.4f}", f"{outcome.standard_error:.4f}", outcome.update
+        writer.writerow([trial.number, *numbers, outcome.status, *values])
     return text.getvalue()
 
 
-def _table(config: RunConfig, ended: Sequence[Ended]) -> Table:
-    table = Table(title=f"{config.name}: balanced accuracy in % on held-out training images")
+def _table(config: RunConfig, ended: Sequence[Ended], caption: str) -> Table:
+    table = Table(caption=caption, title=f"{config.name}: balanced accuracy in % on held-out training images")
     for column in ("trial", "accuracy", "updates", "", *map(_short, config.search.space)):
         table.add_column(column, justify="left" if not column else "right", overflow="fold")
     for trial, outcome in ended:
         values = (str(trial.values[key]) for key in config.search.space)
-        table.add_row(str(trial.number), f"{100 * outcome.objective:.1f}", str(outcome.update), outcome.status, *values)
+        table.add_row(str(trial.number), _percent(outcome), str(outcome.update), outcome.status, *values)
     return table
 
 
@@ -89,6 +111,10 @@ def _plot(search: SearchConfig, ended: Sequence[Ended]) -> bytes:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=120)
     return drawn.getvalue()
+
+
+def _percent(outcome: Outcome) -> str:
+    return f"{100 * outcome.objective:.1f} ± {100 * outcome.standard_error:.1f}"
 
 
 def _position(dimension: Dimension, value: float) -> float:

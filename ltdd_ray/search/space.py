@@ -64,6 +64,24 @@ def trial_config(config: RunConfig, values: Values) -> RunConfig:
     return apply(config.model_copy(update={"distill": distill}), values)
 
 
+def own_values(config: RunConfig) -> Values | None:
+    """The values that the config itself gives to what the search varies; None where one lies outside of its dimension."""
+    values: Values = {}
+    for key, dimension in config.search.space.items():
+        node: Any = config
+        for name in key.split("."):
+            node = getattr(node, name)
+        if dimension.choices is not None:
+            inside = node in dimension.choices
+        else:
+            assert dimension.low is not None and dimension.high is not None  # the config's own check
+            inside = isinstance(node, int | float) and dimension.low <= node <= dimension.high
+        if not inside:
+            return None
+        values[key] = node
+    return values
+
+
 def draw(search: SearchConfig, seed: int, number: int) -> Values:
     """The values of random trial ``number``: a function of these arguments alone."""
     shares = torch.rand(len(search.space), dtype=torch.float64, generator=generator(seed, "search", number)).tolist()

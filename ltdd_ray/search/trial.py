@@ -40,6 +40,7 @@ class Report:
 
     update: int
     objective: float
+    standard_error: float = 0.0
     diverged: bool = False
 
 
@@ -47,6 +48,7 @@ class Report:
 class Outcome:
     status: Status
     objective: float
+    standard_error: float
     update: int
 
 
@@ -84,7 +86,7 @@ class TrialFolder:
         return Outcome(**json.loads(file.read_text())) if file.exists() else None
 
     def end(self, status: Status, last: Report) -> None:
-        write_json(self.path / "outcome.json", asdict(Outcome(status, last.objective, last.update)))
+        write_json(self.path / "outcome.json", asdict(Outcome(status, last.objective, last.standard_error, last.update)))
 
     def ask_to_stop(self) -> None:
         (self.path / STOP).touch()
@@ -157,7 +159,8 @@ def run_trial(
     def on_checkpoint(write: Callable[[Path], None], update: int) -> None:
         report = Report(update, 0.0)
         if judge and present:
-            report = Report(update, judge.objective(snapshot(config, data, present[1], update)))
+            worth = judge.worth(snapshot(config, data, present[1], update))
+            report = Report(update, worth.accuracy, worth.standard_error)
             reports.append(report)
             folder.keep(write, reports)
         on_report(report)

@@ -27,7 +27,7 @@ from ltdd_ray.device import prepare_process
 from ltdd_ray.distill.job import worker_settings
 from ltdd_ray.errors import UserError
 from ltdd_ray.search.samplers import sampler_of
-from ltdd_ray.search.space import trial_updates
+from ltdd_ray.search.space import Values, own_values, trial_updates
 from ltdd_ray.search.trial import Report, TrialFolder, run_trial
 
 
@@ -106,7 +106,8 @@ class Plan(Searcher):
             folder = self._begun.pop(0)
         elif self._new:
             number = self._new.pop(0)
-            folder = TrialFolder.create(self._parent, self._config, self._data, number, self._sampler.ask(number))
+            own = own_values(self._config) if number == 0 else None  # what is found shall not be worse than what was given
+            folder = TrialFolder.create(self._parent, self._config, self._data, number, own or self._sampler.ask(number))
         else:
             return Searcher.FINISHED
         self._running[trial_id] = folder
@@ -138,16 +139,25 @@ class Plan(Searcher):
         """Nothing, see :meth:`save`."""
 
 
-class ByRequest(ASHAScheduler):
-    """ASHA for trials that are Train jobs: these are asked to stop, and do so at their next report.
+class Halving(ASHAScheduler):
+    """ASHA that sees the config's own values, trial 0, through to the end, as what others are compared with.
 
-    Tune would kill the trial, and so the driver of the job, whose workers' places then stay taken for as long as Ray runs.
+    ``by_request``: trials are Train jobs, which are asked to stop and do so at their next report. Tune would kill the trial, and so
+    the driver of the job, whose workers' places then stay taken for as long as Ray runs.
     """
 
+    def __init__(self, own: Values | None, by_request: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._own, self._by_request = own, by_request
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        if super().on_trial_result(tune_controller, trial, result) == TrialScheduler.STOP:
-            trial.config["folder"].ask_to_stop()
-        return TrialScheduler.CONTINUE
+        decision, folder = super().on_trial_result(tune_controller, trial, result), trial.config["folder"]
+        if decision != TrialScheduler.STOP or folder.values == self._own:
+            return TrialScheduler.CONTINUE
+        if self._by_request:
+            folder.ask_to_stop()
+            return TrialScheduler.CONTINUE
+        return decision
 
 
 def _at_once(config: RunConfig) -> int:
@@ -206,7 +216,9 @@ def trial_scheduler(config: RunConfig, ended: list[TrialFolder]) -> TrialSchedul
     asha, search = config.search.asha, config.search
     if asha is None:
         return FIFOScheduler()
-    scheduler = (ASHAScheduler if search.workers_per_trial == 1 else ByRequest)(
+    scheduler = Halving(
+        own_values(config),
+        search.workers_per_trial > 1,
         time_attr="update",
         metric="objective",
         mode="max",
@@ -215,7 +227,7 @@ def trial_scheduler(config: RunConfig, ended: list[TrialFolder]) -> TrialSchedul
         max_t=trial_updates(config),
     )
     for folder in ended:
-        trial: Any = SimpleNamespace(trial_id=folder.path.name)
+        trial: Any = SimpleNamespace(trial_id=folder.path.name, config={"folder": folder})
         controller: Any = None
         scheduler.on_trial_add(controller, trial)
         for report in folder.reports:
@@ -224,4 +236,4 @@ def trial_scheduler(config: RunConfig, ended: list[TrialFolder]) -> TrialSchedul
 
 
 def _report(result: dict[str, Any]) -> Report:
-    return Report(result["update"], result["objective"], result["diverged"])
+    return Report(result["update"], result["objective"], result["standard_error"], result["diverged"])

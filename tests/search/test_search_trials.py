@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ltdd_ray.config import RunConfig
+from ltdd_ray.config import Dimension, RunConfig
 from ltdd_ray.config_file import load_config
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.errors import UserError
@@ -16,7 +16,8 @@ from ltdd_ray.experts.run import run_expert
 from ltdd_ray.search import trial
 from ltdd_ray.search.objective import search_data
 from ltdd_ray.search.results import write_results
-from ltdd_ray.search.trial import Report, TrialFolder, run_trial
+from ltdd_ray.search.space import own_values
+from ltdd_ray.search.trial import Report, Status, TrialFolder, run_trial
 
 VALUES = {"distill.lambda_rep": 0.5, "distill.lambda_cls": 1.0}
 SPACE = {key: {"low": 0.1, "high": 5, "log": True} for key in VALUES}
@@ -55,7 +56,9 @@ def test_a_killed_trial_goes_on_exactly(config: RunConfig, data: PreparedData, t
     whole, cut = (TrialFolder.create(tmp_path / name, config, data, 0, VALUES) for name in ("whole", "cut"))
     heard: list[Report] = []
     run_trial(config, data, whole, heard.append)
-    assert [report.update for report in heard] == [3, 6, 9] and all(0 < report.objective < 1 for report in heard)
+    assert [report.update for report in heard] == [3, 6, 9] and all(
+        0 < report.objective < 1 and report.standard_error > 0 for report in heard
+    )
 
     with pytest.raises(Killed):
         run_trial(config, data, cut, kill_after(2, []))
@@ -152,3 +155,37 @@ def test_the_search_ends_in_files_to_use(config: RunConfig, data: PreparedData, 
 
     with pytest.raises(UserError, match="every trial of the search left the finite numbers"):
         write_results(config, trials[2:3], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("own_status", "error", "chosen", "why"),
+    [
+        ("finished", 0.2, 0, "within its standard error of 20.0; raise search.validation_fraction"),
+        ("finished", 0.05, 1, "10.0 points ahead of the config's own values"),
+        ("diverged", 0.2, 1, ""),
+    ],
+)
+def test_the_configs_own_values_give_way_to_a_clear_lead(
+    config: RunConfig, data: PreparedData, tmp_path: Path, own_status: Status, error: float, chosen: int, why: str
+) -> None:
+    own = own_values(config)
+    assert own == {"distill.lambda_rep": config.distill.lambda_rep, "distill.lambda_cls": config.distill.lambda_cls}
+    assert own is not None
+    trials = [TrialFolder.create(tmp_path, config, data, number, values) for number, values in enumerate([own, VALUES])]
+    trials[0].end(own_status, Report(9, 0.7, 0.0))
+    trials[1].end("finished", Report(9, 0.8, error))
+    table = write_results(config, trials, tmp_path)
+    best = load_config(tmp_path / "best.yaml")
+    assert best.distill.lambda_rep == trials[chosen].values["distill.lambda_rep"]
+    for place in (str(table.caption), (tmp_path / "best.yaml").read_text()):
+        assert f"rial {chosen}" in place and why in place
+
+
+def test_values_outside_of_the_space_are_not_tried(config: RunConfig) -> None:
+    def outside(dimension: dict) -> RunConfig:
+        search = config.search.model_copy(update={"space": {"distill.lambda_rep": Dimension(**dimension)}})
+        return config.model_copy(update={"search": search})
+
+    assert own_values(outside({"low": 3, "high": 4})) is None
+    assert own_values(outside({"choices": [0.25, 0.5]})) is None
+    assert own_values(outside({"choices": [config.distill.lambda_rep]})) is not None

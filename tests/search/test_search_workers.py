@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +12,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.experts.run import run_expert
 from ltdd_ray.search.objective import search_data
+from ltdd_ray.search.space import own_values
 from ltdd_ray.search.trial import Report, TrialFolder, run_trial
 from ltdd_ray.search.tuner import run_trials, trial_scheduler
 
@@ -29,6 +30,20 @@ def test_a_train_job_is_asked_to_stop_where_another_trial_is_ended(
     decisions = [scheduler.on_trial_result(controller, trial, asdict(Report(update, 0.5))) for update in (2, 4)]
     assert decisions == ["CONTINUE", "STOP" if workers == 1 else "CONTINUE"]
     assert folder.told_to_stop(rank=0, world_size=1) == (workers == 2)
+
+
+def test_the_configs_own_values_are_seen_through(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
+    config = tiny(tmp_path, search={"updates": 4, "report_every": 2, "asha": {"grace": 1, "reduction": 2}})
+    data, controller = search_data(config), cast(Any, None)
+    scheduler, decisions = trial_scheduler(config, []), {}
+    own = own_values(config)
+    assert own is not None
+    for number, values in enumerate([{**own, "distill.lambda_cls": 0.5}, {**own, "distill.lambda_cls": 0.25}, own]):
+        folder = TrialFolder.create(tmp_path, config, data, number, values)
+        trial: Any = SimpleNamespace(trial_id=str(number), config={"folder": folder})
+        scheduler.on_trial_add(controller, trial)
+        decisions[number] = scheduler.on_trial_result(controller, trial, asdict(Report(2, 0.5 - number / 10)))
+    assert decisions == {0: "CONTINUE", 1: "STOP", 2: "CONTINUE"}
 
 
 @pytest.mark.ray

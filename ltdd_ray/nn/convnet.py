@@ -18,6 +18,7 @@ from ltdd_ray.device import without_autocast
 from ltdd_ray.nn import fused
 from ltdd_ray.nn.convolution import (
     Convolution,
+    channels_last,
     convolution,
     convolution_dtype,
     convolution_pair,
@@ -26,7 +27,7 @@ from ltdd_ray.nn.convolution import (
     weight_bar,
 )
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.nn.fused import NormReluPool, channels_last
+from ltdd_ray.nn.fused import NormReluPool
 from ltdd_ray.nn.passes import Loss, Passes
 from ltdd_ray.nn.plain import Affine
 

@@ -17,6 +17,10 @@ from torch.nn.functional import conv2d
 from ltdd_ray.nn import winograd
 
 
+def channels_last(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
 def convolution_dtype(theta: Tensor) -> torch.dtype:
     """What convolutions of theta's network compute in, and what lies between them is kept in: autocast's dtype, else theta's."""
     device = theta.device.type
@@ -28,7 +32,7 @@ def convolution(x: Tensor, weight: Tensor) -> Tensor:
     """u. Of one channel both memory formats are the same, and torch then chooses the other one for u."""
     if winograd.suits(x, len(weight)):
         return winograd.convolve(x, _taps(weight))
-    return conv2d(x, weight.to(x.dtype), padding=1).contiguous(memory_format=torch.channels_last)
+    return channels_last(conv2d(x, weight.to(x.dtype), padding=1))
 
 
 def convolution_pair(x: Tensor, x_dot: Tensor | None, weight: Tensor, weight_dot: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -69,7 +73,7 @@ class Convolution(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dtype == convolution_dtype(self.weight) and winograd.suits(input, self.out_channels):
-            return _Convolution.apply(_channels_last(input), self.weight)
+            return _Convolution.apply(channels_last(input), self.weight)
         return super().forward(input)
 
 
@@ -83,7 +87,7 @@ class _Convolution(Function):
 
     @staticmethod
     def backward(ctx: Any, u_bar: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        (x, weight), u_bar, (wants_x, wants_weight) = ctx.saved_tensors, _channels_last(u_bar), ctx.needs_input_grad
+        (x, weight), u_bar, (wants_x, wants_weight) = ctx.saved_tensors, channels_last(u_bar), ctx.needs_input_grad
         return (
             _InputBar.apply(u_bar, weight) if wants_x else None,
             _WeightBar.apply(x, u_bar, weight.detach()) if wants_weight else None,
@@ -98,7 +102,7 @@ class _InputBar(Function):
 
     @staticmethod
     def backward(ctx: Any, along: Tensor) -> tuple[Tensor, Tensor]:
-        (u_bar, weight), along = ctx.saved_tensors, _channels_last(along)
+        (u_bar, weight), along = ctx.saved_tensors, channels_last(along)
         return _Convolution.apply(along, weight), _WeightBar.apply(along, u_bar, weight.detach())
 
 
@@ -112,10 +116,6 @@ class _WeightBar(Function):
     def backward(ctx: Any, along: Tensor) -> tuple[Tensor, Tensor, None]:
         x, u_bar = ctx.saved_tensors
         return _InputBar.apply(u_bar, along), _Convolution.apply(x, along), None
-
-
-def _channels_last(tensor: Tensor) -> Tensor:
-    return tensor.contiguous(memory_format=torch.channels_last)
 
 
 def _taps(weight: Tensor) -> Tensor:

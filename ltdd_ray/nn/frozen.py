@@ -14,9 +14,8 @@ from torch.nn.functional import linear
 from ltdd_ray.device import without_autocast
 from ltdd_ray.nn import fused
 from ltdd_ray.nn.convnet import Layer, Views
-from ltdd_ray.nn.convolution import convolution, convolution_dtype, input_bar
+from ltdd_ray.nn.convolution import channels_last, convolution, convolution_dtype, input_bar
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.nn.fused import channels_last
 from ltdd_ray.nn.passes import Loss, Passes
 
 TAPE_BYTES = 2**30

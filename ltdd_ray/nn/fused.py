@@ -21,16 +21,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from ltdd_ray.nn import plain
-from ltdd_ray.nn.convolution import weight_bar
+from ltdd_ray.nn.convolution import channels_last, weight_bar
 from ltdd_ray.nn.native import address, kernels_for
 from ltdd_ray.nn.plain import EPS, Affine
 
 _FEW, _MOST = 4, 3  # as in fused.c
 log = logging.getLogger(__name__)
-
-
-def channels_last(tensor: Tensor) -> Tensor:
-    return tensor.contiguous(memory_format=torch.channels_last)
 
 
 def forward(u: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,7 @@ from ltdd_ray.search.space import Values, trial_config
 
 Status = Literal["finished", "stopped", "diverged"]
 REPORTS, STOP = "reports.json", "stop"
+JUDGE = "margins"  # another way to judge is another trial
 
 
 class Stopped(Exception):
@@ -125,7 +126,7 @@ def trial_identity(config: RunConfig, data: PreparedData, values: Values) -> str
     """Hash of all that decides what the trial reports."""
     search = config.search.model_dump(mode="json", include={"networks", "epochs", "report_every", "trend_weight"})
     return fingerprint(
-        result_fingerprint(trial_config(config, values)), data.train.fingerprint, data.evaluation.fingerprint, search
+        result_fingerprint(trial_config(config, values)), data.train.fingerprint, data.evaluation.fingerprint, search, JUDGE
     )
 
 

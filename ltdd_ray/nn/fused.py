@@ -22,7 +22,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from ltdd_ray.nn import plain
 from ltdd_ray.nn.convolution import channels_last, weight_bar
-from ltdd_ray.nn.native import address, kernels_for
+from ltdd_ray.nn.native import kernels_for
 from ltdd_ray.nn.plain import EPS, Affine
 
 _FEW, _MOST = 4, 3  # as in fused.c
@@ -212,5 +212,5 @@ def _call(kernel: Any, u: Tensor, channels: int, *tensors: Tensor | None, number
     kernel(
         ctypes.byref(shape),
         *map(ctypes.c_int64, numbers),
-        *map(address, tensors),
+        *(ctypes.c_void_p(t.data_ptr() if t is not None else None) for t in tensors),
     )

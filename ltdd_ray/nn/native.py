@@ -1,4 +1,4 @@
-"""Compiles and loads the C kernels beside this file, once per machine, and hands tensors to them.
+"""Compiles and loads the C kernels beside this file, once per machine.
 
 The library lands in the user's cache under a name that tells its source, its flags and this processor, so a changed source or
 another kind of machine behind a shared home directory compiles its own.
@@ -28,11 +28,6 @@ _REALS = {torch.float32: "float", torch.float64: "double"}
 def kernels_for(tensor: Tensor) -> ctypes.CDLL | None:
     """The kernels for tensors of this device and dtype, or None where there are none."""
     return load_kernels(_REALS[tensor.dtype]) if tensor.device.type == "cpu" and tensor.dtype in _REALS else None
-
-
-def address(tensor: Tensor | None) -> ctypes.c_void_p:
-    """For a kernel, which takes memory to be dense, and that of 4-D tensors of pixels channels-last."""
-    return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
 
 
 @cache

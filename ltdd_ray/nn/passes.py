@@ -16,7 +16,7 @@ Logits = Callable[[Tensor, Tensor], Tensor]
 class Passes:
     """For any network, by differentiating twice. ``logits`` maps theta and images to (B, K); ``loss`` is a mean over the batch.
 
-    Not more than ``micro_batch`` images go through the network at once, which changes nothing but the order of sums.
+    Not more than ``micro_batch`` images go through the network at once, which changes nothing but rounding.
     """
 
     def __init__(self, logits: Logits, loss: Loss, micro_batch: int | None) -> None:

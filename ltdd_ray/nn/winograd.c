@@ -9,6 +9,8 @@
 // N images, K channels in, C channels out; x (N, H, W, K) and y (N, H, W, C) channels-last, taps (3x3, K, C), K and C in multiples of
 // DEPTH. Every sum has a fixed order, whatever the number of threads.
 
+#include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +18,7 @@
 
 enum { OUT = 4, SIDE = 6, POINTS = SIDE * SIDE, TAPS = 9 };
 enum { PANEL = 2 * LANES, DEPTH = 64 };    // output channels of one product; the multiple that channels come in
-enum { TILES = 32, GRADIENT_TILES = 16 };  // of a block: what stays in a core's second cache
+enum { TILES = 32, GRADIENT_TILES = 16 };  // of a block at most: what stays in a core's second cache
 #if defined(__AVX512F__) || defined(__aarch64__)
 enum { ROWS = 8 };  // of a product: ROWS x PANEL sums in 32 registers,
 #else
@@ -27,7 +29,11 @@ typedef struct { Int image, row, column; } Place;
 
 INLINE Vector load(const Real *from) { Vector v; memcpy(&v, from, sizeof v); return v; }
 INLINE void store(Real *to, Vector v) { memcpy(to, &v, sizeof v); }
-static Real *scratch(Int count) { return aligned_alloc(64, count * sizeof(Real)); }
+static Real *scratch(Int count) {
+    Real *memory = aligned_alloc(64, count * sizeof(Real));
+    if (!memory) fputs("ltdd_ray: no memory is left for a convolution\n", stderr), abort();
+    return memory;
+}
 
 INLINE Int tiles_along(Int size) { return (size + OUT - 1) / OUT; }
 INLINE Int tiles_of(const Shape *s) { return s->n * tiles_along(s->height) * tiles_along(s->width); }
@@ -133,6 +139,8 @@ static void all_taps_to_points(const Shape *s, const Real *taps, Real *u) {
 void convolve(const Shape *s, const Real *x, const Real *x_dot, const Real *taps, const Real *taps_dot, Real *y) {
     const Int K = s->inputs, C = s->outputs, tiles = tiles_of(s), panels = C / PANEL, all_panels = taps_dot ? 2 * panels : panels;
     const Int v_stride = TILES * K + LANES, m_stride = TILES * PANEL + LANES;  // LANES more, or all points would meet in one cache set
+    const Int share = (tiles / omp_get_max_threads() + ROWS - 1) / ROWS * ROWS;  // of a thread, where there are many
+    const Int block = share < ROWS ? ROWS : share > TILES ? TILES : share;
     Real *u = scratch(all_panels * POINTS * K * PANEL);
     all_taps_to_points(s, taps, u);
     if (taps_dot) all_taps_to_points(s, taps_dot, u + panels * POINTS * K * PANEL);
@@ -140,8 +148,8 @@ void convolve(const Shape *s, const Real *x, const Real *x_dot, const Real *taps
     {
         Real *v = scratch((x_dot ? 2 : 1) * POINTS * v_stride), *v_dot = v + POINTS * v_stride, *m = scratch(POINTS * m_stride);
         _Pragma("omp for schedule(static)")
-        for (Int first = 0; first < tiles; first += TILES) {
-            const Int count = tiles - first < TILES ? tiles - first : TILES;
+        for (Int first = 0; first < tiles; first += block) {
+            const Int count = tiles - first < block ? tiles - first : block;
             for (Int t = 0; t < count; t++)
                 for (Int k = 0; k < K; k += LANES) {
                     input_to_points(s, place(s, first + t), x + k, v + t * K + k, v_stride);

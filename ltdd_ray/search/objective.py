@@ -123,5 +123,7 @@ class Judge:
                 logits = torch.cat([model(part) for part in self._images.split(512)])
             measured.append(margins(logits.double(), self._labels))
         all_margins, labels = torch.stack(measured).cpu().numpy(), self._labels.cpu().numpy()
+        if not np.isfinite(all_margins).all():
+            return Worth(0.0, 0.0)
         accuracy = estimated_accuracy(all_margins, labels, train.class_counts, config.search.trend_weight).mean()
         return Worth(float(accuracy), standard_error(all_margins, labels, train.num_classes))

@@ -42,9 +42,14 @@ def write_results(config: RunConfig, trials: Sequence[TrialFolder], folder: Path
 def _choose(config: RunConfig, ended: Sequence[Ended]) -> tuple[Ended, str]:
     """The trial whose values are recommended, of those sorted best first, and what there is to say about the choice."""
     first, reached = ended[0]
-    own = next((one for one in ended if one[0].values == own_values(config)), None)
-    if own is None or own[1].status != "finished":
-        return ended[0], ""
+    values = own_values(config)
+    own = next((one for one in ended if one[0].values == values), None)
+    if values is None:
+        return ended[0], "with nothing to hold it against: the config's own values lie outside of search.space"
+    if own is None:
+        return ended[0], "with nothing to hold it against: the config's own values have changed and were not tried"
+    if own[1].status == "diverged":
+        return ended[0], "as the config's own values left the finite numbers"
     ahead = reached.objective - own[1].objective
     if own[0] is first:
         return own, "the config's own values"

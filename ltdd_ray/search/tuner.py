@@ -28,7 +28,7 @@ from ltdd_ray.distill.job import worker_settings
 from ltdd_ray.errors import UserError
 from ltdd_ray.search.samplers import sampler_of
 from ltdd_ray.search.space import Values, own_values, trial_updates
-from ltdd_ray.search.trial import Report, TrialFolder, run_trial
+from ltdd_ray.search.trial import Report, TrialFolder, run_trial, trial_identity
 
 
 def run_trials(
@@ -104,14 +104,22 @@ class Plan(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         if self._begun:
             folder = self._begun.pop(0)
-        elif self._new:
-            number = self._new.pop(0)
-            own = own_values(self._config) if number == 0 else None  # what is found shall not be worse than what was given
-            folder = TrialFolder.create(self._parent, self._config, self._data, number, own or self._sampler.ask(number))
+        elif (new := self._next()) is not None:
+            folder = new
         else:
             return Searcher.FINISHED
         self._running[trial_id] = folder
         return {"folder": folder}
+
+    def _next(self) -> TrialFolder | None:
+        """A trial with values that no other has; among few choices there may be none left."""
+        while self._new:
+            number = self._new.pop(0)
+            own = own_values(self._config) if number == 0 else None  # what is found shall not be worse than what was given
+            values = own or self._sampler.ask(number)
+            if not (self._parent / trial_identity(self._config, self._data, values)).exists():
+                return TrialFolder.create(self._parent, self._config, self._data, number, values)
+        return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._on_report(self._running[trial_id], _report(result))
@@ -148,11 +156,17 @@ class Halving(ASHAScheduler):
 
     def __init__(self, own: Values | None, by_request: bool, **settings: Any) -> None:
         super().__init__(**settings)
-        self._own, self._by_request = own, by_request
+        self._own, self._by_request, self._own_is_out = own, by_request, False
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        decision, folder = super().on_trial_result(tune_controller, trial, result), trial.config["folder"]
-        if decision != TrialScheduler.STOP or folder.values == self._own:
+        folder = trial.config["folder"]
+        if folder.values == self._own and self._own_is_out:
+            return TrialScheduler.CONTINUE  # and out of the others' comparison, as if it had been ended
+        decision = super().on_trial_result(tune_controller, trial, result)
+        if decision != TrialScheduler.STOP:
+            return TrialScheduler.CONTINUE
+        if folder.values == self._own:
+            self._own_is_out = True
             return TrialScheduler.CONTINUE
         if self._by_request:
             folder.ask_to_stop()

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ltdd_ray.augment import Augmentation
+from ltdd_ray.bench import floor
 from ltdd_ray.bench.floor import FIRST_LAYER, OTHER_LAYERS, Floor
 from ltdd_ray.bench.sizes import TINY
 from ltdd_ray.config import ModelConfig
@@ -68,5 +69,8 @@ def test_a_step_makes_7_passes_over_the_first_layer_and_11_over_others(flat: Fla
     assert counted == STEPS * (7 * first + 11 * others + fold - elsewhere)
 
 
-def test_the_floor_takes_time() -> None:
-    assert Floor(TINY).seconds() > 0
+def test_the_floor_is_the_sum_over_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = []
+    monkeypatch.setattr(floor, "_median_seconds", lambda kernel: timed.append(kernel()) or 0.5)
+    assert Floor(TINY).seconds() == TINY.steps * 0.5 * (6 + 7)  # calls of the first layer and of the second
+    assert len(timed) == 4 + 5  # kernels, each run once

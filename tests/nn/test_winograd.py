@@ -13,8 +13,8 @@ from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
 from ltdd_ray.nn.passes import Passes
 
-# (B, K, C, H, W): full tiles, tiles over both borders, one tile an image, more tiles than a block holds
-SHAPES = [(4, 64, 128, 16, 16), (12, 128, 64, 7, 11), (70, 64, 64, 4, 4), (5, 192, 64, 13, 18)]
+# (B, K, C, H, W): full tiles, tiles over both borders, one tile an image, more channels in, pixels shaped as the weights are
+SHAPES = [(4, 64, 128, 16, 16), (12, 128, 64, 7, 11), (70, 64, 64, 4, 4), (8, 192, 64, 13, 18), (1, 64, 64, 64, 64)]
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +112,7 @@ def test_not_a_number_is_not_swallowed() -> None:
         ((64, 32, 16, 16), 64, torch.float32),  # too narrow
         ((64, 64, 16, 16), 96, torch.float32),
         ((1, 64, 16, 16), 64, torch.float32),  # too few tiles to pay for the weights' transform
+        ((4, 256, 16, 16), 256, torch.float32),
         ((64, 64, 5, 5), 64, torch.float32),  # more than half of what tiles hold hangs over
         ((64, 64, 16, 16), 64, torch.bfloat16),
     ],
@@ -157,6 +158,13 @@ def test_the_layer_is_differentiable_twice(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(winograd, "suits", lambda *_: False)
     for one, other in zip(ours, derivatives(), strict=True):
         assert error(one, other) < 1e-13
+
+
+def test_the_layers_bias_has_a_gradient_of_zero() -> None:
+    layer = convolution.Convolution(64, 64)
+    layer(torch.randn(4, 64, 16, 16)).sum().backward()
+    assert layer.bias is not None and layer.bias.grad is not None and not layer.bias.grad.any()
+    assert layer.weight.grad is not None and layer.weight.grad.all()
 
 
 def test_a_wide_network_has_the_gradients_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,6 +156,9 @@ def test_a_set_is_worth_what_networks_learn_from_it(
         raise objective.NonFiniteLossError
 
     monkeypatch.setattr(objective, "train_network", diverging)
-    names = data.train.class_names
-    labels = torch.nn.functional.one_hot(classes, 10).float()
-    assert Judge(config, data).worth(DistilledSet(images, labels, classes, 0.05, data.normalisation, names, "")) == Worth(0.0, 0.0)
+    names, soft = data.train.class_names, torch.nn.functional.one_hot(classes, 10).float()
+    whole = DistilledSet(images, soft, classes, 0.05, data.normalisation, names, "")
+    assert Judge(config, data).worth(whole) == Worth(0.0, 0.0)
+    monkeypatch.undo()
+    monkeypatch.setattr(objective, "margins", lambda logits, labels: torch.full(labels.shape, torch.nan))
+    assert Judge(config, data).worth(whole) == Worth(0.0, 0.0)

@@ -162,7 +162,7 @@ def test_the_search_ends_in_files_to_use(config: RunConfig, data: PreparedData, 
     [
         ("finished", 0.2, 0, "within its standard error of 20.0; raise search.validation_fraction"),
         ("finished", 0.05, 1, "10.0 points ahead of the config's own values"),
-        ("diverged", 0.2, 1, ""),
+        ("diverged", 0.2, 1, "own values left the finite numbers"),
     ],
 )
 def test_the_configs_own_values_give_way_to_a_clear_lead(
@@ -179,6 +179,23 @@ def test_the_configs_own_values_give_way_to_a_clear_lead(
     assert best.distill.lambda_rep == trials[chosen].values["distill.lambda_rep"]
     for place in (str(table.caption), (tmp_path / "best.yaml").read_text()):
         assert f"rial {chosen}" in place and why in place
+
+
+@pytest.mark.parametrize(
+    ("space", "why"),
+    [
+        ({"distill.lambda_rep": {"low": 3, "high": 4}}, "lie outside of search.space"),
+        ({"distill.lambda_rep": {"low": 0.1, "high": 5}}, "have changed and were not tried"),
+    ],
+)
+def test_a_search_without_the_configs_own_values_says_so(
+    config: RunConfig, data: PreparedData, tmp_path: Path, space: dict, why: str
+) -> None:
+    dimensions = {key: Dimension(**dimension) for key, dimension in space.items()}
+    config = config.model_copy(update={"search": config.search.model_copy(update={"space": dimensions})})
+    trial = TrialFolder.create(tmp_path, config, data, 0, {"distill.lambda_rep": 3.5})
+    trial.end("finished", Report(9, 0.8, 0.1))
+    assert why in " ".join(str(write_results(config, [trial], tmp_path).caption).split())
 
 
 def test_values_outside_of_the_space_are_not_tried(config: RunConfig) -> None:

@@ -14,7 +14,7 @@ from ltdd_ray.experts.run import run_expert
 from ltdd_ray.search.objective import search_data
 from ltdd_ray.search.space import own_values
 from ltdd_ray.search.trial import Report, TrialFolder, run_trial
-from ltdd_ray.search.tuner import run_trials, trial_scheduler
+from ltdd_ray.search.tuner import Plan, run_trials, trial_scheduler
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -32,18 +32,37 @@ def test_a_train_job_is_asked_to_stop_where_another_trial_is_ended(
     assert folder.told_to_stop(rank=0, world_size=1) == (workers == 2)
 
 
-def test_the_configs_own_values_are_seen_through(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
-    config = tiny(tmp_path, search={"updates": 4, "report_every": 2, "asha": {"grace": 1, "reduction": 2}})
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_configs_own_values_are_seen_through(tiny: Callable[..., RunConfig], tmp_path: Path, workers: int) -> None:
+    """They are not ended at the first rung, where they fall behind, and no longer count at the second."""
+    search = {"updates": 8, "report_every": 2, "asha": {"grace": 1, "reduction": 2}, "workers_per_trial": workers}
+    config = tiny(tmp_path, search=search)
     data, controller = search_data(config), cast(Any, None)
-    scheduler, decisions = trial_scheduler(config, []), {}
-    own = own_values(config)
+    scheduler, own = trial_scheduler(config, []), own_values(config)
     assert own is not None
-    for number, values in enumerate([{**own, "distill.lambda_cls": 0.5}, {**own, "distill.lambda_cls": 0.25}, own]):
-        folder = TrialFolder.create(tmp_path, config, data, number, values)
-        trial: Any = SimpleNamespace(trial_id=str(number), config={"folder": folder})
+    folders = [
+        TrialFolder.create(tmp_path, config, data, number, values)
+        for number, values in enumerate([own, {**own, "distill.lambda_cls": 1.5}, {**own, "distill.lambda_cls": 0.25}])
+    ]
+    trials = [cast(Any, SimpleNamespace(trial_id=str(folder.number), config={"folder": folder})) for folder in folders]
+    for trial in trials:
         scheduler.on_trial_add(controller, trial)
-        decisions[number] = scheduler.on_trial_result(controller, trial, asdict(Report(2, 0.5 - number / 10)))
-    assert decisions == {0: "CONTINUE", 1: "STOP", 2: "CONTINUE"}
+
+    def stopped(number: int, update: int, objective: float) -> bool:
+        decision = scheduler.on_trial_result(controller, trials[number], asdict(Report(update, objective)))
+        return decision == "STOP" or folders[number].told_to_stop(rank=0, world_size=1)
+
+    assert [stopped(1, 2, 0.6), stopped(0, 2, 0.3), stopped(1, 4, 0.6), stopped(0, 4, 0.1)] == [False] * 4
+    assert stopped(2, 4, 0.5)
+
+
+def test_choices_that_are_used_up_are_not_tried_again(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
+    space = {"distill.lambda_cls": {"choices": [0.25, 0.5]}}
+    config = tiny(tmp_path, search={"space": space, "trials": 6})
+    plan = Plan(config, search_data(config), tmp_path / "trials", lambda trial, report: None, lambda said: None)
+    suggested = [plan.suggest(str(number)) for number in range(6)]
+    tried = [one["folder"].values["distill.lambda_cls"] for one in suggested if isinstance(one, dict)]
+    assert sorted(tried) == [0.25, 0.5] and suggested[2:] == [Plan.FINISHED] * 4
 
 
 @pytest.mark.ray

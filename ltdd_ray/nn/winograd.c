@@ -29,11 +29,19 @@ typedef struct { Int image, row, column; } Place;
 
 INLINE Vector load(const Real *from) { Vector v; memcpy(&v, from, sizeof v); return v; }
 INLINE void store(Real *to, Vector v) { memcpy(to, &v, sizeof v); }
-static Real *scratch(Int count) {
-    Real *memory = aligned_alloc(64, count * sizeof(Real));
-    if (!memory) fputs("ltdd_ray: no memory is left for a convolution\n", stderr), abort();
-    return memory;
+
+// Memory of this thread for as long as it lives: freed after each call, it would scatter over the heap between tensors.
+enum { TRANSFORMED_TAPS, INPUT_POINTS, OUTPUT_POINTS, TAPS_SUM, USES };
+static Real *scratch(int use, Int count) {
+    static _Thread_local struct { Real *memory; Int count; } kept[USES];
+    if (kept[use].count < count) {
+        free(kept[use].memory);
+        kept[use].memory = aligned_alloc(64, count * sizeof(Real)), kept[use].count = count;
+        if (!kept[use].memory) fputs("ltdd_ray: no memory is left for a convolution\n", stderr), abort();
+    }
+    return kept[use].memory;
 }
+
 
 INLINE Int tiles_along(Int size) { return (size + OUT - 1) / OUT; }
 INLINE Int tiles_of(const Shape *s) { return s->n * tiles_along(s->height) * tiles_along(s->width); }
@@ -141,12 +149,13 @@ void convolve(const Shape *s, const Real *x, const Real *x_dot, const Real *taps
     const Int v_stride = TILES * K + LANES, m_stride = TILES * PANEL + LANES;  // LANES more, or all points would meet in one cache set
     const Int share = (tiles / omp_get_max_threads() + ROWS - 1) / ROWS * ROWS;  // of a thread, where there are many
     const Int block = share < ROWS ? ROWS : share > TILES ? TILES : share;
-    Real *u = scratch(all_panels * POINTS * K * PANEL);
+    Real *u = scratch(TRANSFORMED_TAPS, all_panels * POINTS * K * PANEL);
     all_taps_to_points(s, taps, u);
     if (taps_dot) all_taps_to_points(s, taps_dot, u + panels * POINTS * K * PANEL);
     _Pragma("omp parallel")
     {
-        Real *v = scratch((x_dot ? 2 : 1) * POINTS * v_stride), *v_dot = v + POINTS * v_stride, *m = scratch(POINTS * m_stride);
+        Real *v = scratch(INPUT_POINTS, (x_dot ? 2 : 1) * POINTS * v_stride), *v_dot = v + POINTS * v_stride;
+        Real *m = scratch(OUTPUT_POINTS, POINTS * m_stride);
         _Pragma("omp for schedule(static)")
         for (Int first = 0; first < tiles; first += block) {
             const Int count = tiles - first < block ? tiles - first : block;
@@ -170,9 +179,7 @@ void convolve(const Shape *s, const Real *x, const Real *x_dot, const Real *taps
                         points_to_output(s, place(s, first + t), m + t * PANEL + c, m_stride, y + panel * PANEL + c, all_panels * PANEL);
             }
         }
-        free(v), free(m);
     }
-    free(u);
 }
 
 // taps_bar (pieces, 3x3, K, C), to be summed over pieces: each is that of its share of the tiles.
@@ -181,7 +188,8 @@ void taps_gradient(const Shape *s, Int pieces, const Real *x, const Real *y_bar,
     const Int stride = GRADIENT_TILES * DEPTH + LANES, u_stride = DEPTH * DEPTH + LANES;
     _Pragma("omp parallel")
     {
-        Real *v = scratch(POINTS * stride), *m = scratch(POINTS * stride), *u = scratch(POINTS * u_stride);
+        Real *v = scratch(INPUT_POINTS, POINTS * stride), *m = scratch(OUTPUT_POINTS, POINTS * stride);
+        Real *u = scratch(TAPS_SUM, POINTS * u_stride);
         _Pragma("omp for schedule(static)")
         for (Int item = 0; item < pieces * items; item++) {
             const Int piece = item / items, k0 = item % items / across * DEPTH, c0 = item % across * DEPTH;
@@ -205,6 +213,5 @@ void taps_gradient(const Shape *s, Int pieces, const Real *x, const Real *y_bar,
                 for (Int c = 0; c < DEPTH; c += LANES)
                     points_to_taps(u + k * DEPTH + c, u_stride, taps_bar + (piece * TAPS * K + k0 + k) * C + c0 + c, K * C);
         }
-        free(v), free(m), free(u);
     }
 }

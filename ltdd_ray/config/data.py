@@ -62,7 +62,11 @@ class DataConfig(Section):
     image_size: int | None = Field(
         default=None, ge=8, description="Resize to this many pixels square; null keeps the images' own size."
     )
-    normalisation: Literal["standard", "zca"] = Field(default="zca", description="Per-channel standardisation, or ZCA whitening.")
+    normalisation: Literal["standard", "zca", "zca_raw"] = Field(
+        default="zca",
+        description="`standard`: per channel. `zca_raw`: ZCA whitening of pixels in 0..1, as published for CIFAR-10. "
+        "`zca`: the same after standardising per channel, as published for CIFAR-100.",
+    )
 
     @model_validator(mode="after")
     def _profile(self) -> "DataConfig":

@@ -3,10 +3,15 @@
 B images, K channels, H height, W width, D = K H W. Model space is float32; pixel space is 0..255 going in and 0..1 coming out,
 so that an inverted image can be shown or written as it is.
 
-Two kinds: per-channel standardisation, and on top of it ZCA whitening as dataset distillation uses it since KIP (Nguyen et al.,
-arXiv 2107.13034) and MTT (Cazenavette et al., arXiv 2203.11932): pixels / 255, standardised per channel, flattened, centred, times
-U (S + eps)^(-1/2) U^T of their covariance U S U^T. The fit costs O(N D^2 + D^3): ten to twenty seconds on two
-CPU cores for 32 x 32 colour images.
+Three kinds:
+
+- ``standard``: pixels / 255, standardised per channel.
+- ``zca_raw``: pixels / 255, centred, times U (S + eps)^(-1/2) U^T of their covariance U S U^T. KIP (Nguyen et al., arXiv
+  2107.13034), MTT (Cazenavette et al., arXiv 2203.11932), DATM and the CIFAR-10-LT cells of LTDD whiten this way.
+- ``zca``: the same on images standardised per channel first, as the CIFAR-100-LT cells of LTDD do. eps weighs less against
+  the larger spectrum, so more directions come out at unit variance.
+
+A ZCA fit costs O(N D^2 + D^3): ten to twenty seconds on two CPU cores for 32 x 32 colour images.
 """
 
 from collections.abc import Iterator
@@ -22,6 +27,8 @@ from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.device import without_autocast
 from ltdd_ray.errors import UserError
 
+Kind = Literal["standard", "zca", "zca_raw"]
+
 # Keeps directions with next to no variance from being blown up; the value of the published whitening.
 ZCA_EPS = 0.1
 # Beyond this the decomposition takes minutes and the two stored matrices more than 128 MB.
@@ -35,7 +42,7 @@ class Normalisation:
     """An invertible affine map of images, fitted on training images.
 
     Attributes:
-        mean, std: float32 (K, 1, 1), of pixels in 0..1.
+        mean, std: float32 (K, 1, 1), of pixels in 0..1; 0 and 1 for ``zca_raw``.
         centre: float32 (D,), mean of the standardised pixels; None unless ZCA, like the next two.
         whiten, unwhiten: float32 (D, D), symmetric and inverse to each other.
     """
@@ -47,15 +54,15 @@ class Normalisation:
     unwhiten: Tensor | None = None
 
     @classmethod
-    def fit(cls, images: np.ndarray | MappedImages, kind: Literal["standard", "zca"]) -> "Normalisation":
+    def fit(cls, images: np.ndarray | MappedImages, kind: Kind) -> "Normalisation":
         """Fit on training images, uint8 (N, K, H, W).
 
         Raises ``UserError`` when the images are too large for a ZCA matrix.
         """
         dim = prod(images.shape[1:])
-        if kind == "zca" and dim > MAX_ZCA_DIM:
+        if kind != "standard" and dim > MAX_ZCA_DIM:
             raise UserError(
-                f"data.normalisation zca needs a {dim} x {dim} matrix for images of shape {images.shape[1:]}, more than the "
+                f"data.normalisation {kind} needs a {dim} x {dim} matrix for images of shape {images.shape[1:]}, more than the "
                 f"{MAX_ZCA_DIM} x {MAX_ZCA_DIM} supported; set data.normalisation: standard, or a smaller data.image_size"
             )
         total, squares = torch.zeros(2, *images.shape[1:], dtype=torch.float64)
@@ -69,6 +76,8 @@ class Normalisation:
         std = variance.clamp(min=(0.5 / 255) ** 2).sqrt()
         if kind == "standard":
             return cls(mean.float(), std.float())
+        if kind == "zca_raw":
+            mean, std = torch.zeros_like(mean), torch.ones_like(std)
 
         gram = torch.zeros(dim, dim, dtype=torch.float64)
         for batch in _batches(images):
@@ -96,8 +105,10 @@ class Normalisation:
         return x * self.std + self.mean
 
     @property
-    def kind(self) -> Literal["standard", "zca"]:
-        return "standard" if self.whiten is None else "zca"
+    def kind(self) -> Kind:
+        if self.whiten is None:
+            return "standard"
+        return "zca_raw" if bool((self.std == 1).all() and (self.mean == 0).all()) else "zca"
 
     def to(self, device: torch.device | str) -> "Normalisation":
         return Normalisation(**{name: tensor.to(device) for name, tensor in self.state().items()})

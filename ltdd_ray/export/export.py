@@ -60,7 +60,7 @@ def export(place: Path, layout: str, output: Path | None) -> Export:
 
 
 def _recipe(distilled: DistilledSet) -> dict[str, Any]:
-    """How to train on the images: what a network is to see is (pixels / 255 - mean) / std, whitened after that for ``zca``."""
+    """How to train on the images: a network sees (pixels / 255 - mean) / std, whitened after that for both kinds of ZCA."""
     return {
         "class_names": distilled.class_names,
         "learning_rate": distilled.learning_rate,

@@ -72,7 +72,7 @@ def test_a_dataset_leaves_them_on_disk(mapped: MappedImages) -> None:
     assert len({dataset.fingerprint, subset.fingerprint, dataset.subset(np.array([0, 22, 11, 4])).fingerprint}) == 3
 
 
-@pytest.mark.parametrize("kind", ["standard", "zca"])
+@pytest.mark.parametrize("kind", ["standard", "zca", "zca_raw"])
 def test_model_space_batch_by_batch_is_that_of_an_array(mapped: MappedImages, kind: str) -> None:
     labels, names = np.arange(23) % 3, ("a", "b", "c")
     normalisation = Normalisation.fit(mapped, kind)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from kornia.enhance import ZCAWhitening
 from safetensors.torch import load, save
 
 from ltdd_ray.data.normalisation import ZCA_EPS, Normalisation
@@ -37,7 +38,19 @@ def test_zca_whitens_the_covariance():
     torch.testing.assert_close(white.T.cov(), expected, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["standard", "zca"])
+def test_zca_raw_is_kornias_whitening_of_pixels():
+    """kornia is what the published code whitens with."""
+    images = _images()
+    pixels = torch.tensor(images) / 255
+    published = ZCAWhitening(eps=ZCA_EPS, compute_inv=True).fit(pixels)
+    ours = Normalisation.fit(images, "zca_raw")
+    assert ours.kind == "zca_raw"
+    torch.testing.assert_close(ours.apply(torch.tensor(images)), published(pixels), atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours.invert(published(pixels)), pixels, atol=1e-4, rtol=0)
+    assert not torch.allclose(Normalisation.fit(images, "zca").apply(torch.tensor(images)), published(pixels), atol=0.1)
+
+
+@pytest.mark.parametrize("kind", ["standard", "zca", "zca_raw"])
 @pytest.mark.parametrize("shape", [(3, 6, 5), (1, 8, 8)])
 def test_round_trip(kind, shape):
     images = _images(shape=shape)
@@ -61,7 +74,7 @@ def test_constant_channel_stays_finite():
     torch.testing.assert_close(x, torch.zeros(4, 1, 2, 2), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["standard", "zca"])
+@pytest.mark.parametrize("kind", ["standard", "zca", "zca_raw"])
 def test_state_survives_safetensors(kind):
     images = _images()
     normalisation = Normalisation.fit(images, kind)

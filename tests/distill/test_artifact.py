@@ -14,7 +14,7 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.errors import UserError
 
 
-@pytest.fixture(params=["standard", "zca"])
+@pytest.fixture(params=["standard", "zca", "zca_raw"])
 def distilled(request: pytest.FixtureRequest) -> DistilledSet:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 3, 8, 8), dtype=np.uint8)
     normalisation = Normalisation.fit(pixels, request.param)

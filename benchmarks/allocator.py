@@ -17,8 +17,8 @@ def seconds_per_step(keep: bool) -> float:
     """One process's median time for a step of ConvNet-3, width 32, on 128 images of 3 x 32 x 32."""
     import torch
 
+    from ltdd_ray.common.device import prepare_process
     from ltdd_ray.config import ModelConfig
-    from ltdd_ray.device import prepare_process
     from ltdd_ray.nn.networks import build_network
 
     torch.set_num_threads(1)
@@ -37,10 +37,17 @@ def seconds_per_step(keep: bool) -> float:
 def main() -> None:
     ratios = []
     for _ in range(ROUNDS):
-        default, kept = (float(subprocess.check_output([sys.executable, __file__, choice])) for choice in ("default", "keep"))
+        default, kept = (
+            float(subprocess.check_output([sys.executable, __file__, choice]))
+            for choice in ("default", "keep")
+        )
         ratios.append(default / kept)
-        print(f"default {1e3 * default:.0f} ms, keeping memory {1e3 * kept:.0f} ms, ratio {ratios[-1]:.2f}")
-    print(f"ratio: median {statistics.median(ratios):.2f}, range {min(ratios):.2f} to {max(ratios):.2f}")
+        print(
+            f"default {1e3 * default:.0f} ms, keeping memory {1e3 * kept:.0f} ms, ratio {ratios[-1]:.2f}"
+        )
+    print(
+        f"ratio: median {statistics.median(ratios):.2f}, range {min(ratios):.2f} to {max(ratios):.2f}"
+    )
 
 
 if __name__ == "__main__":

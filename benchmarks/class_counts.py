@@ -11,8 +11,8 @@ import sys
 import numpy as np
 
 from ltdd_ray.config import DataConfig
+from ltdd_ray.data.count_estimate import ESTIMATES, estimate_counts
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.data.estimate import ESTIMATES, estimate_counts
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.split import labelled_subset
 
@@ -23,8 +23,12 @@ SHARES = (0.05, 0.1, 0.2, 0.5)
 def main() -> None:
     sources = {"digits, IF 20": DataConfig(source="digits", imbalance_factor=20)}
     if sys.argv[1:]:
-        sources["CIFAR-10-LT, IF 100"] = DataConfig(source="parquet", path=sys.argv[1], imbalance_factor=100, selection="first")
-    print("| images | labelled | " + " | ".join(name.replace("_", " ") for name in ESTIMATES) + " |")
+        sources["CIFAR-10-LT, IF 100"] = DataConfig(
+            source="parquet", path=sys.argv[1], imbalance_factor=100, selection="first"
+        )
+    print(
+        "| images | labelled | " + " | ".join(name.replace("_", " ") for name in ESTIMATES) + " |"
+    )
     print("|---|---|" + "---|" * len(ESTIMATES))
     for title, source in sources.items():
         train = load_data(source, 0).train
@@ -38,7 +42,9 @@ def main() -> None:
 def _errors(train: LongTailedDataset, share: float, seed: int) -> dict[str, float]:
     known = labelled_subset(train, share, seed)
     labelled = train.subset(np.flatnonzero(known))
-    return estimate_counts(labelled, train.images_at(np.flatnonzero(~known)), seed, train.class_counts).errors()
+    return estimate_counts(
+        labelled, train.images_at(np.flatnonzero(~known)), seed, train.class_counts
+    ).errors()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Command:  python benchmarks/convolution.py [--threads 2] [--rounds 7]
 For every size: forward, input gradient, weight gradient, and a convolution with its derivative (``convolution_pair``), all through
-``ltdd_ray/nn/convolution.py``, with the kernels and with torch's in turn. Ratios are medians over rounds; a row for which
+``ltdd_ray/nn/kernels/convolution.py``, with the kernels and with torch's in turn. Ratios are medians over rounds; a row for which
 ``winograd.suits`` says no is marked. Errors are relative to float64, Euclidean norm, of the forward pass and the weight gradient.
 """
 
@@ -15,16 +15,28 @@ import torch
 from torch import Tensor
 
 from ltdd_ray.bench.timing import alternate, prepare, ratios, timed
-from ltdd_ray.nn import winograd
-from ltdd_ray.nn.convolution import convolution, convolution_pair, input_bar, weight_bar
+from ltdd_ray.nn.kernels import winograd
+from ltdd_ray.nn.kernels.convolution import convolution, convolution_pair, input_bar, weight_bar
 
-SIZES = [(100, 128, 16), (100, 128, 8), (100, 64, 16), (100, 64, 8), (16, 128, 8), (8, 128, 8), (100, 128, 6), (100, 128, 5)]
+SIZES = [
+    (100, 128, 16),
+    (100, 128, 8),
+    (100, 64, 16),
+    (100, 64, 8),
+    (16, 128, 8),
+    (8, 128, 8),
+    (100, 128, 6),
+    (100, 128, 5),
+]
 
 
 def measure(batch: int, channels: int, size: int, rounds: int) -> None:
     draw = torch.Generator().manual_seed(0)
     x, u_bar = (
-        torch.randn(batch, channels, size, size, generator=draw).contiguous(memory_format=torch.channels_last) for _ in range(2)
+        torch.randn(batch, channels, size, size, generator=draw).contiguous(
+            memory_format=torch.channels_last
+        )
+        for _ in range(2)
     )
     w = torch.randn(channels, channels, 3, 3, generator=draw) / (9 * channels) ** 0.5
     works = {
@@ -35,16 +47,22 @@ def measure(batch: int, channels: int, size: int, rounds: int) -> None:
     }
     shown = []
     for name, work in works.items():
-        sides = timed({"torch": partial(_with, False, work), "winograd": partial(_with, True, work)})
+        sides = timed(
+            {"torch": partial(_with, False, work), "winograd": partial(_with, True, work)}
+        )
         times = alternate(sides, rounds)
-        shown.append(f"{name} {median(ratios(times['torch'], times['winograd'])):.2f} ({1e3 * median(times['winograd']):.2f} ms)")
+        shown.append(
+            f"{name} {median(ratios(times['torch'], times['winograd'])):.2f} ({1e3 * median(times['winograd']):.2f} ms)"
+        )
     rounding = [
         f"{_error(_with(on, convolution, x, w), convolution(x.double(), w.double())):.0e} and "
         f"{_error(_with(on, weight_bar, x, u_bar, w), weight_bar(x.double(), u_bar.double(), w.double())):.0e}"
         for on in (True, False)
     ]
     mark = "" if winograd.suits(x, channels) else "  left to torch"
-    print(f"{batch} x {channels} x {size} x {size}: {', '.join(shown)}; error {rounding[0]}, torch {rounding[1]}{mark}")
+    print(
+        f"{batch} x {channels} x {size} x {size}: {', '.join(shown)}; error {rounding[0]}, torch {rounding[1]}{mark}"
+    )
 
 
 def _with(on: bool, work, *arguments):
@@ -57,7 +75,9 @@ def _error(found: Tensor, expected: Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()

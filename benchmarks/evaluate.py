@@ -2,7 +2,7 @@
 
 import sys
 
-from ltdd_ray.cli import main
+from ltdd_ray.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["bench", "evaluate", *sys.argv[1:]]))

@@ -37,20 +37,36 @@ METHODS = ("ltdd", "datm", "random", "full_ce")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="CIFAR-10-LT on one GPU, in slices; exit code 75: call again.")
+    parser = argparse.ArgumentParser(
+        description="CIFAR-10-LT on one GPU, in slices; exit code 75: call again."
+    )
     parser.add_argument("--cells", nargs="+", choices=CELLS, default=CELLS)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument(
-        "--data", type=Path, default=ROOT.parent / "shared" / "data" / "cifar10", help="folder of the parquet files"
+        "--data",
+        type=Path,
+        default=ROOT.parent / "shared" / "data" / "cifar10",
+        help="folder of the parquet files",
     )
     parser.add_argument(
-        "--work", type=Path, default=Path("runs/headline"), help="experts and distilled sets on this machine's disk"
+        "--work",
+        type=Path,
+        default=Path("runs/headline"),
+        help="experts and distilled sets on this machine's disk",
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/headline/out"), help="what is to travel to the next slice")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/headline/out"),
+        help="what is to travel to the next slice",
+    )
     parser.add_argument("--carried", type=Path, help="--out of the slice before")
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument(
-        "--precision", choices=("float32", "tf32", "bfloat16"), default="float32", help="of experts and distillation"
+        "--precision",
+        choices=("float32", "tf32", "bfloat16"),
+        default="float32",
+        help="of experts and distillation",
     )
     parser.add_argument("--processes", type=int, default=3, help="experts trained at once")
     parser.add_argument("--threads", type=int, default=8, help="torch threads")
@@ -58,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     sys.path.insert(0, str(ROOT))  # nothing needs to be installed
     from ltdd_ray.bench.headline.command import run_slice
-    from ltdd_ray.errors import UserError
+    from ltdd_ray.common.errors import UserError
 
     try:
         return run_slice(options, ROOT / "configs" / "cifar10_lt")

@@ -14,7 +14,9 @@ from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="One GPU at the paper's headline size, against the published forms.")
+    parser = argparse.ArgumentParser(
+        description="One GPU at the paper's headline size, against the published forms."
+    )
     parser.add_argument("--json", type=Path, required=True, help="file for the results")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, side by side")
     parser.add_argument("--tiny", action="store_true", help="everything once, at a size for a CPU")
@@ -26,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     from ltdd_ray.bench.gpu import HEADLINE, measure
     from ltdd_ray.bench.result import Result
     from ltdd_ray.bench.sizes import TINY
-    from ltdd_ray.files import write_json
+    from ltdd_ray.common.files import write_json
 
     found = measure(options.repeats, TINY if options.tiny else HEADLINE)
     write_json(options.json, found)

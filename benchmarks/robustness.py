@@ -10,15 +10,15 @@ import tempfile
 from pathlib import Path
 from statistics import mean
 
+from ltdd_ray.common.device import prepare_process
+from ltdd_ray.common.errors import NonFiniteLossError
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config_file import load_config
+from ltdd_ray.config.loading import load_config
 from ltdd_ray.data.prepare import PreparedData, prepare_data
-from ltdd_ray.device import prepare_process
-from ltdd_ray.distill.loop import distill
-from ltdd_ray.errors import NonFiniteLossError
+from ltdd_ray.distill.trajectory.loop import distill
 from ltdd_ray.evaluate.train import evaluate_network
+from ltdd_ray.experts.expert import run_expert
 from ltdd_ray.experts.plan import missing_experts
-from ltdd_ray.experts.run import run_expert
 
 DEMO = Path(__file__).parents[1] / "configs" / "demo.yaml"
 NETWORKS = 2
@@ -34,8 +34,14 @@ def main() -> None:
         for factor in (0.1, 1, 10, 100):
             for limit in (base.distill.largest_image_step, 1e9):
                 settings = {"lr_image": factor * base.distill.lr_image, "largest_image_step": limit}
-                changed = base.model_copy(update={"distill": base.distill.model_copy(update=settings)})
-                print(f"lr_image x {factor:<5} limit {limit:<6.3g}", _outcome(changed, data), flush=True)
+                changed = base.model_copy(
+                    update={"distill": base.distill.model_copy(update=settings)}
+                )
+                print(
+                    f"lr_image x {factor:<5} limit {limit:<6.3g}",
+                    _outcome(changed, data),
+                    flush=True,
+                )
 
 
 def _outcome(config: RunConfig, data: PreparedData) -> str:
@@ -50,7 +56,8 @@ def _outcome(config: RunConfig, data: PreparedData) -> str:
         )
         result.save(config.folder / "distilled")
         networks = [
-            evaluate_network(config, data, "distilled", config.model.label, k, lambda report: None) for k in range(NETWORKS)
+            evaluate_network(config, data, "distilled", config.model.label, k, lambda report: None)
+            for k in range(NETWORKS)
         ]
     except NonFiniteLossError as error:
         return f"stopped at update {len(steps) + 1}: {error}"

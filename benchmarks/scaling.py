@@ -22,20 +22,27 @@ import torch.distributed
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from ltdd_ray.augment import Augmentation
 from ltdd_ray.bench.communication import Cost, Link, Update, traffic, update_seconds
 from ltdd_ray.bench.problem import SEED, Problem
 from ltdd_ray.bench.sizes import Sizes
-from ltdd_ray.device import default_device, prepare_process
-from ltdd_ray.distill.matching import match
-from ltdd_ray.distill.shard import WHOLE, Shard
-from ltdd_ray.hardware import describe_hardware
-from ltdd_ray.losses import soft_cross_entropy
+from ltdd_ray.common.device import default_device, prepare_process
+from ltdd_ray.common.hardware import describe_hardware
+from ltdd_ray.distill.trajectory.matching import match
+from ltdd_ray.distill.trajectory.shard import WHOLE, Shard
+from ltdd_ray.nn.augment import Augmentation
+from ltdd_ray.nn.losses import soft_cross_entropy
 
 STEPS = (5, 5)
 SEGMENTS, IMAGES = 2, 100
 SMALL = Sizes(width=32, images=IMAGES)
-IPC_50 = Update(parameters=320_010, classifier_parameters=20_490, set_values=1_541_001, segments=1, steps=(80, 60), batch=500)
+IPC_50 = Update(
+    parameters=320_010,
+    classifier_parameters=20_490,
+    set_values=1_541_001,
+    segments=1,
+    steps=(80, 60),
+    batch=500,
+)
 # Assumed, not measured: effective bytes per second of one GPU's link, and seconds per message with the launch of its kernel.
 LINKS = {8: Link(300e9, 10e-6), 64: Link(25e9, 20e-6)}
 
@@ -50,7 +57,14 @@ class Silent(Shard):
 HALF = Silent(0, 2)
 
 
-def one_update(problem: Problem, images: int, segments: int, shard: Shard, workers: int, steps: tuple[int, int] = STEPS) -> None:
+def one_update(
+    problem: Problem,
+    images: int,
+    segments: int,
+    shard: Shard,
+    workers: int,
+    steps: tuple[int, int] = STEPS,
+) -> None:
     """The matching of ``segments`` segments on the first ``images`` images, and the one sum of the set's gradients."""
     start, target, all_images, labels, rate = problem.given
     found = [
@@ -106,11 +120,19 @@ def measure(rank: int, workers: int, repeats: int, folder: str) -> None:
         "batch strong": (IMAGES, 1, part),
         "batch weak": (IMAGES // 2 * workers, 1, part),
     }
-    seconds = {name: timed(lambda case=case: one_update(problem, *case, workers), repeats) for name, case in cases.items()}
+    seconds = {
+        name: timed(lambda case=case: one_update(problem, *case, workers), repeats)
+        for name, case in cases.items()
+    }
     half = timed(lambda: one_update(problem, IMAGES, 1, HALF, 1), repeats) if workers == 1 else None
-    sums = {size: timed(lambda size=size: torch.distributed.all_reduce(torch.zeros(size)), 20) for size in (1, 1_000_000)}
+    sums = {
+        size: timed(lambda size=size: torch.distributed.all_reduce(torch.zeros(size)), 20)
+        for size in (1, 1_000_000)
+    }
     if rank == 0:
-        Path(folder, f"{workers}.json").write_text(json.dumps({"seconds": seconds, "half": half, "sums": list(sums.values())}))
+        Path(folder, f"{workers}.json").write_text(
+            json.dumps({"seconds": seconds, "half": half, "sums": list(sums.values())})
+        )
     torch.distributed.destroy_process_group()
 
 
@@ -139,10 +161,22 @@ def scale_here(repeats: int) -> list[dict[str, Any]]:
             steps=STEPS,
             batch=IMAGES,
         )
-        predicted, together = update_seconds(update, cost, loopback, parallel, 2), two["seconds"][name]
+        predicted, together = (
+            update_seconds(update, cost, loopback, parallel, 2),
+            two["seconds"][name],
+        )
         efficiency = alone / together / share
-        results.append({"case": name, "seconds": [alone, together], "efficiency": efficiency, "predicted": predicted})
-        print(f"{name}: {alone:.3f} s on 1, {together:.3f} s on 2 (predicted {predicted:.3f}), efficiency {efficiency:.2f}")
+        results.append(
+            {
+                "case": name,
+                "seconds": [alone, together],
+                "efficiency": efficiency,
+                "predicted": predicted,
+            }
+        )
+        print(
+            f"{name}: {alone:.3f} s on 1, {together:.3f} s on 2 (predicted {predicted:.3f}), efficiency {efficiency:.2f}"
+        )
     return results
 
 
@@ -151,7 +185,12 @@ def forecast(cost: Cost | None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for workers in (1, 2, 8, 64):
         sent, link = traffic(IPC_50, "batch", workers), LINKS[8 if workers <= 8 else 64]
-        row = {"workers": workers, "all_reduces": sent.all_reduces, "payload": sent.payload, "waiting": link.seconds(sent, workers)}
+        row = {
+            "workers": workers,
+            "all_reduces": sent.all_reduces,
+            "payload": sent.payload,
+            "waiting": link.seconds(sent, workers),
+        }
         said = f"{workers} GPUs: {sent.all_reduces} sums of {sent.payload / 1e6:.0f} MB in all take {row['waiting'] * 1e3:.1f} ms"
         if cost:
             row["seconds"] = update_seconds(IPC_50, cost, link, "batch", workers)
@@ -179,7 +218,9 @@ def _second_of_two(problem: Problem, part: Shard) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
@@ -187,7 +228,11 @@ def main() -> None:
     results = [] if gpu else scale_here(args.repeats)
     rows = forecast(cost_of_ipc_50() if gpu else None)
     if args.json:
-        args.json.write_text(json.dumps({"machine": describe_hardware(), "results": results, "forecast": rows}, indent=1))
+        args.json.write_text(
+            json.dumps(
+                {"machine": describe_hardware(), "results": results, "forecast": rows}, indent=1
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -32,15 +32,24 @@ from soak_checks import Commits, differences
 
 from ltdd_ray.cluster.session import RAY_SETTINGS
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config_file import dump_config, parse_config
+from ltdd_ray.config.loading import dump_config, parse_config
 
 STAGES = ("experts", "distill")
 KINDS = ("node", "worker", "actor", "driver", "head")
 TITLES = {"worker": "ray::RayTrainWorker", "actor": "ray::Worker"}
-QUICK_TO_NOTICE = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_timeout_ms": 5000}
+QUICK_TO_NOTICE = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 5000,
+}
 CONFIG: dict[str, Any] = {
     "seed": 3,
-    "data": {"source": "digits", "test_fraction": 0.5, "imbalance_factor": 10, "normalisation": "standard"},
+    "data": {
+        "source": "digits",
+        "test_fraction": 0.5,
+        "imbalance_factor": 10,
+        "normalisation": "standard",
+    },
     "model": {"width": 8, "depth": 2},
     "experts": {
         "count": 4,
@@ -66,7 +75,9 @@ class Machines:
         self._start()
 
     def _start(self) -> None:
-        self.cluster = Cluster(initialize_head=True, head_node_args={**_node(), "_system_config": QUICK_TO_NOTICE})
+        self.cluster = Cluster(
+            initialize_head=True, head_node_args={**_node(), "_system_config": QUICK_TO_NOTICE}
+        )
         for _ in range(2):
             self.cluster.add_node(**_node())
 
@@ -100,10 +111,13 @@ class Driver:
         self.start()
 
     def start(self) -> None:
-        compute = self._config.compute.model_copy(update={"address": self._machines.cluster.address})
+        compute = self._config.compute.model_copy(
+            update={"address": self._machines.cluster.address}
+        )
         file = self._config.folder.parent / "run.yaml"
         file.write_text(dump_config(self._config.model_copy(update={"compute": compute})))
-        code = f"from ltdd_ray.config_file import *; from ltdd_ray.pipeline import *; run(load_config({str(file)!r}), {STAGES})"
+        imports = "from ltdd_ray.config.loading import *; from ltdd_ray.workflows.pipeline import *"
+        code = f"{imports}; run(load_config({str(file)!r}), {STAGES})"
         with (self._config.folder.parent / "driver.log").open("a") as log:
             self._process = subprocess.Popen([sys.executable, "-c", code], stdout=log, stderr=log)
         self.starts += 1
@@ -118,7 +132,12 @@ class Driver:
 
 
 def _node() -> dict[str, Any]:
-    return {"num_cpus": 1, "object_store_memory": 80_000_000, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+    return {
+        "num_cpus": 1,
+        "object_store_memory": 80_000_000,
+        "node_ip_address": "127.0.0.1",
+        "include_dashboard": False,
+    }
 
 
 def _descendants(pid: int) -> list[int]:
@@ -156,7 +175,12 @@ def strike(kind: str, machines: Machines, driver: Driver, draw: random.Random) -
 
 
 def survive(
-    config: RunConfig, machines: Machines, times: list[float], turns: Iterator[str], draw: random.Random, limit: float
+    config: RunConfig,
+    machines: Machines,
+    times: list[float],
+    turns: Iterator[str],
+    draw: random.Random,
+    limit: float,
 ) -> dict[str, Any]:
     """Run ``config`` to its end, striking at ``times`` (seconds from the start); what was done and how it ended.
 
@@ -193,7 +217,9 @@ def survive(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=float, default=300, help="seconds for one round")
@@ -207,8 +233,16 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
 
             def config(name: str, min_workers: int | None) -> RunConfig:
-                compute = {"num_actors": 2, "num_workers": 2, "min_workers": min_workers, "max_failures": 20}
-                return parse_config({**CONFIG, "name": "run", "output": f"{folder}/{name}", "compute": compute}, name)
+                compute = {
+                    "num_actors": 2,
+                    "num_workers": 2,
+                    "min_workers": min_workers,
+                    "max_failures": 20,
+                }
+                return parse_config(
+                    {**CONFIG, "name": "run", "output": f"{folder}/{name}", "compute": compute},
+                    name,
+                )
 
             undisturbed = config("undisturbed", None)
             first = survive(undisturbed, machines, [], turns, random.Random(), args.limit)
@@ -217,19 +251,28 @@ def main() -> int:
             print(f"undisturbed: {first['seconds']} s", flush=True)
             for number in range(args.rounds):
                 draw = random.Random(f"{args.seed}:{number}")
-                times = sorted(draw.uniform(0, 0.9 * first["seconds"]) for _ in range(draw.randint(1, 3)))
+                times = sorted(
+                    draw.uniform(0, 0.9 * first["seconds"]) for _ in range(draw.randint(1, 3))
+                )
                 disturbed = config(f"round-{number}", 1 if number % 2 else None)
                 record = survive(disturbed, machines, times, turns, draw, args.limit)
-                record["broken"] = [f"{name} trained again after its commit" for name in record["trained_again"]]
+                record["broken"] = [
+                    f"{name} trained again after its commit" for name in record["trained_again"]
+                ]
                 if record["ended"] == "finished":
                     record["broken"] += differences(disturbed, undisturbed)
                 else:
                     record["broken"].append(record["ended"])
                     machines.replace_all()
                 rounds.append(record)
-                blows = ", ".join(f"{blow['kind']} at {blow['second']} s" for blow in record["struck"])
+                blows = ", ".join(
+                    f"{blow['kind']} at {blow['second']} s" for blow in record["struck"]
+                )
                 outcome = "; ".join(record["broken"]) or "the same set"
-                print(f"round {number}: {blows}; {record['starts']} starts, {record['seconds']} s: {outcome}", flush=True)
+                print(
+                    f"round {number}: {blows}; {record['starts']} starts, {record['seconds']} s: {outcome}",
+                    flush=True,
+                )
     finally:
         machines.stop()
     counts = Counter(blow["kind"] for record in rounds for blow in record["struck"])
@@ -243,7 +286,9 @@ def main() -> int:
     }
     print(json.dumps(summary))
     if args.json:
-        args.json.write_text(json.dumps({"summary": summary, "undisturbed": first, "rounds": rounds}, indent=1))
+        args.json.write_text(
+            json.dumps({"summary": summary, "undisturbed": first, "rounds": rounds}, indent=1)
+        )
     return 0 if summary["kept"] == len(rounds) else 1
 
 

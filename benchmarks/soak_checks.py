@@ -40,9 +40,14 @@ class Commits(Thread):
 
 def differences(found: RunConfig, expected: RunConfig) -> list[str]:
     """What a finished run left that the undisturbed one did not, one line each."""
-    ours, theirs = ((c.folder / "distilled" / "distilled.safetensors").read_bytes() for c in (found, expected))
+    ours, theirs = (
+        (c.folder / "distilled" / "distilled.safetensors").read_bytes() for c in (found, expected)
+    )
     said = ["another distilled set"] if ours != theirs else []
-    store, reference = TrajectoryStore.open(found.store_uri), TrajectoryStore.open(expected.store_uri)
+    store, reference = (
+        TrajectoryStore.open(found.store_uri),
+        TrajectoryStore.open(expected.store_uri),
+    )
     said += [str(problem) for problem in store.verify()]
     for expert in range(expected.experts.count):
         for stage in ("representation", "classifier"):
@@ -51,6 +56,9 @@ def differences(found: RunConfig, expected: RunConfig) -> list[str]:
                 continue
             for epoch in reference.epochs(expert, stage):
                 pairs = zip(store.read(expert, stage, epoch), reference.read(expert, stage, epoch))
-                if not all((a is None and b is None) or (a is not None and b is not None and a.equal(b)) for a, b in pairs):
+                if not all(
+                    (a is None and b is None) or (a is not None and b is not None and a.equal(b))
+                    for a, b in pairs
+                ):
                     said.append(f"expert {expert}: {stage} epoch {epoch} differs")
     return said

@@ -10,11 +10,15 @@ from torch.nn.functional import cross_entropy
 from torchvision import datasets, models, transforms
 
 import ltdd_ray
-from ltdd_ray.augment import Augmentation
+from ltdd_ray.nn.augment import Augmentation
 
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
 parser.add_argument("run", help="folder of a run, or a distilled.safetensors")
-parser.add_argument("--model", default="resnet18", help="a classification model of torchvision (default resnet18)")
+parser.add_argument(
+    "--model", default="resnet18", help="a classification model of torchvision (default resnet18)"
+)
 parser.add_argument("--epochs", type=int, default=300)
 parser.add_argument("--save", default="model.pt", help="where the weights go (default model.pt)")
 parser.add_argument("--test", help="folder with a folder of test images per class")
@@ -25,21 +29,37 @@ distilled = ltdd_ray.load_distilled(options.run)
 test = None
 if options.test:
     _, channels, height, width = distilled.images.shape
-    colour = transforms.Grayscale() if channels == 1 else transforms.Lambda(lambda image: image.convert("RGB"))
-    shown = transforms.Compose([colour, transforms.Resize((height, width)), transforms.PILToTensor()])
+    colour = (
+        transforms.Grayscale()
+        if channels == 1
+        else transforms.Lambda(lambda image: image.convert("RGB"))
+    )
+    shown = transforms.Compose(
+        [colour, transforms.Resize((height, width)), transforms.PILToTensor()]
+    )
     test = datasets.ImageFolder(options.test, shown)
     if unknown := sorted({*test.classes} - {*distilled.class_names}):
-        parser.error(f"{options.test}: the set has no class {unknown[0]!r}; it has {', '.join(distilled.class_names)}")
-    labels_of = [distilled.class_names.index(name) for name in test.classes]  # a folder is numbered by its own classes
+        parser.error(
+            f"{options.test}: the set has no class {unknown[0]!r}; it has {', '.join(distilled.class_names)}"
+        )
+    labels_of = [
+        distilled.class_names.index(name) for name in test.classes
+    ]  # a folder is numbered by its own classes
     test.target_transform = lambda label: labels_of[label]
-batches = torch.utils.data.DataLoader(distilled, batch_size=128, shuffle=True, drop_last=len(distilled) > 128)
+batches = torch.utils.data.DataLoader(
+    distilled, batch_size=128, shuffle=True, drop_last=len(distilled) > 128
+)
 network = models.get_model(options.model, num_classes=len(distilled.class_names))
-optimiser = torch.optim.SGD(network.parameters(), lr=distilled.learning_rate, momentum=0.9, weight_decay=5e-4)
+optimiser = torch.optim.SGD(
+    network.parameters(), lr=distilled.learning_rate, momentum=0.9, weight_decay=5e-4
+)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.epochs)
 augment, draw = Augmentation(distilled.augmentation), torch.Generator().manual_seed(0)
 for _ in range(options.epochs):
     for images, soft_labels in batches:
-        logits = network(augment(images, draw).expand(-1, 3, -1, -1))  # a grey image becomes three equal channels
+        logits = network(
+            augment(images, draw).expand(-1, 3, -1, -1)
+        )  # a grey image becomes three equal channels
         loss = cross_entropy(logits, soft_labels)
         optimiser.zero_grad()
         loss.backward()
@@ -55,4 +75,6 @@ if test:
             network(distilled.normalisation.apply(pixels).expand(-1, 3, -1, -1)).argmax(1) == labels
             for pixels, labels in torch.utils.data.DataLoader(test, batch_size=256)
         ]
-    print(f"accuracy on the {len(test)} images of {options.test}: {100 * torch.cat(right).float().mean():.1f} %")
+    print(
+        f"accuracy on the {len(test)} images of {options.test}: {100 * torch.cat(right).float().mean():.1f} %"
+    )

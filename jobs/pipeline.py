@@ -2,6 +2,6 @@
 
 import sys
 
-from ltdd_ray.cli import main
+from ltdd_ray.cli.main import main
 
 sys.exit(main(["run", *sys.argv[1:]]))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ltdd_ray.config import ComputeConfig, RunConfig
-from ltdd_ray.config_file import parse_config
+from ltdd_ray.config.loading import parse_config
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.artifact import DistilledSet
 
@@ -19,7 +19,12 @@ torch.set_num_threads(1)
 TINY: dict[str, Any] = {
     "name": "tiny",
     "seed": 3,
-    "data": {"source": "digits", "test_fraction": 0.5, "imbalance_factor": 10, "normalisation": "standard"},
+    "data": {
+        "source": "digits",
+        "test_fraction": 0.5,
+        "imbalance_factor": 10,
+        "normalisation": "standard",
+    },
     "model": {"width": 4, "depth": 2},
     "augmentation": "color_crop_scale_rotate",
     "experts": {
@@ -85,7 +90,9 @@ def make_set() -> Callable[..., DistilledSet]:
         chosen[0, 0, 0, 0] = 300
         return DistilledSet(
             images=normalisation.apply(chosen),
-            soft_labels=torch.tensor(draw.normal(size=(2 * count, count)), dtype=torch.float32).softmax(1),
+            soft_labels=torch.tensor(
+                draw.normal(size=(2 * count, count)), dtype=torch.float32
+            ).softmax(1),
             classes=torch.arange(count).repeat_interleave(2),
             learning_rate=0.03,
             normalisation=normalisation,

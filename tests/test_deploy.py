@@ -8,12 +8,14 @@ import jsonschema
 import pytest
 import yaml
 
-from ltdd_ray.commands import build_parser
-from ltdd_ray.config_file import load_config
+from ltdd_ray.cli.parser import build_parser
+from ltdd_ray.config.loading import load_config
 
 ROOT = Path(__file__).parent.parent
 RAY = next(
-    line.partition("==")[2].strip() for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("ray==")
+    line.partition("==")[2].strip()
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line.startswith("ray==")
 )
 
 
@@ -63,7 +65,9 @@ def test_the_rayjobs_command_is_one_that_this_repository_takes() -> None:
 
 
 @pytest.mark.parametrize("job", sorted((ROOT / "jobs").glob("*.py")), ids=lambda job: job.stem)
-def test_a_job_is_its_verb(job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_is_its_verb(
+    job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", [str(job), "none.yaml"])
     with pytest.raises(SystemExit) as exit:
         exec(compile(job.read_text(), job, "exec"), {"__name__": "__main__"})

@@ -17,8 +17,8 @@ import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config_file import dump_config
-from ltdd_ray.status import read_status
+from ltdd_ray.config.loading import dump_config
+from ltdd_ray.runs.status import read_status
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parent.parent
@@ -47,24 +47,58 @@ class Head:
     def __init__(self, folder: str) -> None:
         port, dashboard, self.metrics, agent = free_ports(4)
         self.address = f"http://127.0.0.1:{dashboard}"
-        self.environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "RAY_metrics_report_interval_ms": "500"}
+        self.environment = {
+            **os.environ,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "RAY_metrics_report_interval_ms": "500",
+        }
         self.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.environment.pop("PYTHONPATH", None)
-        ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--metrics-export-port={self.metrics}"]
-        ports.append(f"--dashboard-agent-listen-port={agent}")  # its default may be taken by the Ray of the other tests
-        here = ["--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--temp-dir={folder}", "--disable-usage-stats"]
+        ports = [
+            f"--port={port}",
+            f"--dashboard-port={dashboard}",
+            f"--metrics-export-port={self.metrics}",
+        ]
+        ports.append(
+            f"--dashboard-agent-listen-port={agent}"
+        )  # its default may be taken by the Ray of the other tests
+        here = [
+            "--node-ip-address=127.0.0.1",
+            "--dashboard-host=127.0.0.1",
+            f"--temp-dir={folder}",
+            "--disable-usage-stats",
+        ]
         size = ["--num-cpus=2", "--object-store-memory=100000000"]
-        self.process = subprocess.Popen([BIN / "ray", "start", "--head", "--block", *ports, *here, *size], env=self.environment)
+        self.process = subprocess.Popen(
+            [BIN / "ray", "start", "--head", "--block", *ports, *here, *size], env=self.environment
+        )
 
     def client(self) -> JobSubmissionClient:
         """Raises ``ConnectionError`` while the head is starting."""
-        return JobSubmissionClient(self.address, headers={"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"})
+        return JobSubmissionClient(
+            self.address, headers={"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+        )
 
     def submit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The command of docs/cluster.md."""
-        command = ["ray", "job", "submit", "--address", self.address, "--runtime-env", "deploy/runtime_env.yaml", *arguments]
+        command = [
+            "ray",
+            "job",
+            "submit",
+            "--address",
+            self.address,
+            "--runtime-env",
+            "deploy/runtime_env.yaml",
+            *arguments,
+        ]
         return subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
 
 
@@ -96,8 +130,13 @@ def test_a_failing_job_says_why_and_fails(head: Head) -> None:
     assert head.client().get_job_info("failing").driver_exit_code == 1
 
 
-def test_a_stopped_job_is_resumed_by_submitting_it_again(head: Head, tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
-    config = tiny(tmp_path / "runs", experts={"count": 4, **tiny(tmp_path).experts.model_dump(exclude={"count"})})
+def test_a_stopped_job_is_resumed_by_submitting_it_again(
+    head: Head, tiny: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    config = tiny(
+        tmp_path / "runs",
+        experts={"count": 4, **tiny(tmp_path).experts.model_dump(exclude={"count"})},
+    )
     file, client = tmp_path / "tiny.yaml", head.client()
     file.write_text(dump_config(config))
     command = ["--", "python", "jobs/pipeline.py", str(file)]
@@ -107,11 +146,19 @@ def test_a_stopped_job_is_resumed_by_submitting_it_again(head: Head, tiny: Calla
     client.stop_job("first")
     wait_until(lambda: client.get_job_status("first").is_terminal())
     assert client.get_job_status("first") == JobStatus.STOPPED
-    before = {manifest: manifest.stat().st_mtime_ns for manifest in (config.folder / "experts").glob("*.json")}
+    before = {
+        manifest: manifest.stat().st_mtime_ns
+        for manifest in (config.folder / "experts").glob("*.json")
+    }
     assert not read_status(config.folder)["finished"]
 
     assert head.submit("--no-wait", "--submission-id", "second", *command).returncode == 0
-    wait_until(lambda: "ltdd_stage_rate" in urllib.request.urlopen(f"http://127.0.0.1:{head.metrics}/metrics").read().decode())
+    wait_until(
+        lambda: (
+            "ltdd_stage_rate"
+            in urllib.request.urlopen(f"http://127.0.0.1:{head.metrics}/metrics").read().decode()
+        )
+    )
     followed = subprocess.run(
         ["ray", "job", "logs", "--follow", "--address", head.address, "second"],
         env=head.environment,
@@ -121,5 +168,10 @@ def test_a_stopped_job_is_resumed_by_submitting_it_again(head: Head, tiny: Calla
         check=True,
     ).stdout
     assert "distill: finished in" in followed and str(config.folder / "report.html") in followed
-    assert client.get_job_info("second").driver_exit_code == 0 and read_status(config.folder)["finished"]
-    assert {manifest: manifest.stat().st_mtime_ns for manifest in before} == before, "experts were trained again"
+    assert (
+        client.get_job_info("second").driver_exit_code == 0
+        and read_status(config.folder)["finished"]
+    )
+    assert {manifest: manifest.stat().st_mtime_ns for manifest in before} == before, (
+        "experts were trained again"
+    )

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ltdd_ray import cli
+from ltdd_ray.cli import main as cli
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.sources import load_source
 
@@ -46,10 +46,21 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_every_command_of_the_tutorial(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_the_tutorial(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = (ROOT / "docs" / "own_images.md").read_text()
-    commands = [shlex.split(line) for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
-    assert [command[1] for command in commands if command[0] == "ltdd-ray"] == ["init", "data", "run", "export"]
+    commands = [
+        shlex.split(line)
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+    ]
+    assert [command[1] for command in commands if command[0] == "ltdd-ray"] == [
+        "init",
+        "data",
+        "run",
+        "export",
+    ]
     for program, *arguments in commands:
         if program == "ltdd-ray":
             small = ["--set", *SMALL] if arguments[0] in ("data", "run") else []
@@ -58,27 +69,43 @@ def test_every_command_of_the_tutorial(photos: Path, monkeypatch: pytest.MonkeyP
             monkeypatch.setattr(sys, "argv", [*arguments, "--epochs", "1"])
             runpy.run_path(arguments[0], run_name="__main__")
     said = capsys.readouterr().out
-    assert "images per class that make sense: up to 2" in said and "time here: about" in said and "memory: about" in said
+    assert (
+        "images per class that make sense: up to 2" in said
+        and "time here: about" in said
+        and "memory: about" in said
+    )
     assert torch.load("resnet18.pt", weights_only=True)["fc.bias"].shape == (6,)
     results = json.loads(Path("runs/photos/results.json").read_text())
-    assert results["class_names"] == [f"digit {k}" for k in range(6)] and "accuracy" in results["sets"]["distilled_8bit"]
+    assert (
+        results["class_names"] == [f"digit {k}" for k in range(6)]
+        and "accuracy" in results["sets"]["distilled_8bit"]
+    )
     exact, rounded = (100 * one["accuracy"]["mean"] for one in results["sets"].values())
     assert f"as distilled {exact:.1f} %, with its 8-bit images {rounded:.1f} %" in said
 
 
-def test_init_refuses_to_overwrite_and_says_what_is_wrong(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_refuses_to_overwrite_and_says_what_is_wrong(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["init", str(photos)]) == 0
     assert cli.main(["init", str(photos)]) == 1
-    assert "photos.yaml: exists already and is not overwritten; remove it, or choose another file" in capsys.readouterr().err
+    assert (
+        "photos.yaml: exists already and is not overwritten; remove it, or choose another file"
+        in capsys.readouterr().err
+    )
 
     def complaint(prepare: Callable[[], object], folder: Path = photos) -> str:
         prepare()
-        assert cli.main(["init", str(folder), "--output", "new.yaml"]) == 1 and not Path("new.yaml").exists()
+        assert (
+            cli.main(["init", str(folder), "--output", "new.yaml"]) == 1
+            and not Path("new.yaml").exists()
+        )
         return capsys.readouterr().err
 
     assert "nothing: no such folder" in complaint(lambda: None, photos / "nothing")
-    assert "expected a folder of images for each of at least two classes, found folders: none" in complaint(
-        lambda: None, photos / "digit 0"
+    assert (
+        "expected a folder of images for each of at least two classes, found folders: none"
+        in complaint(lambda: None, photos / "digit 0")
     )
     broken = photos / "digit 0" / "0.png"
     assert "not a readable image" in complaint(lambda: broken.write_bytes(b"cut"))
@@ -90,7 +117,7 @@ def test_info_without_timing_times_nothing(
     photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli.main(["init", str(photos)])
-    monkeypatch.setitem(sys.modules, "ltdd_ray.estimate", None)
+    monkeypatch.setitem(sys.modules, "ltdd_ray.workflows.cost", None)
     assert cli.main(["data", "info", "photos.yaml", "--no-timing"]) == 0
     said = capsys.readouterr().out
     assert "up to 2 (distill.ipc is 2)" in said and "time here" not in said

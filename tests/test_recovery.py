@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
+from ltdd_ray.cluster import experts as pool
+from ltdd_ray.cluster import trajectory as job
+from ltdd_ray.common.errors import NonFiniteLossError
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config_file import dump_config
+from ltdd_ray.config.loading import dump_config
 from ltdd_ray.data.prepare import prepare_data
-from ltdd_ray.distill import job
-from ltdd_ray.errors import NonFiniteLossError
-from ltdd_ray.experts import pool
-from ltdd_ray.output import JsonOutput
-from ltdd_ray.pipeline import run
+from ltdd_ray.runs.output import JsonOutput
 from ltdd_ray.store import TrajectoryStore
+from ltdd_ray.workflows.pipeline import run
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 Tiny = Callable[..., RunConfig]
@@ -28,7 +28,9 @@ PATIENCE = 120.0  # seconds
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny: Tiny, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+def undisturbed(
+    tiny: Tiny, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory
+) -> RunConfig:
     """The config of a run that nothing happened to."""
     config = tiny(tmp_path_factory.mktemp("undisturbed"))
     run(config, ("experts", "distill"))
@@ -51,19 +53,31 @@ def wait_until(happened: Callable[[], bool], alive: Callable[[], bool] = lambda:
         time.sleep(0.01)
 
 
-def test_stages_after_one_another(undisturbed: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stages_after_one_another(
+    undisturbed: RunConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(undisturbed, ("experts", "distill", "evaluate", "report"))
     said = capsys.readouterr().out
-    assert "experts: already finished" in said and "distill: already finished" in said and "evaluate: finished in" in said
+    assert (
+        "experts: already finished" in said
+        and "distill: already finished" in said
+        and "evaluate: finished in" in said
+    )
     assert "LTDD" in said and "Random" in said and str(undisturbed.folder / "report.html") in said
     results = json.loads((undisturbed.folder / "results.json").read_text())
-    assert len(results["accuracy"]["runs"]) == len(results["random_baseline"]["accuracy"]["runs"]) == 2
+    assert (
+        len(results["accuracy"]["runs"]) == len(results["random_baseline"]["accuracy"]["runs"]) == 2
+    )
     assert {"experts", "distill", "evaluate"} <= set(results["timings"])
 
     (undisturbed.folder / "evaluation" / "random-1.json").unlink()
-    before = {file: file.stat().st_mtime_ns for file in (undisturbed.folder / "evaluation").iterdir()}
+    before = {
+        file: file.stat().st_mtime_ns for file in (undisturbed.folder / "evaluation").iterdir()
+    }
     run(undisturbed, ("evaluate", "report"))
-    assert {file: file.stat().st_mtime_ns for file in before} == before, "networks that were there were evaluated again"
+    assert {file: file.stat().st_mtime_ns for file in before} == before, (
+        "networks that were there were evaluated again"
+    )
     again = json.loads((undisturbed.folder / "results.json").read_text())
     assert again["random_baseline"]["accuracy"] == results["random_baseline"]["accuracy"]
 
@@ -77,11 +91,13 @@ def test_stages_after_one_another(undisturbed: RunConfig, capsys: pytest.Capture
     assert "## Results" in (undisturbed.folder / "distilled" / "README.md").read_text()
 
 
-def test_killed_actor(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_actor(
+    undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     struck = tmp_path / "struck"
 
     def fragile(config: RunConfig, data: Any, expert: int, on_epoch: Callable[[Any], None]) -> None:
-        from ltdd_ray.experts.run import run_expert
+        from ltdd_ray.experts.expert import run_expert
 
         def strike(report: Any) -> None:
             on_epoch(report)
@@ -101,26 +117,38 @@ def test_killed_actor(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkey
         for stage in ("representation", "classifier"):
             assert found.epochs(expert, stage) == expected.epochs(expert, stage)
             for epoch in expected.epochs(expert, stage):
-                for ours, theirs in zip(found.read(expert, stage, epoch), expected.read(expert, stage, epoch)):
-                    assert (ours is theirs is None) or (ours is not None and theirs is not None and ours.equal(theirs))
+                for ours, theirs in zip(
+                    found.read(expert, stage, epoch), expected.read(expert, stage, epoch)
+                ):
+                    assert (ours is theirs is None) or (
+                        ours is not None and theirs is not None and ours.equal(theirs)
+                    )
     assert distilled_bytes(config) == distilled_bytes(undisturbed)
 
 
-def test_killed_train_worker(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_train_worker(
+    undisturbed: RunConfig, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     struck = tmp_path / "struck"
-    config = tiny(tmp_path, experts={**undisturbed.experts.model_dump(), "store": undisturbed.store_uri})
+    config = tiny(
+        tmp_path, experts={**undisturbed.experts.model_dump(), "store": undisturbed.store_uri}
+    )
     noted = checkpointed(config)
 
     def fragile(task: dict[str, Any]) -> Any:
-        from ltdd_ray.distill import job
+        from ltdd_ray.cluster import trajectory as job
 
         plain = job.distill
 
-        def striking(config: RunConfig, data: Any, *, on_update: Callable, rank: int, **settings: Any) -> Any:
+        def striking(
+            config: RunConfig, data: Any, *, on_update: Callable, rank: int, **settings: Any
+        ) -> Any:
             def strike(report: Any, synthetic: Any) -> None:
                 on_update(report, synthetic)
                 if rank == 0 and report.update == 5 and not struck.exists():
-                    while not noted.exists():  # Train notes a checkpoint some time after it was reported
+                    while (
+                        not noted.exists()
+                    ):  # Train notes a checkpoint some time after it was reported
                         time.sleep(0.01)
                     struck.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -137,7 +165,10 @@ def test_killed_train_worker(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path,
     run(config, ("distill",))
     assert struck.exists()
     assert distilled_bytes(config) == distilled_bytes(undisturbed)
-    history = [json.loads(line) for line in (config.folder / "distilled" / "history.jsonl").read_text().splitlines()]
+    history = [
+        json.loads(line)
+        for line in (config.folder / "distilled" / "history.jsonl").read_text().splitlines()
+    ]
     assert [record["update"] for record in history] == list(range(1, 13))
 
 
@@ -146,7 +177,8 @@ def test_killed_driver(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path) -> No
     file = tmp_path / "tiny.yaml"
     file.write_text(dump_config(config))
     stages = "('experts', 'distill')"
-    code = f"from ltdd_ray.config_file import *; from ltdd_ray.pipeline import *; run(load_config({str(file)!r}), {stages})"
+    imports = "from ltdd_ray.config.loading import *; from ltdd_ray.workflows.pipeline import *"
+    code = f"{imports}; run(load_config({str(file)!r}), {stages})"
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", code])
@@ -163,7 +195,9 @@ def test_killed_driver(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path) -> No
     assert distilled_bytes(config) == distilled_bytes(undisturbed)
 
 
-def test_a_loss_that_is_not_finite_is_not_tried_again(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_is_not_tried_again(
+    undisturbed: RunConfig, tiny: Tiny, tmp_path: Path
+) -> None:
     """Nor where workers share each batch, and meet in every sum. Their first update is that of workers that share segments."""
     settings = {**undisturbed.distill.model_dump(), "lr_image": 1e30, "largest_image_step": 1e30}
     experts = {**undisturbed.experts.model_dump(), "store": undisturbed.store_uri}
@@ -172,9 +206,12 @@ def test_a_loss_that_is_not_finite_is_not_tried_again(undisturbed: RunConfig, ti
     with pytest.raises(NonFiniteLossError, match="expert"):
         job.run_job(config, prepare_data(config), heard.append)
     updates = [report.update for report in heard if not isinstance(report, str)]
-    assert updates and updates == list(range(1, len(updates) + 1)), "the job was started again, or its reports were lost"
+    assert updates and updates == list(range(1, len(updates) + 1)), (
+        "the job was started again, or its reports were lost"
+    )
     found, first = (
-        json.loads((c.folder / "distilled" / "history.jsonl").read_text().splitlines()[0]) for c in (config, undisturbed)
+        json.loads((c.folder / "distilled" / "history.jsonl").read_text().splitlines()[0])
+        for c in (config, undisturbed)
     )
     for name in ("loss/total", "grad_norm/images", "grad_norm/labels", "grad_norm/log_lr"):
         assert found[name] == pytest.approx(first[name], rel=1e-4), name

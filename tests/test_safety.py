@@ -11,23 +11,28 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ltdd_ray import cli
+from ltdd_ray.cli import main as cli
+from ltdd_ray.cluster.trajectory import drop_unusable
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.redact import mask
 from ltdd_ray.config import RunConfig, result_fingerprint
-from ltdd_ray.config_file import dump_config, load_config
+from ltdd_ray.config.loading import dump_config, load_config
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import PROGRESS, STATE, load_checkpoint
-from ltdd_ray.distill.job import drop_unusable
-from ltdd_ray.distill.synthetic import SyntheticSet
-from ltdd_ray.errors import UserError
-from ltdd_ray.output import TextOutput
-from ltdd_ray.pipeline import fail, open_run
-from ltdd_ray.runfolder import RunFolder
-from ltdd_ray.secrets import mask
+from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
+from ltdd_ray.runs.folder import RunFolder
+from ltdd_ray.runs.output import TextOutput
 from ltdd_ray.store import TrajectoryStore
+from ltdd_ray.workflows.pipeline import fail, open_run
 
 Tiny = Callable[..., RunConfig]
 ROOT = Path(__file__).parent.parent
-SOURCES = [file for room in ("ltdd_ray", "jobs") for file in (ROOT / room).rglob("*.py") if "bench" not in file.parts]
+SOURCES = [
+    file
+    for room in ("ltdd_ray", "jobs")
+    for file in (ROOT / room).rglob("*.py")
+    if "bench" not in file.parts
+]
 KEYED = "s3://AKIAKEY:SECRETKEY@bucket/store?region=eu&secret_key=SECRETKEY"
 
 
@@ -38,12 +43,26 @@ def unpickling(tree: ast.AST) -> list[str]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             found += [
-                name for name in names if name.split(".")[0] in ("pickle", "dill", "joblib", "shelve", "marshal", "cloudpickle")
+                name
+                for name in names
+                if name.split(".")[0]
+                in ("pickle", "dill", "joblib", "shelve", "marshal", "cloudpickle")
             ]
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            refused = any(key.arg == "allow_pickle" and ast.unparse(key.value) == "False" for key in node.keywords)
-            if called in ("torch.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec", "tune.Tuner.restore"):
+            refused = any(
+                key.arg == "allow_pickle" and ast.unparse(key.value) == "False"
+                for key in node.keywords
+            )
+            if called in (
+                "torch.load",
+                "yaml.load",
+                "yaml.unsafe_load",
+                "yaml.full_load",
+                "eval",
+                "exec",
+                "tune.Tuner.restore",
+            ):
                 found.append(called)
             if called in ("np.load", "numpy.load") and not refused:
                 found.append(called)
@@ -52,11 +71,20 @@ def unpickling(tree: ast.AST) -> list[str]:
 
 def test_nothing_here_unpickles() -> None:
     assert len(SOURCES) > 60
-    assert {str(file): found for file in SOURCES if (found := unpickling(ast.parse(file.read_text())))} == {}
+    assert {
+        str(file): found for file in SOURCES if (found := unpickling(ast.parse(file.read_text())))
+    } == {}
 
 
 @pytest.mark.parametrize(
-    "code", ["import pickle", "from torch import x; torch.load(f)", "np.load(f)", "from joblib import load", "yaml.load(f)"]
+    "code",
+    [
+        "import pickle",
+        "from torch import x; torch.load(f)",
+        "np.load(f)",
+        "from joblib import load",
+        "yaml.load(f)",
+    ],
 )
 def test_the_check_sees_what_it_looks_for(code: str) -> None:
     assert unpickling(ast.parse(code))
@@ -108,7 +136,9 @@ def test_a_malicious_store_is_refused(bomb: bytes, tmp_path: Path) -> None:
     assert not (tmp_path / "trace").exists()
 
 
-@pytest.mark.parametrize("text", ["!!python/object/apply:os.mkdir ['trace']", "name: !!python/name:os.mkdir"])
+@pytest.mark.parametrize(
+    "text", ["!!python/object/apply:os.mkdir ['trace']", "name: !!python/name:os.mkdir"]
+)
 def test_a_config_cannot_call(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(text)
@@ -124,7 +154,10 @@ def test_a_list_of_checkpoints_cannot_point_out_of_the_run(name: str, tmp_path: 
     (tmp_path / "outside").mkdir()
     folder = tmp_path / "checkpoints"
     folder.mkdir()
-    state = {"ray_version": ray.__version__, "checkpoint_results": [{"checkpoint_dir_name": name, "metrics": {}}]}
+    state = {
+        "ray_version": ray.__version__,
+        "checkpoint_results": [{"checkpoint_dir_name": name, "metrics": {}}],
+    }
     (folder / "checkpoint_manager_snapshot.json").write_text(json.dumps(state))
     drop_unusable(folder)
     assert not folder.exists() and (tmp_path / "outside").exists()
@@ -136,7 +169,9 @@ def test_a_manifest_cannot_point_out_of_the_store(tmp_path: Path) -> None:
     for file in (ROOT / "tests" / "store" / "golden" / "v1").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     manifest = tmp_path / "expert-0000.representation.json"
-    body = re.sub(rb'"file": "', b'"file": "../../', manifest.read_bytes().partition(b"\n")[2], count=1)
+    body = re.sub(
+        rb'"file": "', b'"file": "../../', manifest.read_bytes().partition(b"\n")[2], count=1
+    )
     manifest.write_bytes(b'{"checksum": "%s",\n' % hashlib.sha256(body).hexdigest().encode() + body)
     with pytest.raises(UserError, match="copy of the manifest"):
         TrajectoryStore.open(str(tmp_path)).segment(0, "representation", 0, 1)
@@ -153,7 +188,10 @@ def test_a_run_cannot_be_named_out_of_its_output(name: str, tiny: Tiny, tmp_path
     [
         (KEYED, "s3://bucket/store?region=eu&secret_key=***"),
         ("error at s3://k:s@b/x: no such file", "error at s3://b/x: no such file"),
-        ("https://h/x?X-Amz-Signature=abc&n=1 and 'gs://u@b/y'", "https://h/x?X-Amz-Signature=***&n=1 and 'gs://b/y'"),
+        (
+            "https://h/x?X-Amz-Signature=abc&n=1 and 'gs://u@b/y'",
+            "https://h/x?X-Amz-Signature=***&n=1 and 'gs://b/y'",
+        ),
         ("a@b.c wrote /plain/p@th?key", "a@b.c wrote /plain/p@th?key"),
         ("s3://bucket/with@sign", "s3://bucket/with@sign"),
     ],
@@ -162,8 +200,15 @@ def test_masking(text: str, masked: str) -> None:
     assert mask(text) == masked == mask(masked)
 
 
-def test_keys_are_written_nowhere(tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    experts = {"count": 1, "store": KEYED, "representation": {"epochs": 6}, "classifier": {"epochs": 3}}
+def test_keys_are_written_nowhere(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experts = {
+        "count": 1,
+        "store": KEYED,
+        "representation": {"epochs": 6},
+        "classifier": {"epochs": 3},
+    }
     data = {"source": "parquet", "path": KEYED}
     config = tiny(tmp_path / "runs", experts=experts, data=data, search={"store": KEYED})
     folder = RunFolder.open(config)
@@ -174,15 +219,23 @@ def test_keys_are_written_nowhere(tiny: Tiny, tmp_path: Path, capsys: pytest.Cap
     fail(run, UserError(f"{KEYED}: cannot be read"))
     RunFolder.open(config)  # the same config is at home there, also after what was written
 
-    (tmp_path / "keyed.yaml").write_text(dump_config(config).replace("s3://bucket", "s3://AKIAKEY:SECRETKEY@bucket", 1))
+    (tmp_path / "keyed.yaml").write_text(
+        dump_config(config).replace("s3://bucket", "s3://AKIAKEY:SECRETKEY@bucket", 1)
+    )
     assert cli.main(["run", str(tmp_path / "keyed.yaml"), "--set", f"data.source={KEYED}"]) == 1
     shown = capsys.readouterr()
     assert "bucket" in shown.out and "bucket" in shown.err
-    texts = [shown.out, shown.err, *(file.read_text() for file in folder.path.rglob("*") if file.is_file())]
+    texts = [
+        shown.out,
+        shown.err,
+        *(file.read_text() for file in folder.path.rglob("*") if file.is_file()),
+    ]
     assert len(texts) == 6 and not any("SECRET" in text or "AKIA" in text for text in texts)
 
 
 def test_other_keys_are_the_same_run(tiny: Tiny, tmp_path: Path) -> None:
     data = {"source": "parquet", "path": KEYED}
     other = {"source": "parquet", "path": KEYED.replace("SECRET", "NEW").replace("AKIA", "AKIB")}
-    assert result_fingerprint(tiny(tmp_path, data=data)) == result_fingerprint(tiny(tmp_path, data=other))
+    assert result_fingerprint(tiny(tmp_path, data=data)) == result_fingerprint(
+        tiny(tmp_path, data=other)
+    )

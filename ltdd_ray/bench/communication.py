@@ -65,7 +65,8 @@ class Link:
     def seconds(self, sent: Traffic, workers: int) -> float:
         """The bytes as a ring sends them, the waiting as a tree does it, up and down."""
         return (
-            2 * (workers - 1) / workers * sent.payload / self.bandwidth + sent.all_reduces * 2 * ceil(log2(workers)) * self.latency
+            2 * (workers - 1) / workers * sent.payload / self.bandwidth
+            + sent.all_reduces * 2 * ceil(log2(workers)) * self.latency
         )
 
 
@@ -86,7 +87,9 @@ class Cost:
         return cls(whole - batch * per_image, per_image)
 
 
-def update_seconds(update: Update, cost: Cost, link: Link, parallel: Parallel, workers: int) -> float:
+def update_seconds(
+    update: Update, cost: Cost, link: Link, parallel: Parallel, workers: int
+) -> float:
     """The slowest worker's share of the work, and the sums."""
     if parallel == "trajectory":
         work = ceil(update.segments / workers) * (cost.fixed + update.batch * cost.per_image)

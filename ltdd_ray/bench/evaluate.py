@@ -6,18 +6,18 @@ end would weigh too much.
 
 import torch
 
-from ltdd_ray.augment import Augmentation
 from ltdd_ray.bench.problem import SEED, plain_network
 from ltdd_ray.bench.published import evaluate as published
 from ltdd_ray.bench.result import Result
 from ltdd_ray.bench.sizes import FULL, Sizes
 from ltdd_ray.bench.timing import alternate, prepare, ratios, say, timed
+from ltdd_ray.common.device import default_device
+from ltdd_ray.common.seeding import derive_seed, generator
 from ltdd_ray.config import EvaluateConfig, ModelConfig
-from ltdd_ray.device import default_device
 from ltdd_ray.evaluate.sets import TrainingSet
 from ltdd_ray.evaluate.train import train_network
+from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.networks import build_network
-from ltdd_ray.seeding import derive_seed, generator
 
 
 def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
@@ -28,7 +28,11 @@ def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
         torch.manual_seed(derive_seed(SEED, "benchmark-loader"))
         times = alternate(timed({"published": work.published, "engine": work.engine}), repeats)
     say(f"{sizes.networks} networks, {sizes.evaluation_epochs} epochs", times)
-    return [Result.of("evaluate_vs_published", ratios(times["published"], times["engine"]), 1.5, "higher")]
+    return [
+        Result.of(
+            "evaluate_vs_published", ratios(times["published"], times["engine"]), 1.5, "higher"
+        )
+    ]
 
 
 class _Evaluation:
@@ -47,7 +51,9 @@ class _Evaluation:
         config = ModelConfig(width=self._sizes.width, depth=self._sizes.depth)
         for network in range(self._sizes.networks):
             seed = derive_seed(SEED, "benchmark-network", network)
-            model = build_network(config, self._sizes.image_shape, self._sizes.classes, seed).to(default_device())
+            model = build_network(config, self._sizes.image_shape, self._sizes.classes, seed).to(
+                default_device()
+            )
             train_network(model, self._given, self._settings, self._augment, seed)
 
     def published(self) -> None:

@@ -9,21 +9,24 @@ from statistics import median
 import numpy as np
 import torch
 
-from ltdd_ray.augment import Augmentation
 from ltdd_ray.bench.problem import SEED, plain_network
 from ltdd_ray.bench.published import experts as published
 from ltdd_ray.bench.result import Result
 from ltdd_ray.bench.sizes import FULL, Sizes
 from ltdd_ray.bench.timing import alternate, prepare, ratios, say, timed
+from ltdd_ray.common.device import default_device
+from ltdd_ray.common.seeding import derive_seed
 from ltdd_ray.config import ClassifierStage, ModelConfig, RepresentationStage
 from ltdd_ray.data.longtail import long_tail_counts
-from ltdd_ray.device import default_device
 from ltdd_ray.experts.train import classifier_stage, representation_stage
+from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
-from ltdd_ray.seeding import derive_seed
 
-PUBLISHED, PLAIN = RepresentationStage(), RepresentationStage(sharpness="none")  # GSAM takes two gradients a step
+PUBLISHED, PLAIN = (
+    RepresentationStage(),
+    RepresentationStage(sharpness="none"),
+)  # GSAM takes two gradients a step
 CLASSIFIER = ClassifierStage()
 
 
@@ -48,11 +51,20 @@ def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
         times = alternate(timed(works), repeats)
     per_epoch = {name: [t / epochs[name] for t in found] for name, found in times.items()}
     say(f"expert of {len(work.labels)} images, one epoch", per_epoch)
-    stages = {name: [t * stage.epochs for t in per_epoch[name]] for name, stage in (("engine, GSAM", PUBLISHED), ("engine", PLAIN))}
-    shares = {name: ratios(times["classifier stage engine"], stage) for name, stage in stages.items()}
-    print(f"classifier stage as a share of a representation stage of plain SGD: {median(shares['engine']):.3f}")
+    stages = {
+        name: [t * stage.epochs for t in per_epoch[name]]
+        for name, stage in (("engine, GSAM", PUBLISHED), ("engine", PLAIN))
+    }
+    shares = {
+        name: ratios(times["classifier stage engine"], stage) for name, stage in stages.items()
+    }
+    print(
+        f"classifier stage as a share of a representation stage of plain SGD: {median(shares['engine']):.3f}"
+    )
     return [
-        Result.of("expert_images_vs_published", ratios(times["published"], times["engine"]), 1.7, "higher"),
+        Result.of(
+            "expert_images_vs_published", ratios(times["published"], times["engine"]), 1.7, "higher"
+        ),
         Result.of("classifier_stage_share", shares["engine, GSAM"], 0.10, "lower"),
     ]
 
@@ -63,27 +75,52 @@ class Experts:
     def __init__(self, sizes: Sizes) -> None:
         draw = np.random.default_rng(derive_seed(SEED, "benchmark-images"))
         counts = long_tail_counts(sizes.largest_class, sizes.imbalance_factor, sizes.classes)
-        labels, test_labels = (np.repeat(np.arange(sizes.classes), n) for n in (counts, sizes.test_per_class))
+        labels, test_labels = (
+            np.repeat(np.arange(sizes.classes), n) for n in (counts, sizes.test_per_class)
+        )
         pixels, test_pixels = (
-            draw.integers(0, 256, (len(y), sizes.image_size, sizes.image_size, 3), dtype=np.uint8) for y in (labels, test_labels)
+            draw.integers(0, 256, (len(y), sizes.image_size, sizes.image_size, 3), dtype=np.uint8)
+            for y in (labels, test_labels)
         )
         self._sizes = sizes
         self._train = published.Images(pixels, labels, published.train_transform(sizes.image_size))
         self._test = published.Images(test_pixels, test_labels, published.TEST_TRANSFORM)
         device = default_device()
-        self.images = torch.tensor(pixels, device=device).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
+        self.images = (
+            torch.tensor(pixels, device=device).permute(0, 3, 1, 2).contiguous() / 127.5 - 1
+        )
         self.labels = torch.tensor(labels, device=device)
-        network = build_network(ModelConfig(width=sizes.width, depth=sizes.depth), sizes.image_shape, sizes.classes, SEED)
+        network = build_network(
+            ModelConfig(width=sizes.width, depth=sizes.depth),
+            sizes.image_shape,
+            sizes.classes,
+            SEED,
+        )
         self._flat = FlatModel(network.to(device))
         self._augment = Augmentation(sizes.augmentation)
 
     def representation(self, stage: RepresentationStage) -> None:
         stage = stage.model_copy(update={"epochs": self._sizes.expert_epochs})
-        list(representation_stage(stage, self._flat, self.images, self.labels, self._augment, SEED, expert=0))
+        list(
+            representation_stage(
+                stage, self._flat, self.images, self.labels, self._augment, SEED, expert=0
+            )
+        )
 
     def classifier(self) -> None:
         theta = self._flat.initial()
-        list(classifier_stage(CLASSIFIER, self._flat, theta, self.images, self.labels, self._augment, SEED, expert=0))
+        list(
+            classifier_stage(
+                CLASSIFIER,
+                self._flat,
+                theta,
+                self.images,
+                self.labels,
+                self._augment,
+                SEED,
+                expert=0,
+            )
+        )
 
     def published_representation(self) -> None:
         published.representation_stage(
@@ -99,5 +136,10 @@ class Experts:
 
     def published_classifier(self) -> None:
         published.classifier_stage(
-            plain_network(self._sizes), self._train, self._test, epochs=1, batch_size=CLASSIFIER.batch_size, lr=CLASSIFIER.lr
+            plain_network(self._sizes),
+            self._train,
+            self._test,
+            epochs=1,
+            batch_size=CLASSIFIER.batch_size,
+            lr=CLASSIFIER.lr,
         )

@@ -1,7 +1,7 @@
 """The floor of an exact representation phase: its convolutions, each kernel timed alone.
 
 B batch. A pass is one product of a layer's size: forward (u from x and w), input gradient (x_bar from u_bar and w) or weight
-gradient (w_bar from u_bar and x). Letters as in ``ltdd_ray/nn/convolution.py``.
+gradient (w_bar from u_bar and x). Letters as in ``ltdd_ray/nn/kernels/convolution.py``.
 """
 
 from collections.abc import Callable
@@ -11,16 +11,22 @@ import torch
 
 from ltdd_ray.bench.sizes import Sizes
 from ltdd_ray.bench.timing import seconds
-from ltdd_ray.device import default_device
-from ltdd_ray.nn import convolution as kernels
-from ltdd_ray.nn.fused import image_bar
+from ltdd_ray.common.device import default_device
+from ltdd_ray.nn.kernels import convolution as kernels
+from ltdd_ray.nn.kernels.fused import image_bar
 
 REPEATS = 5
 
 # How often an inner step and the walk back over it call each kernel of one layer. The walk back differentiates the step's passes:
 # forward w*x and its derivative w_dot*x + w*x_dot, 3 passes in one call; likewise the input gradient; of the weight gradient the
 # derivative alone, u_bar with x_dot and u_bar_dot with x, 2 calls. That is 11 passes.
-OTHER_LAYERS = {"convolution": 1, "convolution_pair": 1, "input_bar": 1, "input_bar_pair": 1, "weight_bar": 1 + 2}
+OTHER_LAYERS = {
+    "convolution": 1,
+    "convolution_pair": 1,
+    "input_bar": 1,
+    "input_bar_pair": 1,
+    "weight_bar": 1 + 2,
+}
 # Images do not move with theta: the first layer has no x_dot, and of its input gradient only the derivative is needed. 7 passes.
 FIRST_LAYER = {"convolution": 1, "convolution_pair": 1, "image_bar": 2, "weight_bar": 1 + 1}
 
@@ -34,13 +40,18 @@ class Floor:
 
     def seconds(self) -> float:
         """Sum over steps, layers and calls of the kernels' median times now."""
-        return self._steps * sum(calls * _median_seconds(kernel) for layer in self._layers for calls, kernel in layer)
+        return self._steps * sum(
+            calls * _median_seconds(kernel) for layer in self._layers for calls, kernel in layer
+        )
 
 
 def _layer(sizes: Sizes, block: int) -> list[tuple[int, Callable[[], object]]]:
     inputs, size = sizes.width if block else sizes.image_shape[0], sizes.image_size // 2**block
     shapes = (sizes.images, inputs, size, size), (sizes.images, sizes.width, size, size)
-    x, u = (torch.ones(shape, device=default_device()).contiguous(memory_format=torch.channels_last) for shape in shapes)
+    x, u = (
+        torch.ones(shape, device=default_device()).contiguous(memory_format=torch.channels_last)
+        for shape in shapes
+    )
     w = torch.ones(sizes.width, inputs, 3, 3, device=default_device())
     works: dict[str, Callable[[], object]] = {
         "convolution": lambda: kernels.convolution(x, w),
@@ -50,7 +61,9 @@ def _layer(sizes: Sizes, block: int) -> list[tuple[int, Callable[[], object]]]:
         "image_bar": lambda: image_bar(u, w),
         "weight_bar": lambda: kernels.weight_bar(x, u, w),
     }
-    return [(calls, works[name]) for name, calls in (OTHER_LAYERS if block else FIRST_LAYER).items()]
+    return [
+        (calls, works[name]) for name, calls in (OTHER_LAYERS if block else FIRST_LAYER).items()
+    ]
 
 
 @torch.no_grad()

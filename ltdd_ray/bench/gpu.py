@@ -20,8 +20,8 @@ from ltdd_ray.bench.profile import profile
 from ltdd_ray.bench.result import Result, to_json
 from ltdd_ray.bench.sizes import Sizes
 from ltdd_ray.bench.timing import alternate, peak_here, prepare, ratios, say, timed
-from ltdd_ray.device import default_device
-from ltdd_ray.seeding import derive_seed
+from ltdd_ray.common.device import default_device
+from ltdd_ray.common.seeding import derive_seed
 
 HEADLINE = Sizes(images=500, largest_class=5000, test_per_class=1000, expert_epochs=1, matrix=8192)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -37,7 +37,9 @@ def measure(repeats: int, sizes: Sizes = HEADLINE) -> dict[str, Any]:
     results, speed = _update(problem, sizes, repeats)
     results += [
         Result.of("peak_gb", [max(memory["float32"])], 4.0, "lower"),
-        Result.of("memory_T80_over_T5", [memory["float32"][1] / memory["float32"][0]], 1.15, "lower"),
+        Result.of(
+            "memory_T80_over_T5", [memory["float32"][1] / memory["float32"][0]], 1.15, "lower"
+        ),
         *_experts(sizes, repeats),
     ]
     with computing_in("tf32"):
@@ -50,12 +52,16 @@ def measure(repeats: int, sizes: Sizes = HEADLINE) -> dict[str, Any]:
 def _likeness(sizes: Sizes) -> dict[Precision, dict[str, dict[str, float]]]:
     """Per precision and phase, how far its exact gradients over T = ``steps`` point where those in float64 do."""
     single, double = Problem(sizes), Problem(sizes, torch.float64)
-    found: dict[Precision, dict[str, dict[str, float]]] = {precision: {} for precision in PRECISIONS}
+    found: dict[Precision, dict[str, dict[str, float]]] = {
+        precision: {} for precision in PRECISIONS
+    }
     for scope in ("backbone", "classifier"):
         reference = double.engine(scope, "exact", sizes.steps)
         for precision in PRECISIONS:
             with computing_in(precision):
-                found[precision][scope] = cosines(single.engine(scope, "exact", sizes.steps), reference)
+                found[precision][scope] = cosines(
+                    single.engine(scope, "exact", sizes.steps), reference
+                )
             print(f"{precision}, {scope}: cosines to float64 {found[precision][scope]}")
     return found
 
@@ -63,27 +69,49 @@ def _likeness(sizes: Sizes) -> dict[Precision, dict[str, dict[str, float]]]:
 def _peaks(problem: Problem, sizes: Sizes, precision: Precision) -> list[float]:
     """Peak memory of an exact representation phase in GB, for either of ``memory_steps``."""
     with computing_in(precision):
-        peaks = [peak_here(partial(problem.engine, "backbone", "exact", steps)) / 1e9 for steps in sizes.memory_steps]
-    print(f"{precision}: peak memory {', '.join(f'{p:.2f} GB at T = {t}' for p, t in zip(peaks, sizes.memory_steps))}")
+        peaks = [
+            peak_here(partial(problem.engine, "backbone", "exact", steps)) / 1e9
+            for steps in sizes.memory_steps
+        ]
+    print(
+        f"{precision}: peak memory {', '.join(f'{p:.2f} GB at T = {t}' for p, t in zip(peaks, sizes.memory_steps))}"
+    )
     return peaks
 
 
-def _update(problem: Problem, sizes: Sizes, repeats: int) -> tuple[list[Result], dict[Precision, dict[str, float]]]:
+def _update(
+    problem: Problem, sizes: Sizes, repeats: int
+) -> tuple[list[Result], dict[Precision, dict[str, float]]]:
     """Ratios, and per precision the seconds of an update, its FLOP/s, a large product's FLOP/s and the share of it."""
     with FlopCounterMode(display=False) as counter:
         exact_update(problem, sizes)
     sides = {"published": partial(published_update, problem, sizes)}
     sides |= {precision: partial(_computed, precision, problem, sizes) for precision in PRECISIONS}
     times = alternate(timed(sides), repeats)
-    say(f"full update, {sizes.update_steps[0]} + {sizes.update_steps[1]} steps of {sizes.images} images", times)
+    say(
+        f"full update, {sizes.update_steps[0]} + {sizes.update_steps[1]} steps of {sizes.images} images",
+        times,
+    )
     speed = {}
     for precision in PRECISIONS:
         taken, product = median(times[precision]), _product_rate(sizes.matrix, precision)
         rate = counter.get_total_flops() / taken
-        speed[precision] = {"seconds": taken, "flops": rate, "product_flops": product, "share": rate / product}
-        print(f"{precision}: {rate / 1e12:.3g} TFLOP/s, {rate / product:.0%} of a large product's {product / 1e12:.3g}")
+        speed[precision] = {
+            "seconds": taken,
+            "flops": rate,
+            "product_flops": product,
+            "share": rate / product,
+        }
+        print(
+            f"{precision}: {rate / 1e12:.3g} TFLOP/s, {rate / product:.0%} of a large product's {product / 1e12:.3g}"
+        )
     return [
-        Result.of(f"update_{precision}_vs_published", ratios(times["published"], times[precision]), 5.0, "higher")
+        Result.of(
+            f"update_{precision}_vs_published",
+            ratios(times["published"], times[precision]),
+            5.0,
+            "higher",
+        )
         for precision in PRECISIONS
     ], speed
 
@@ -113,10 +141,16 @@ def _experts(sizes: Sizes, repeats: int) -> list[Result]:
         with computing_in(precision):
             work.representation(PLAIN)
 
-    sides = {"published": work.published_representation, **{p: partial(engine, p) for p in PRECISIONS}}
+    sides = {
+        "published": work.published_representation,
+        **{p: partial(engine, p) for p in PRECISIONS},
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(SEED, "benchmark-transforms"))
         times = alternate(timed(sides), repeats)
     images = len(work.labels) * sizes.expert_epochs
     say("experts", {name: [images / t for t in found] for name, found in times.items()}, "images/s")
-    return [Result.of(f"expert_{p}_vs_published", ratios(times["published"], times[p]), 5.0, "higher") for p in PRECISIONS]
+    return [
+        Result.of(f"expert_{p}_vs_published", ratios(times["published"], times[p]), 5.0, "higher")
+        for p in PRECISIONS
+    ]

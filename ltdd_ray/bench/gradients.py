@@ -7,7 +7,7 @@ from torch.nn.functional import cosine_similarity
 from ltdd_ray.bench.problem import Problem
 from ltdd_ray.bench.published.matching import Gradients
 from ltdd_ray.bench.sizes import Sizes
-from ltdd_ray.distill.matching import Match
+from ltdd_ray.distill.trajectory.matching import Match
 
 SAME = 1e-5
 
@@ -20,28 +20,46 @@ def check_gradients(sizes: Sizes) -> None:
     """
     single, double, steps = Problem(sizes), Problem(sizes, torch.float64), sizes.steps
     reference = double.engine("backbone", "exact", steps)
-    _say("exact, float32 against float64", errors(single.engine("backbone", "exact", steps), reference))
-    _say("unrolled as published, float32 against exact in float64", errors(single.unrolled(steps), reference))
+    _say(
+        "exact, float32 against float64",
+        errors(single.engine("backbone", "exact", steps), reference),
+    )
+    _say(
+        "unrolled as published, float32 against exact in float64",
+        errors(single.unrolled(steps), reference),
+    )
     classifier32, classifier64 = (
-        errors(problem.engine("classifier", "first_order", steps), problem.classifier_two_pass(steps))
+        errors(
+            problem.engine("classifier", "first_order", steps), problem.classifier_two_pass(steps)
+        )
         for problem in (single, double)
     )
     _say("classifier phase against published, both float32", classifier32)
     _say("classifier phase against published, both float64", classifier64)
     if not max(classifier64.values()) <= SAME:
-        raise ArithmeticError(f"the classifier phases compute different gradients, relative errors {classifier64}")
+        raise ArithmeticError(
+            f"the classifier phases compute different gradients, relative errors {classifier64}"
+        )
 
 
 def errors(found: Match | Gradients, expected: Match | Gradients) -> dict[str, float]:
     """Relative errors, in the Euclidean norm, of the gradients over images, labels and rate."""
     pairs = zip(("images", "labels", "rate"), _gradients(found), _gradients(expected))
-    return {name: float((a.double() - b.double()).norm() / b.double().norm()) for name, a, b in pairs}
+    return {
+        name: float((a.double() - b.double()).norm() / b.double().norm()) for name, a, b in pairs
+    }
 
 
 def cosines(found: Match, expected: Match) -> dict[str, float]:
     """Of the angles between the gradients over images and labels."""
-    pairs = {"images": (found.images_grad, expected.images_grad), "labels": (found.labels_grad, expected.labels_grad)}
-    return {name: float(cosine_similarity(a.double().flatten(), b.double().flatten(), 0)) for name, (a, b) in pairs.items()}
+    pairs = {
+        "images": (found.images_grad, expected.images_grad),
+        "labels": (found.labels_grad, expected.labels_grad),
+    }
+    return {
+        name: float(cosine_similarity(a.double().flatten(), b.double().flatten(), 0))
+        for name, (a, b) in pairs.items()
+    }
 
 
 def _gradients(result: Match | Gradients) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,4 +69,7 @@ def _gradients(result: Match | Gradients) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _say(what: str, found: dict[str, float]) -> None:
-    print(f"gradient error, {what}: " + ", ".join(f"{name} {error:.1e}" for name, error in found.items()))
+    print(
+        f"gradient error, {what}: "
+        + ", ".join(f"{name} {error:.1e}" for name, error in found.items())
+    )

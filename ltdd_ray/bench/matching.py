@@ -9,7 +9,15 @@ from ltdd_ray.bench.gradients import check_gradients
 from ltdd_ray.bench.problem import Problem
 from ltdd_ray.bench.result import Result
 from ltdd_ray.bench.sizes import FULL, Sizes
-from ltdd_ray.bench.timing import alternate, peak_in_fresh_process, prepare, ratios, say, seconds, timed
+from ltdd_ray.bench.timing import (
+    alternate,
+    peak_in_fresh_process,
+    prepare,
+    ratios,
+    say,
+    seconds,
+    timed,
+)
 
 LAMBDA_CLS = 0.5
 
@@ -43,7 +51,11 @@ def _representation(problem: Problem, sizes: Sizes, repeats: int) -> list[Result
     say(f"representation phase, T = {sizes.steps}", times)
     from_unrolled, from_published, over_floor = (
         ratios(times[above], times[below])
-        for above, below in (("unrolled", "exact"), ("published", "first order"), ("exact", "floor"))
+        for above, below in (
+            ("unrolled", "exact"),
+            ("published", "first order"),
+            ("exact", "floor"),
+        )
     )
     return [
         Result.of("representation_exact_vs_unrolled", from_unrolled, 2.5, "higher"),
@@ -63,27 +75,40 @@ def _classifier(problem: Problem, sizes: Sizes, repeats: int) -> Result:
     )
     times = alternate(sides, repeats)
     say(f"classifier phase, T = {sizes.steps}", times)
-    return Result.of("classifier_vs_published", ratios(times["published"], times["first order"]), 5.0, "higher")
+    return Result.of(
+        "classifier_vs_published", ratios(times["published"], times["first order"]), 5.0, "higher"
+    )
 
 
 def _update(problem: Problem, sizes: Sizes, repeats: int) -> Result:
     """Both phases at their full length, timed as they are and not scaled up; both are warm by now."""
     sides = {"published": published_update, "exact": exact_update}
-    times = alternate({name: partial(seconds, partial(side, problem, sizes)) for name, side in sides.items()}, repeats)
+    times = alternate(
+        {name: partial(seconds, partial(side, problem, sizes)) for name, side in sides.items()},
+        repeats,
+    )
     say(f"full update, {sizes.update_steps[0]} + {sizes.update_steps[1]} steps", times)
-    return Result.of("update_vs_published", ratios(times["published"], times["exact"]), 2.0, "higher")
+    return Result.of(
+        "update_vs_published", ratios(times["published"], times["exact"]), 2.0, "higher"
+    )
 
 
 def published_update(problem: Problem, sizes: Sizes) -> Tensor:
     """The images' gradient (M, K, H, W) of both phases in two passes each."""
     representation, classifier = sizes.update_steps
-    return problem.two_pass(representation).images + LAMBDA_CLS * problem.classifier_two_pass(classifier).images
+    return (
+        problem.two_pass(representation).images
+        + LAMBDA_CLS * problem.classifier_two_pass(classifier).images
+    )
 
 
 def exact_update(problem: Problem, sizes: Sizes) -> Tensor:
     """The images' gradient (M, K, H, W) of both phases by the engine, exact."""
     representation, classifier = sizes.update_steps
-    first, second = problem.engine("backbone", "exact", representation), problem.engine("classifier", "exact", classifier)
+    first, second = (
+        problem.engine("backbone", "exact", representation),
+        problem.engine("classifier", "exact", classifier),
+    )
     return first.images_grad + LAMBDA_CLS * second.images_grad
 
 
@@ -92,9 +117,13 @@ def _memory(sizes: Sizes, repeats: int) -> Result:
         return peak_in_fresh_process(run_exact, sizes, steps, threads=sizes.threads) / 1e6
 
     few, many = sizes.memory_steps
-    peaks = alternate({f"T = {few}": partial(peak, few), f"T = {many}": partial(peak, many)}, repeats)
+    peaks = alternate(
+        {f"T = {few}": partial(peak, few), f"T = {many}": partial(peak, many)}, repeats
+    )
     say("peak memory, exact", peaks, "MB")
-    return Result.of("memory_T80_over_T5", ratios(peaks[f"T = {many}"], peaks[f"T = {few}"]), 1.15, "lower")
+    return Result.of(
+        "memory_T80_over_T5", ratios(peaks[f"T = {many}"], peaks[f"T = {few}"]), 1.15, "lower"
+    )
 
 
 def run_exact(sizes: Sizes, steps: int) -> None:

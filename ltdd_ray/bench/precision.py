@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from ltdd_ray.device import default_device
+from ltdd_ray.common.device import default_device
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 

@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity
 from torch.profiler import profile as recording
 
 from ltdd_ray.bench.timing import seconds
-from ltdd_ray.device import default_device
+from ltdd_ray.common.device import default_device
 
 SHOWN = 20
 
@@ -37,9 +37,20 @@ def profile(work: Callable[[], object]) -> dict[str, Any]:
         if event.device_type.name == kind
     ]
     kernels.sort(key=lambda kernel: -kernel["ms"])
-    busy, launches = sum(kernel["ms"] for kernel in kernels), sum(kernel["launches"] for kernel in kernels)
+    busy, launches = (
+        sum(kernel["ms"] for kernel in kernels),
+        sum(kernel["launches"] for kernel in kernels),
+    )
     idle = max(0.0, 1 - busy / (1e3 * wall))
-    print(f"profile: {1e3 * wall:.1f} ms, {launches} launches, kernels {busy:.1f} ms, idle {idle:.0%}")
+    print(
+        f"profile: {1e3 * wall:.1f} ms, {launches} launches, kernels {busy:.1f} ms, idle {idle:.0%}"
+    )
     for kernel in kernels[:SHOWN]:
         print(f"{kernel['ms']:10.2f} ms {kernel['launches']:7d} x {kernel['name'][:90]}")
-    return {"wall_ms": 1e3 * wall, "launches": launches, "busy_ms": busy, "idle": idle, "kernels": kernels[:SHOWN]}
+    return {
+        "wall_ms": 1e3 * wall,
+        "launches": launches,
+        "busy_ms": busy,
+        "idle": idle,
+        "kernels": kernels[:SHOWN],
+    }

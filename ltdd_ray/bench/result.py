@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from ltdd_ray.hardware import describe_hardware
+from ltdd_ray.common.hardware import describe_hardware
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,9 @@ class Result:
     better: Literal["higher", "lower"]
 
     @classmethod
-    def of(cls, name: str, ratios: Sequence[float], target: float, better: Literal["higher", "lower"]) -> "Result":
+    def of(
+        cls, name: str, ratios: Sequence[float], target: float, better: Literal["higher", "lower"]
+    ) -> "Result":
         """From the ratio of every repeat."""
         return cls(name, median(ratios), min(ratios), max(ratios), target, better)
 
@@ -33,5 +35,9 @@ class Result:
 
 def to_json(results: Sequence[Result]) -> dict:
     """``{"machine": ..., "results": [...]}``, the results in the order given."""
-    machine = {**describe_hardware(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    machine = {
+        **describe_hardware(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
     return {"machine": machine, "results": [asdict(result) for result in results]}

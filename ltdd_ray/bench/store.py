@@ -18,10 +18,10 @@ import torch
 
 from ltdd_ray.bench.result import Result
 from ltdd_ray.config import DataConfig, DistillConfig, ExpertsConfig, ModelConfig, RunConfig
-from ltdd_ray.distill.ahead import read_ahead
-from ltdd_ray.distill.loop import SEGMENTS_AHEAD
-from ltdd_ray.distill.objective import Objective
-from ltdd_ray.distill.shard import WHOLE
+from ltdd_ray.distill.trajectory.loop import SEGMENTS_AHEAD
+from ltdd_ray.distill.trajectory.objective import Objective
+from ltdd_ray.distill.trajectory.prefetch import read_ahead
+from ltdd_ray.distill.trajectory.shard import WHOLE
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
 from ltdd_ray.store import DType, Stage, TrajectoryHeader, TrajectoryStore, TrajectoryWriter
@@ -29,7 +29,10 @@ from ltdd_ray.store import DType, Stage, TrajectoryHeader, TrajectoryStore, Traj
 PUBLISHED_EXPERTS = 10  # in one file
 EXPERTS = 2
 EPOCHS: dict[Stage, range] = {"representation": range(101), "classifier": range(11)}
-KEPT: dict[Stage, tuple[int, ...]] = {"representation": (*range(43), 100), "classifier": tuple(range(11))}
+KEPT: dict[Stage, tuple[int, ...]] = {
+    "representation": (*range(43), 100),
+    "classifier": tuple(range(11)),
+}
 SEGMENTS = 1000
 UPDATES, UPDATE_SECONDS = 50, 0.1  # a thirtieth of a published update on an RTX 3090
 MB = 1_000_000
@@ -38,7 +41,10 @@ MB = 1_000_000
 def measure(repeats: int) -> list[Result]:
     """Every number of the store, in about a minute for five repeats; needs 2 GB of memory and of the temporary folder's disk."""
     theta = _parameters()
-    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(1, get_context("spawn")) as fresh,
+    ):
         root = Path(folder)
         published = {stage: _publish(root / f"{stage}.pt", theta, stage) for stage in EPOCHS}
         stores = {dtype: _store(root / dtype, theta, dtype) for dtype in ("float32", "float16")}
@@ -50,15 +56,28 @@ def measure(repeats: int) -> list[Result]:
             Result.of("store_disk_float16", [disk["float16"]], 0.23, "lower"),
             Result.of(
                 "store_read_vs_torch_load",
-                [_load_seconds(published["representation"]) / _read_seconds(stores["float32"], n) for n in rounds],
+                [
+                    _load_seconds(published["representation"]) / _read_seconds(stores["float32"], n)
+                    for n in rounds
+                ],
                 20,
                 "higher",
             ),
-            Result.of("store_memory", [fresh.submit(_memory, stores["float32"], n).result() for n in rounds], 1, "lower"),
             Result.of(
-                "store_write_vs_disk", [_disk_seconds(root, theta) / _write_seconds(root, theta) for _ in rounds], 0.7, "higher"
+                "store_memory",
+                [fresh.submit(_memory, stores["float32"], n).result() for n in rounds],
+                1,
+                "lower",
             ),
-            Result.of("store_read_stall", [_stall(stores["float32"], n) for n in rounds], 0.01, "lower"),
+            Result.of(
+                "store_write_vs_disk",
+                [_disk_seconds(root, theta) / _write_seconds(root, theta) for _ in rounds],
+                0.7,
+                "higher",
+            ),
+            Result.of(
+                "store_read_stall", [_stall(stores["float32"], n) for n in rounds], 0.01, "lower"
+            ),
         ]
 
 
@@ -68,7 +87,9 @@ def _flat() -> FlatModel:
 
 def _parameters() -> np.ndarray:
     """(epochs, P): values of the size that trained networks have; read-only, so that writers need no copy of them."""
-    theta = np.random.default_rng(0).standard_normal((101, _flat().layout.size), dtype=np.float32) / 20
+    theta = (
+        np.random.default_rng(0).standard_normal((101, _flat().layout.size), dtype=np.float32) / 20
+    )
     theta.setflags(write=False)
     return theta
 
@@ -76,7 +97,13 @@ def _parameters() -> np.ndarray:
 def _publish(path: Path, theta: np.ndarray, stage: Stage) -> Path:
     parameters = _flat().layout.parameters
     experts = [
-        [[torch.tensor(theta[e, p.offset : p.offset + p.size]).reshape(p.shape) for p in parameters] for e in EPOCHS[stage]]
+        [
+            [
+                torch.tensor(theta[e, p.offset : p.offset + p.size]).reshape(p.shape)
+                for p in parameters
+            ]
+            for e in EPOCHS[stage]
+        ]
         for _ in range(PUBLISHED_EXPERTS)
     ]
     torch.save(experts, path)
@@ -84,15 +111,29 @@ def _publish(path: Path, theta: np.ndarray, stage: Stage) -> Path:
 
 
 def _header(expert: int, stage: Stage, dtype: DType) -> TrajectoryHeader:
-    return TrajectoryHeader(expert, stage, f"{expert}-{stage}", "config", "dataset", _flat().layout, (5000, 50), 0, dtype)
+    return TrajectoryHeader(
+        expert,
+        stage,
+        f"{expert}-{stage}",
+        "config",
+        "dataset",
+        _flat().layout,
+        (5000, 50),
+        0,
+        dtype,
+    )
 
 
-def _write(folder: Path, header: TrajectoryHeader, theta: np.ndarray, epochs: tuple[int, ...] | range) -> None:
+def _write(
+    folder: Path, header: TrajectoryHeader, theta: np.ndarray, epochs: tuple[int, ...] | range
+) -> None:
     backbone = header.layout.backbone_size
     with TrajectoryWriter(str(folder), header) as writer:
         for epoch in epochs:
             whole = theta[epoch, :backbone] if header.stage == "representation" else None
-            writer.append(epoch, theta[epoch, backbone:], whole, {"train_loss": 1.0, "train_accuracy": 0.5})
+            writer.append(
+                epoch, theta[epoch, backbone:], whole, {"train_loss": 1.0, "train_accuracy": 0.5}
+            )
 
 
 def _store(folder: Path, theta: np.ndarray, dtype: DType) -> Path:
@@ -124,7 +165,12 @@ def _read_seconds(store: Path, seed: int) -> float:
 
 def _memory(folder: Path, seed: int) -> float:
     """Growth of the resident memory while sampling segments, over the rows touched plus 100 MB; run in a fresh process."""
-    random, store, touched, row = np.random.default_rng(seed), TrajectoryStore.open(str(folder)), set(), _flat().layout.size * 4
+    random, store, touched, row = (
+        np.random.default_rng(seed),
+        TrajectoryStore.open(str(folder)),
+        set(),
+        _flat().layout.size * 4,
+    )
     before = peak = _resident()
     for _ in range(SEGMENTS):
         expert, start = int(random.integers(EXPERTS)), int(random.integers(41))
@@ -176,9 +222,13 @@ def _stall(folder: Path, seed: int) -> float:
         experts=ExpertsConfig(count=EXPERTS, keep_epochs=42),
         distill=DistillConfig(ipc=50),
     )
-    objective = Objective(config, _flat(), TrajectoryStore.open(str(folder)), torch.full((10,), 0.1), WHOLE)
+    objective = Objective(
+        config, _flat(), TrajectoryStore.open(str(folder)), torch.full((10,), 0.1), WHOLE
+    )
     waited = worked = 0.0
-    with closing(read_ahead(lambda update: objective.read(update, 0), range(UPDATES), SEGMENTS_AHEAD)) as readings:
+    with closing(
+        read_ahead(lambda update: objective.read(update, 0), range(UPDATES), SEGMENTS_AHEAD)
+    ) as readings:
         next(readings)
         for _ in range(UPDATES - 1):
             began = time.perf_counter()

@@ -9,8 +9,8 @@ from statistics import median
 
 import torch
 
-from ltdd_ray.device import default_device, prepare_process
-from ltdd_ray.hardware import peak_memory
+from ltdd_ray.common.device import default_device, prepare_process
+from ltdd_ray.common.hardware import peak_memory
 
 
 def prepare(threads: int) -> None:
@@ -52,7 +52,10 @@ def ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
 
 def say(what: str, measured: Mapping[str, Sequence[float]], unit: str = "s") -> None:
     """Print the median of every side."""
-    print(f"{what}: " + ", ".join(f"{name} {median(values):.3g} {unit}" for name, values in measured.items()))
+    print(
+        f"{what}: "
+        + ", ".join(f"{name} {median(values):.3g} {unit}" for name, values in measured.items())
+    )
 
 
 def peak_in_fresh_process(work: Callable[..., object], *arguments: object, threads: int) -> int:

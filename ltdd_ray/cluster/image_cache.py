@@ -7,10 +7,10 @@ from ray import data as ray_data
 from rich.console import Console
 
 from ltdd_ray.cluster.session import ray_session
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import ComputeConfig
 from ltdd_ray.data.sources.imagenet import Shard
-from ltdd_ray.errors import UserError
-from ltdd_ray.progress import StageProgress
+from ltdd_ray.runs.progress import StageProgress
 
 
 def write_shards(shards: Sequence[Shard]) -> None:
@@ -24,7 +24,9 @@ def write_shards(shards: Sequence[Shard]) -> None:
     with ray_session(ComputeConfig()):
         context = ray_data.DataContext.get_current()
         context.enable_progress_bars, context.print_on_execution_start = False, False
-        written = ray_data.from_items([vars(shard) for shard in shards], override_num_blocks=len(shards)).map(_write)
+        written = ray_data.from_items(
+            [vars(shard) for shard in shards], override_num_blocks=len(shards)
+        ).map(_write)
         total = sum(len(shard.paths) for shard in shards)
         with StageProgress("images", total, "images", Console(stderr=True)) as progress:
             for row in written.iter_rows():

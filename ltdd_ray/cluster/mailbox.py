@@ -6,7 +6,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 
 SECONDS_BETWEEN_POSTS = 0.1
 

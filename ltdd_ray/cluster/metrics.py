@@ -2,7 +2,7 @@
 
 from ray.util.metrics import Gauge
 
-from ltdd_ray.progress import StageState
+from ltdd_ray.runs.progress import StageState
 
 TAGS = ("run", "stage", "unit")
 
@@ -18,5 +18,9 @@ class StageGauges:
 
     def set(self, state: StageState) -> None:
         tags = {"run": self._run, "stage": state.stage, "unit": state.unit}
-        for gauge, value in ((self._done, state.done), (self._total, state.total), (self._rate, state.rate or 0.0)):
+        for gauge, value in (
+            (self._done, state.done),
+            (self._total, state.total),
+            (self._rate, state.rate or 0.0),
+        ):
             gauge.set(value, tags)

@@ -6,7 +6,9 @@ HEADROOM = 0.2  # of a GPU's memory; no two tasks take quite the same
 RAYS_UNITS = 10_000  # Ray counts a GPU in parts of this size, and rounds
 
 
-def actors_per_gpu(nodes: Sequence[dict[str, float]], cpus: float, tasks: int, taken: int, memory: int) -> int:
+def actors_per_gpu(
+    nodes: Sequence[dict[str, float]], cpus: float, tasks: int, taken: int, memory: int
+) -> int:
     """As many as memory, the CPUs beside each GPU and the work allow, at least one.
 
     Work is spread over all GPUs before any is shared. All GPUs are taken to be alike.
@@ -19,7 +21,9 @@ def actors_per_gpu(nodes: Sequence[dict[str, float]], cpus: float, tasks: int, t
     hosts = [node for node in nodes if node.get("GPU", 0) >= 1 and node.get("CPU", 0) >= cpus]
     by_memory = int((1 - HEADROOM) * memory / taken)
     by_work = -(-tasks // int(sum(node["GPU"] for node in hosts)))
-    by_cpus = min(int(node["CPU"] / node["GPU"] / cpus + 1e-9) for node in hosts) if cpus else by_work
+    by_cpus = (
+        min(int(node["CPU"] / node["GPU"] / cpus + 1e-9) for node in hosts) if cpus else by_work
+    )
     return max(1, min(by_memory, by_work, by_cpus))
 
 

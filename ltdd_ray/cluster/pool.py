@@ -9,9 +9,9 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ltdd_ray.cluster.mailbox import Outbox, open_mailbox
 from ltdd_ray.cluster.placement import place_actors
 from ltdd_ray.cluster.queue import TaskQueue
+from ltdd_ray.common.device import prepare_process
+from ltdd_ray.common.hardware import peak_memory
 from ltdd_ray.config import ComputeConfig
-from ltdd_ray.device import prepare_process
-from ltdd_ray.hardware import peak_memory
 
 POLL_SECONDS = 0.2
 
@@ -94,7 +94,9 @@ def run_tasks(
                 except RayTaskError as error:
                     raise error.cause from error
                 except (RayActorError, OutOfMemoryError):
-                    ray.kill(worker)  # it may only be out of reach, and must not go on beside its successor
+                    ray.kill(
+                        worker
+                    )  # it may only be out of reach, and must not go on beside its successor
                     queue.lose(worker)
                     assign(hire())
                 else:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 
 Task = TypeVar("Task")
 

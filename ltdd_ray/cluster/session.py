@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import ray
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import ComputeConfig
-from ltdd_ray.errors import UserError
 
 # Ray's own switches. Train polls its workers every 2 s by default, and each checkpoint waits for a poll. A process that asks for
 # no GPU shall see none, so that "is there a GPU?" means "was one asked for?" everywhere.
@@ -59,9 +59,16 @@ def inside_job() -> bool:
 
 def _join(address: str) -> None:
     try:
-        ray.init(address=address, runtime_env={"env_vars": HIDE_GPUS}, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": HIDE_GPUS},
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
     except (ConnectionError, ValueError) as error:
-        raise UserError(f"no Ray cluster answers at {address}: {error}; start one or set compute.address to null") from error
+        raise UserError(
+            f"no Ray cluster answers at {address}: {error}; start one or set compute.address to null"
+        ) from error
 
 
 def _start(num_cpus: int | None, object_store_memory: int) -> None:
@@ -98,6 +105,10 @@ def capacity(nodes: Sequence[dict[str, float]], cpus: float, gpus: float, enough
     """How many processes of this size the nodes hold together, counted up to ``enough``; one process lies on one node."""
     room = 0
     for node in nodes:
-        limits = [int(node.get(name, 0) / need + 1e-9) for name, need in (("CPU", cpus), ("GPU", gpus)) if need > 0]
+        limits = [
+            int(node.get(name, 0) / need + 1e-9)
+            for name, need in (("CPU", cpus), ("GPU", gpus))
+            if need > 0
+        ]
         room += min(limits, default=enough)
     return min(room, enough)

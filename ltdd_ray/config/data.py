@@ -10,25 +10,46 @@ from ltdd_ray.config.section import Section
 class DataConfig(Section):
     """Where images come from and how their class distribution is cut."""
 
-    source: Literal["digits", "cifar10", "cifar100", "tiny_imagenet", "imagenet_lt", "parquet", "imagefolder", "npz"]
+    source: Literal[
+        "digits",
+        "cifar10",
+        "cifar100",
+        "tiny_imagenet",
+        "imagenet_lt",
+        "parquet",
+        "imagefolder",
+        "npz",
+    ]
     name: str | None = Field(
-        default=None, description="What results call the data, and published numbers are looked up by; null for the source."
+        default=None,
+        description="What results call the data, and published numbers are looked up by; null for the source.",
     )
     path: str | None = Field(
         default=None,
         description="Folder, file or URI: one with train and test inside, or the training part alone.",
     )
-    test_path: str | None = Field(default=None, description="Where the test images lie if not inside `path`.")
-    train_list: str | None = Field(default=None, description="File of lines `relative/path label` (source imagenet_lt).")
+    test_path: str | None = Field(
+        default=None, description="Where the test images lie if not inside `path`."
+    )
+    train_list: str | None = Field(
+        default=None, description="File of lines `relative/path label` (source imagenet_lt)."
+    )
     test_list: str | None = Field(default=None, description="The same for the test images.")
     cache: str | None = Field(
-        default=None, description="Folder for the decoded images of imagenet_lt, seen by all nodes; one run at a time may fill it."
+        default=None,
+        description="Folder for the decoded images of imagenet_lt, seen by all nodes; one run at a time may fill it.",
     )
     test_fraction: float | None = Field(
-        default=None, gt=0, lt=1, description="Share of each class held out as a test set when the source has none."
+        default=None,
+        gt=0,
+        lt=1,
+        description="Share of each class held out as a test set when the source has none.",
     )
     validation_fraction: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of each training class held out for tuning; 0 trains on everything."
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of each training class held out for tuning; 0 trains on everything.",
     )
     labelled_fraction: float | None = Field(
         default=None,
@@ -38,7 +59,8 @@ class DataConfig(Section):
         "null for all.",
     )
     unlabelled: str | None = Field(
-        default=None, description="Folder of images without a class, subfolders included; of use to `class_counts: estimate` alone."
+        default=None,
+        description="Folder of images without a class, subfolders included; of use to `class_counts: estimate` alone.",
     )
     class_counts: Literal["known", "estimate"] = Field(
         default="known",
@@ -47,7 +69,9 @@ class DataConfig(Section):
     )
     download: bool = Field(default=False, description="Let torchvision download CIFAR into `path`.")
     imbalance_factor: float | None = Field(
-        default=None, ge=1, description="n_max / n_min of the long-tailed profile; null keeps the natural counts."
+        default=None,
+        ge=1,
+        description="n_max / n_min of the long-tailed profile; null keeps the natural counts.",
     )
     largest_class: int | None = Field(
         default=None,
@@ -60,7 +84,9 @@ class DataConfig(Section):
         description="Which images of a class the profile keeps: a fixed random choice, or the first ones in file order.",
     )
     image_size: int | None = Field(
-        default=None, ge=8, description="Resize to this many pixels square; null keeps the images' own size."
+        default=None,
+        ge=8,
+        description="Resize to this many pixels square; null keeps the images' own size.",
     )
     normalisation: Literal["standard", "zca", "zca_raw"] = Field(
         default="zca",
@@ -71,16 +97,26 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _profile(self) -> "DataConfig":
         if self.largest_class is not None and self.imbalance_factor is None:
-            raise ValueError(f"data.largest_class {self.largest_class} needs data.imbalance_factor; set both or none")
+            raise ValueError(
+                f"data.largest_class {self.largest_class} needs data.imbalance_factor; set both or none"
+            )
         return self
 
     @model_validator(mode="after")
     def _labels(self) -> "DataConfig":
         if self.unlabelled is not None and self.labelled_fraction is not None:
-            raise ValueError("data.unlabelled and data.labelled_fraction are two origins of unlabelled images; set one of them")
+            raise ValueError(
+                "data.unlabelled and data.labelled_fraction are two origins of unlabelled images; set one of them"
+            )
         if self.unlabelled is not None and self.class_counts == "known":
-            raise ValueError("data.unlabelled is of use to data.class_counts estimate alone; set both or none")
-        if self.class_counts == "estimate" and self.unlabelled is None and self.labelled_fraction is None:
+            raise ValueError(
+                "data.unlabelled is of use to data.class_counts estimate alone; set both or none"
+            )
+        if (
+            self.class_counts == "estimate"
+            and self.unlabelled is None
+            and self.labelled_fraction is None
+        ):
             raise ValueError(
                 "data.class_counts estimate needs unlabelled images; set data.unlabelled to a folder of them, or "
                 "data.labelled_fraction, for example 0.2, to forget labels"

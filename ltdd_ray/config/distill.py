@@ -14,7 +14,9 @@ class Dam(Section):
         default="frequency", description="g: 1, (s_k + f)/(1 + f), or C s_k."
     )
     frequency_floor: float = Field(default=0.0, ge=0, description="f of `frequency`.")
-    lambda_prior: float = Field(default=0.0, ge=0, description="lambda: weight of log s in the logits.")
+    lambda_prior: float = Field(
+        default=0.0, ge=0, description="lambda: weight of log s in the logits."
+    )
 
 
 class StartEpochs(Section):
@@ -37,7 +39,11 @@ class StartEpochs(Section):
 
 class RepresentationPhase(Section):
     syn_steps: int = Field(default=80, ge=1)
-    batch_size: int = Field(default=500, ge=1, description="Synthetic images per inner step; capped at the size of the set.")
+    batch_size: int = Field(
+        default=500,
+        ge=1,
+        description="Synthetic images per inner step; capped at the size of the set.",
+    )
     expert_epochs: int = Field(default=2, ge=1)
     start_epochs: StartEpochs = StartEpochs(max=40)
     scope: Literal["backbone", "all"] = Field(
@@ -58,9 +64,13 @@ class QueueConfig(Section):
 
     size: int = Field(default=10, ge=1, description="Most networks at a time; published: 100.")
     enter_every: int = Field(
-        default=10, ge=1, description="Updates between two fresh networks, each of which drives out the oldest; published: 30."
+        default=10,
+        ge=1,
+        description="Updates between two fresh networks, each of which drives out the oldest; published: 30.",
     )
-    trained: int = Field(default=1, ge=1, description="Networks drawn for training after each update; published: 2.")
+    trained: int = Field(
+        default=1, ge=1, description="Networks drawn for training after each update; published: 2."
+    )
     steps: int = Field(default=5, ge=0, description="Steps of SGD they then take; published: 10.")
     batch_size: int = Field(default=128, ge=1, description="Images per step; published: 256.")
     lr: float = Field(default=0.01, gt=0, description="Rate of these steps.")
@@ -76,14 +86,22 @@ class DistributionConfig(Section):
 
     updates: int = Field(default=800, ge=0, description="Steps of the images; published: 20,000.")
     real_batch: int = Field(
-        default=64, ge=1, description="Real images of each class per update; a class with fewer repeats its own. Published: 256."
+        default=64,
+        ge=1,
+        description="Real images of each class per update; a class with fewer repeats its own. Published: 256.",
     )
     lr_image: float = Field(
-        default=1.0, ge=0, description="Rate of the images; published: 1 for `dm`, 0.2 for `idm`, at width 128."
+        default=1.0,
+        ge=0,
+        description="Rate of the images; published: 1 for `dm`, 0.2 for `idm`, at width 128.",
     )
-    momentum_image: float = Field(default=0.5, ge=0, lt=1, description="Momentum of the images; published: 0.5.")
+    momentum_image: float = Field(
+        default=0.5, ge=0, lt=1, description="Momentum of the images; published: 0.5."
+    )
     mosaic: int = Field(
-        default=2, ge=1, description="`idm`: pictures along each side of an image; they are cut out and enlarged to be trained on."
+        default=2,
+        ge=1,
+        description="`idm`: pictures along each side of an image; they are cut out and enlarged to be trained on.",
     )
     class_weight: float = Field(
         default=5.0,
@@ -119,25 +137,33 @@ class DistillConfig(Section):
         ge=1,
         description="Synthetic images per class, null where `budget` says it; for `idm` each of them holds several pictures.",
     )
-    budget: Budget | None = Field(default=None, description="Instead of `ipc`: numbers of images that differ between classes.")
+    budget: Budget | None = Field(
+        default=None, description="Instead of `ipc`: numbers of images that differ between classes."
+    )
     engine: Literal["matching", "dm", "idm"] = Field(
-        default="matching", description="Trajectory matching, which needs experts, or distribution matching, which does not."
+        default="matching",
+        description="Trajectory matching, which needs experts, or distribution matching, which does not.",
     )
     distribution: DistributionConfig = DistributionConfig()
     updates: int = Field(default=10_000, ge=0)
     segments_per_update: int = Field(
-        default=1, ge=1, description="Expert segments averaged in one update, over all workers together."
+        default=1,
+        ge=1,
+        description="Expert segments averaged in one update, over all workers together.",
     )
     hypergradient: Literal["exact", "first_order", "unrolled"] = "exact"
     micro_batch: int | None = Field(
-        default=None, ge=1, description="Most images to go through the network at once, for batches larger than memory."
+        default=None,
+        ge=1,
+        description="Most images to go through the network at once, for batches larger than memory.",
     )
     lambda_rep: float = Field(default=1.0, ge=0)
     lambda_cls: float = Field(default=0.5, ge=0)
     representation: RepresentationPhase = RepresentationPhase()
     classifier: ClassifierPhase = ClassifierPhase()
     label_expert: Literal["classifier", "representation"] = Field(
-        default="classifier", description="Whose mean logits initialise the soft labels and judge the initial images."
+        default="classifier",
+        description="Whose mean logits initialise the soft labels and judge the initial images.",
     )
     initial_labels: Literal["expert", "one_hot"] = Field(
         default="expert",
@@ -147,14 +173,20 @@ class DistillConfig(Section):
     lr_image: float = Field(default=1000.0, ge=0)
     momentum_image: float = Field(default=0.5, ge=0, lt=1)
     largest_image_step: float = Field(
-        default=0.1, gt=0, description="Root mean square, in model space, to which a longer step of the images is shortened."
+        default=0.1,
+        gt=0,
+        description="Root mean square, in model space, to which a longer step of the images is shortened.",
     )
     lr_label: float = Field(default=2.0, ge=0)
     momentum_label: float = Field(default=0.9, ge=0, lt=1)
     syn_lr: float = Field(default=0.01, gt=0, description="Initial inner learning rate alpha.")
-    lr_syn_lr: float = Field(default=0.1, ge=0, description="Step size for log(alpha); alpha = exp(.) stays positive.")
+    lr_syn_lr: float = Field(
+        default=0.1, ge=0, description="Step size for log(alpha); alpha = exp(.) stays positive."
+    )
     momentum_syn_lr: float = Field(default=0.5, ge=0, lt=1)
-    largest_rate_step: float = Field(default=0.1, gt=0, description="Change of log(alpha) to which a longer step is shortened.")
+    largest_rate_step: float = Field(
+        default=0.1, gt=0, description="Change of log(alpha) to which a longer step is shortened."
+    )
     checkpoint_every: int = Field(default=100, ge=1)
 
     @property
@@ -169,9 +201,15 @@ class DistillConfig(Section):
     @model_validator(mode="after")
     def _how_many(self) -> "DistillConfig":
         if self.ipc is None and self.budget is None:
-            raise ValueError("`distill.ipc` is missing; set it in the file or with --set distill.ipc=...")
+            raise ValueError(
+                "`distill.ipc` is missing; set it in the file or with --set distill.ipc=..."
+            )
         if self.ipc is not None and self.budget is not None:
-            raise ValueError(f"distill.ipc {self.ipc} and distill.budget both say how many images; set distill.ipc to null")
+            raise ValueError(
+                f"distill.ipc {self.ipc} and distill.budget both say how many images; set distill.ipc to null"
+            )
         if self.budget is not None and self.engine != "matching":
-            raise ValueError(f"distill.budget needs engine matching, not {self.engine}; set distill.ipc instead")
+            raise ValueError(
+                f"distill.budget needs engine matching, not {self.engine}; set distill.ipc instead"
+            )
         return self

@@ -41,12 +41,15 @@ class EvaluateConfig(Section):
         "in one of three ways.",
     )
     models: tuple[ModelConfig, ...] = Field(
-        default=(), description="Other architectures to train on the first set, beside the run's own model."
+        default=(),
+        description="Other architectures to train on the first set, beside the run's own model.",
     )
     split: Literal["test", "validation"] = "test"
     epochs: int = Field(default=1000, ge=1)
     batch_size: int = Field(default=128, ge=1)
-    lr: float = Field(default=0.01, gt=0, description="Rate for sets that did not learn one (random selection).")
+    lr: float = Field(
+        default=0.01, gt=0, description="Rate for sets that did not learn one (random selection)."
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
     full_data: FullDataConfig = FullDataConfig()

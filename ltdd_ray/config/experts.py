@@ -30,7 +30,11 @@ class ClassifierStage(Section):
     lr: float = Field(default=0.01, gt=0)
     momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
-    samples_per_class: int = Field(default=4, ge=1, description="Images of one class drawn in a row by the class-aware sampler.")
+    samples_per_class: int = Field(
+        default=4,
+        ge=1,
+        description="Images of one class drawn in a row by the class-aware sampler.",
+    )
     max_norm: float | None = Field(
         default=0.1,
         ge=0,
@@ -42,11 +46,14 @@ class ClassifierStage(Section):
 class ExpertsConfig(Section):
     count: int = Field(default=100, ge=1)
     store: str | None = Field(
-        default=None, description="Folder or URI of the trajectory store; null for the run's own `experts` folder."
+        default=None,
+        description="Folder or URI of the trajectory store; null for the run's own `experts` folder.",
     )
     dtype: Literal["float32", "float16"] = "float32"
     keep_epochs: int | None = Field(
-        default=None, ge=1, description="Keep representation epochs 0..this and the last one; null keeps all."
+        default=None,
+        ge=1,
+        description="Keep representation epochs 0..this and the last one; null keeps all.",
     )
     representation: RepresentationStage = RepresentationStage()
     classifier: ClassifierStage = ClassifierStage()

@@ -5,8 +5,8 @@ C classes, n_k training images of class k, N their sum.
 
 from collections.abc import Sequence
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DistillConfig
-from ltdd_ray.errors import UserError
 
 
 def class_budget(config: DistillConfig, class_counts: Sequence[int]) -> tuple[int, ...]:

@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.data.mapped import MappedImages
-from ltdd_ray.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,11 @@ class LabelledImages:
     class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.images.shape[1] not in (1, 3):
+        if (
+            self.images.dtype != np.uint8
+            or self.images.ndim != 4
+            or self.images.shape[1] not in (1, 3)
+        ):
             raise UserError(
                 f"images are {self.images.dtype} of shape {self.images.shape}; expected uint8 (N, 1 or 3 channels, height, width)"
             )
@@ -42,7 +46,9 @@ class LabelledImages:
             )
         outside = np.setdiff1d(self.labels, np.arange(self.num_classes))
         if len(outside):
-            raise UserError(f"label {outside[0]} lies outside 0..{self.num_classes - 1}; renumber the labels to 0..C-1")
+            raise UserError(
+                f"label {outside[0]} lies outside 0..{self.num_classes - 1}; renumber the labels to 0..C-1"
+            )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,7 +65,11 @@ class LabelledImages:
 
     def images_at(self, indices: np.ndarray) -> np.ndarray | MappedImages:
         """Those at ``indices`` (int (M,)), in that order; mapped ones stay on disk."""
-        return self.images.take(indices) if isinstance(self.images, MappedImages) else self.images[indices]
+        return (
+            self.images.take(indices)
+            if isinstance(self.images, MappedImages)
+            else self.images[indices]
+        )
 
     @property
     def bytes_in_memory(self) -> int:
@@ -95,7 +105,9 @@ class LongTailedDataset(LabelledImages):
         empty = np.flatnonzero(self.class_counts == 0)
         if len(empty):
             names = ", ".join(repr(self.class_names[k]) for k in empty[:5])
-            raise UserError(f"{len(empty)} class(es) without a single image: {names}; add images or drop the class")
+            raise UserError(
+                f"{len(empty)} class(es) without a single image: {names}; add images or drop the class"
+            )
 
     @property
     def prior(self) -> np.ndarray:

@@ -110,7 +110,10 @@ def render(summary: DataSummary) -> RenderableType:
             f"of {fewest.name}"
         )
     if summary.errors:
-        errors = ", ".join(f"{name.replace('_', ' ')} {100 * error:.1f} %" for name, error in summary.errors.items())
+        errors = ", ".join(
+            f"{name.replace('_', ' ')} {100 * error:.1f} %"
+            for name, error in summary.errors.items()
+        )
         lines.append(f"images counted in a wrong class: {errors}")
     return Group(table, *lines)
 

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
+from ltdd_ray.data.count_estimate import CountEstimate, estimate_counts
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.data.estimate import CountEstimate, estimate_counts
 from ltdd_ray.data.longtail import long_tail_indices
 from ltdd_ray.data.sources import load_source
 from ltdd_ray.data.sources.folders import load_unlabelled
 from ltdd_ray.data.split import hold_out, labelled_subset
-from ltdd_ray.errors import UserError
 
 # Not the run's seed: runs that differ in their seed alone must be measured on the same test images.
 TEST_SPLIT_SEED = 0
@@ -38,7 +38,9 @@ def load_data(config: DataConfig, seed: int) -> DataSplits:
     """
     train, test = load_source(config)
     if train.num_classes < 2:
-        raise UserError(f"source {config.source} has one class, {train.class_names[0]!r}; at least two are needed")
+        raise UserError(
+            f"source {config.source} has one class, {train.class_names[0]!r}; at least two are needed"
+        )
     if test is None:
         if config.test_fraction is None:
             raise UserError(
@@ -74,5 +76,9 @@ def _check_same_kind(train: LongTailedDataset, test: LongTailedDataset) -> None:
             "set data.image_size if the sizes differ, and convert the images if one part is grey and the other in colour"
         )
     if train.class_names != test.class_names:
-        odd = sorted(set(train.class_names) ^ set(test.class_names)) or ["the same names in another order"]
-        raise UserError(f"training and test classes differ ({', '.join(odd[:5])}); give both parts the same classes")
+        odd = sorted(set(train.class_names) ^ set(test.class_names)) or [
+            "the same names in another order"
+        ]
+        raise UserError(
+            f"training and test classes differ ({', '.join(odd[:5])}); give both parts the same classes"
+        )

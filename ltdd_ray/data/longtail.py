@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 
 # The published subsets were drawn with this seed; every run must see the same images, so it is not the run's seed.
 SELECTION_SEED = 42
@@ -68,6 +68,10 @@ def long_tail_indices(
     for k in range(num_classes):
         members = np.flatnonzero(labels == k)
         if selection == "random":
-            members = members[np.random.RandomState(SELECTION_SEED).choice(len(members), len(members), replace=False)]
+            members = members[
+                np.random.RandomState(SELECTION_SEED).choice(
+                    len(members), len(members), replace=False
+                )
+            ]
         kept.append(members[: wanted[k]])
     return np.concatenate(kept)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ltdd_ray.errors import UserError
-from ltdd_ray.files import write_atomic
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import write_atomic
 
 
 def write_shard(file: Path, images: np.ndarray) -> None:
@@ -28,10 +28,14 @@ def write_shard(file: Path, images: np.ndarray) -> None:
 def open_shard(file: Path) -> np.ndarray:
     """The images (R, K, H, W) of :func:`write_shard`, without reading them. Raises ``UserError`` where the file is damaged."""
     try:
-        with pa.memory_map(str(file)) as source:  # closing it gives the descriptor back; the mapping lives as long as the array
+        with pa.memory_map(
+            str(file)
+        ) as source:  # closing it gives the descriptor back; the mapping lives as long as the array
             return pa.ipc.open_file(source).get_batch(0).column("image").to_numpy_ndarray()
     except (OSError, pa.ArrowException, AttributeError) as error:
-        raise UserError(f"{file} is not a readable image cache ({error}); remove its folder, the next run fills it again") from None
+        raise UserError(
+            f"{file} is not a readable image cache ({error}); remove its folder, the next run fills it again"
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)

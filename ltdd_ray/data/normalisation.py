@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ltdd_ray.common.device import without_autocast
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.data.mapped import MappedImages
-from ltdd_ray.device import without_autocast
-from ltdd_ray.errors import UserError
 
 Kind = Literal["standard", "zca", "zca_raw"]
 

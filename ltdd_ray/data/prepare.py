@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.budget import class_budget
+from ltdd_ray.data.count_estimate import CountEstimate
 from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
-from ltdd_ray.data.estimate import CountEstimate
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.data.normalisation import Normalisation
@@ -53,14 +53,18 @@ class LazyImages:
     all of them (N, K, H, W) would be.
     """
 
-    def __init__(self, images: MappedImages, normalisation: Normalisation, device: torch.device) -> None:
+    def __init__(
+        self, images: MappedImages, normalisation: Normalisation, device: torch.device
+    ) -> None:
         self._images, self._normalisation, self.device = images, normalisation.to(device), device
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        return self._normalisation.apply(torch.tensor(self._images[index.cpu().numpy()], device=self.device))
+        return self._normalisation.apply(
+            torch.tensor(self._images[index.cpu().numpy()], device=self.device)
+        )
 
     def split(self, size: int) -> Iterator[Tensor]:
         return (self[index] for index in torch.arange(len(self)).split(size))
@@ -69,7 +73,9 @@ class LazyImages:
 Images = Tensor | LazyImages
 
 
-def model_space(dataset: LabelledImages, normalisation: Normalisation, device: torch.device) -> tuple[Images, Tensor]:
+def model_space(
+    dataset: LabelledImages, normalisation: Normalisation, device: torch.device
+) -> tuple[Images, Tensor]:
     """All images (N, K, H, W) float32 in model space and labels (N,) int64, on ``device``.
 
     They are resident there, four times the bytes of the dataset, unless it is mapped from disk.

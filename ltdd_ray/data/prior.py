@@ -11,7 +11,9 @@ EM_STEPS = 1000
 EM_TOLERANCE = 1e-9
 
 
-def expectation_maximisation(probabilities: np.ndarray, source_prior: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def expectation_maximisation(
+    probabilities: np.ndarray, source_prior: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
     """The prior (C,) of greatest likelihood, by the EM of Saerens, Latinne and Decaestecker (Neural Computation 2002).
 
     Args:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ltdd_ray.data.survey import Survey
-from ltdd_ray.errors import UserError
-from ltdd_ray.files import write_atomic
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import write_atomic
+from ltdd_ray.data.scan import Survey
 
 TEST_FRACTION = 0.2
 IPC = (1, 2, 5, 10, 20, 50)
@@ -41,12 +41,19 @@ def write_proposal(survey: Survey, output: Path, cores: int, gpus: int) -> None:
     Raises ``UserError`` where ``output`` exists.
     """
     if output.exists():
-        raise UserError(f"{output}: exists already and is not overwritten; remove it, or choose another file with --output")
-    environment = Environment(loader=PackageLoader("ltdd_ray.data", "."), undefined=StrictUndefined, trim_blocks=True)
+        raise UserError(
+            f"{output}: exists already and is not overwritten; remove it, or choose another file with --output"
+        )
+    environment = Environment(
+        loader=PackageLoader("ltdd_ray.data", "."), undefined=StrictUndefined, trim_blocks=True
+    )
     environment.filters["yaml"] = json.dumps  # JSON strings are YAML
     counts = sorted(survey.class_counts.items(), key=lambda item: -item[1])
     train = [n if survey.has_test else round((1 - TEST_FRACTION) * n) for _, n in counts]
-    side = max([side for side in SIDES if side <= min(survey.short_side, 64 if gpus else 32)], default=SIDES[0])
+    side = max(
+        [side for side in SIDES if side <= min(survey.short_side, 64 if gpus else 32)],
+        default=SIDES[0],
+    )
     ipc = min(sensible_ipc(train), 50 if gpus else 10)
     values = ipc * len(train) * side**2 * (3 if survey.colour else 1)
     epochs = min(max(IMAGES_PER_EXPERT // sum(train), EXPERT_EPOCHS[0]), EXPERT_EPOCHS[1])
@@ -68,7 +75,9 @@ def write_proposal(survey: Survey, output: Path, cores: int, gpus: int) -> None:
     try:
         write_atomic(output, text)
     except OSError as error:
-        raise UserError(f"{output}: not writable: {error.strerror or error}; choose another file with --output") from error
+        raise UserError(
+            f"{output}: not writable: {error.strerror or error}; choose another file with --output"
+        ) from error
 
 
 def _one_digit(value: float) -> int:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.seeding import generator
 from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
-from ltdd_ray.errors import UserError
-from ltdd_ray.seeding import generator
 
 
-def hold_out(dataset: LongTailedDataset, fraction: float, seed: int, purpose: str) -> tuple[LongTailedDataset, LongTailedDataset]:
+def hold_out(
+    dataset: LongTailedDataset, fraction: float, seed: int, purpose: str
+) -> tuple[LongTailedDataset, LongTailedDataset]:
     """(kept, held out): a random ``fraction`` of each class, rounded, with at least one image on either side.
 
     Both keep the order of ``dataset``; the draw depends on (seed, purpose, class) alone. Raises ``UserError`` for a class with
@@ -41,7 +43,9 @@ def hold_out_where_possible(
             "images; raise the fraction"
         )
     held = _draw(dataset, shares, seed, purpose)
-    return dataset.subset(np.flatnonzero(~held)), LabelledImages(dataset.images[held], dataset.labels[held], dataset.class_names)
+    return dataset.subset(np.flatnonzero(~held)), LabelledImages(
+        dataset.images[held], dataset.labels[held], dataset.class_names
+    )
 
 
 def _draw(dataset: LongTailedDataset, shares: Sequence[int], seed: int, purpose: str) -> np.ndarray:

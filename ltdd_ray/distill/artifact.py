@@ -15,9 +15,9 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import write_atomic
 from ltdd_ray.data.normalisation import Normalisation
-from ltdd_ray.errors import UserError
-from ltdd_ray.files import write_atomic
 
 FORMAT = 1
 
@@ -75,7 +75,9 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """Write ``name``.safetensors, metadata inside and, for people, as ``name``.json beside it; each appears whole."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"images": self.images, "soft_labels": self.soft_labels, "classes": self.classes}
-        tensors |= {f"normalisation.{key}": value for key, value in self.normalisation.state().items()}
+        tensors |= {
+            f"normalisation.{key}": value for key, value in self.normalisation.state().items()
+        }
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         described = {
             "format": FORMAT,
@@ -101,7 +103,9 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         try:
             return _from_file(path)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise UserError(f"{path}: not a readable distilled set ({error}); distil again or restore the file") from None
+            raise UserError(
+                f"{path}: not a readable distilled set ({error}); distil again or restore the file"
+            ) from None
 
 
 def find_distilled(place: Path | str, name: str = "distilled") -> Path:
@@ -111,14 +115,24 @@ def find_distilled(place: Path | str, name: str = "distilled") -> Path:
     """
     place = Path(place).expanduser()
     if not place.exists():
-        raise UserError(f"{place}: does not exist; give the folder of a run, or a {name}.safetensors")
+        raise UserError(
+            f"{place}: does not exist; give the folder of a run, or a {name}.safetensors"
+        )
     if place.is_file() and place.suffix != ".safetensors":
-        raise UserError(f"{place}: not a distilled set; give the folder of a run, or a {name}.safetensors")
-    candidates = [place] if place.is_file() else [place / f"{name}.safetensors", place / "distilled" / f"{name}.safetensors"]
+        raise UserError(
+            f"{place}: not a distilled set; give the folder of a run, or a {name}.safetensors"
+        )
+    candidates = (
+        [place]
+        if place.is_file()
+        else [place / f"{name}.safetensors", place / "distilled" / f"{name}.safetensors"]
+    )
     for path in candidates:
         if path.is_file():
             return path
-    raise UserError(f"{place}: no {name}.safetensors in it; run `ltdd-ray distill CONFIG` first or give the run's folder")
+    raise UserError(
+        f"{place}: no {name}.safetensors in it; run `ltdd-ray distill CONFIG` first or give the run's folder"
+    )
 
 
 def _from_file(path: Path) -> DistilledSet:
@@ -128,7 +142,9 @@ def _from_file(path: Path) -> DistilledSet:
             raise ValueError(f"format {described['format']}; this version reads {FORMAT}")
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
     prefix = "normalisation."
-    state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    state = {
+        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+    }
     return DistilledSet(
         images=tensors["images"],
         soft_labels=tensors["soft_labels"],

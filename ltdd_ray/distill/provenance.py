@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from ltdd_ray.common.hardware import describe_versions
 from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.hardware import describe_versions
 
 
 def provenance(config: RunConfig, train: LongTailedDataset, update: int) -> dict[str, Any]:
@@ -13,7 +13,10 @@ def provenance(config: RunConfig, train: LongTailedDataset, update: int) -> dict
 
     Nothing of when and where: two runs with equal outcomes write equal files.
     """
-    per_class, pictures = class_budget(config.distill, train.class_counts.tolist()), config.distill.pictures_per_image
+    per_class, pictures = (
+        class_budget(config.distill, train.class_counts.tolist()),
+        config.distill.pictures_per_image,
+    )
     return {
         "method": config.method,
         "dataset": config.data.name or config.data.source,

@@ -15,7 +15,10 @@ from ltdd_ray.evaluate.train import NetworkResult
 
 
 def summarise(
-    config: RunConfig, train: LongTailedDataset, networks: Sequence[NetworkResult], run: dict[str, Any]
+    config: RunConfig,
+    train: LongTailedDataset,
+    networks: Sequence[NetworkResult],
+    run: dict[str, Any],
 ) -> dict[str, Any]:
     """The content of results.json: shares and probabilities 0..1, groups by the training class counts.
 
@@ -27,9 +30,15 @@ def summarise(
     own, *others = config.evaluation_models
     first = config.evaluate.sets[0]
     groups = class_groups(train.class_counts)
-    of_set = {name: [n for n in networks if n.set_name == name and n.model == own] for name in config.evaluate.sets}
+    of_set = {
+        name: [n for n in networks if n.set_name == name and n.model == own]
+        for name in config.evaluate.sets
+    }
     sets = {name: _summary(name, config.method, found, groups) for name, found in of_set.items()}
-    of_model = {label: [n for n in networks if n.set_name == first and n.model == label] for label in (own, *others)}
+    of_model = {
+        label: [n for n in networks if n.set_name == first and n.model == label]
+        for label in (own, *others)
+    }
     return {
         "name": config.name,
         "dataset": config.data.name or config.data.source,
@@ -46,16 +55,28 @@ def summarise(
         **sets[first],
         "sets": sets,
         **({"random_baseline": sets["random"]} if "random" in sets else {}),
-        **({"cross_architecture": {label: _accuracies(found, groups) for label, found in of_model.items()}} if others else {}),
+        **(
+            {
+                "cross_architecture": {
+                    label: _accuracies(found, groups) for label, found in of_model.items()
+                }
+            }
+            if others
+            else {}
+        ),
         "teacher_queried": False,  # labels are stored with the images: no network labels anything during evaluation
         "config_hash": result_fingerprint(config),
         **run,
     }
 
 
-def _summary(name: str, method: str, networks: Sequence[NetworkResult], groups: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+def _summary(
+    name: str, method: str, networks: Sequence[NetworkResult], groups: dict[str, tuple[int, ...]]
+) -> dict[str, Any]:
     kind, first = SETS[name], networks[0]
-    predicted, true = (np.array([getattr(n, key) for n in networks]) for key in ("confidence", "true_confidence"))  # (networks, C)
+    predicted, true = (
+        np.array([getattr(n, key) for n in networks]) for key in ("confidence", "true_confidence")
+    )  # (networks, C)
     return {
         "title": kind.title.format(method=method.upper()),
         "kind": kind.kind,
@@ -63,12 +84,17 @@ def _summary(name: str, method: str, networks: Sequence[NetworkResult], groups: 
         "labels": first.labels,
         **({} if first.tau is None else {"tau": first.tau}),
         **_accuracies(networks, groups),
-        "confidence": {"predicted_class": _by_group(predicted, groups), "true_class": _by_group(true, groups)},
+        "confidence": {
+            "predicted_class": _by_group(predicted, groups),
+            "true_class": _by_group(true, groups),
+        },
         "classifier_norms": np.mean([n.classifier_norms for n in networks], 0).tolist(),
     }
 
 
-def _accuracies(networks: Sequence[NetworkResult], groups: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+def _accuracies(
+    networks: Sequence[NetworkResult], groups: dict[str, tuple[int, ...]]
+) -> dict[str, Any]:
     overall = [n.accuracy for n in networks]
     per_class = np.array([n.per_class for n in networks])  # (networks, C)
     return {
@@ -78,7 +104,9 @@ def _accuracies(networks: Sequence[NetworkResult], groups: dict[str, tuple[int, 
     }
 
 
-def _by_group(per_class: np.ndarray, groups: dict[str, tuple[int, ...]]) -> dict[str, dict[str, float]]:
+def _by_group(
+    per_class: np.ndarray, groups: dict[str, tuple[int, ...]]
+) -> dict[str, dict[str, float]]:
     """Mean and deviation over networks of ``per_class`` (networks, C), its classes averaged within each group."""
     return {name: _spread(per_class[:, list(classes)].mean(1)) for name, classes in groups.items()}
 
@@ -95,9 +123,17 @@ def _deviation(values: np.ndarray) -> np.ndarray:
 def results_table(results: dict[str, Any]) -> Table:
     """A row for each set: its labels and the accuracy in percent, mean and deviation over networks, overall and per group."""
     pictures = results["pictures_per_image"]
-    size = f"{sum(results['images_per_class'])} images" if results["ipc"] is None else f"IPC {results['ipc']}"
+    size = (
+        f"{sum(results['images_per_class'])} images"
+        if results["ipc"] is None
+        else f"IPC {results['ipc']}"
+    )
     size += f" of {pictures} pictures each" if pictures > 1 else ""
-    table = _table(f"{results['name']}: accuracy in % on the {results['split']} images, {size}", results, "labels")
+    table = _table(
+        f"{results['name']}: accuracy in % on the {results['split']} images, {size}",
+        results,
+        "labels",
+    )
     for one in results["sets"].values():
         table.add_row(one["title"], one["labels"], *_cells(one))
         if "tau" in one:
@@ -123,4 +159,7 @@ def _table(title: str, results: dict[str, Any], *columns: str) -> Table:
 
 
 def _cells(one: dict[str, Any]) -> list[str]:
-    return [f"{100 * cell['mean']:.1f} ± {100 * cell['std']:.1f}" for cell in (one["accuracy"], *one["groups"].values())]
+    return [
+        f"{100 * cell['mean']:.1f} ± {100 * cell['std']:.1f}"
+        for cell in (one["accuracy"], *one["groups"].values())
+    ]

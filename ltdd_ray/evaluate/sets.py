@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ltdd_ray.baselines.full_data import FULL_DATA, full_data_epochs
-from ltdd_ray.baselines.k_center import expert_features, k_center_selection
+from ltdd_ray.common.device import default_device
+from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import PreparedData, model_space
-from ltdd_ray.device import default_device
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.distill.calibrate import calibrate
-from ltdd_ray.seeding import generator
+from ltdd_ray.evaluate.calibration import calibrate
+from ltdd_ray.evaluate.full_data import FULL_DATA, full_data_epochs
+from ltdd_ray.evaluate.k_center import expert_features, k_center_selection
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class SetKind:
     """One name of ``evaluate.sets``: its ``title`` in tables, what ``kind`` of images they are in a sentence, and ``make`` (config,
     data, number of the network to train).
 
-    Without ``make`` it is all training images, which :mod:`ltdd_ray.baselines.full_data` trains on in a way of its own.
+    Without ``make`` it is all training images, which :mod:`ltdd_ray.evaluate.full_data` trains on in a way of its own.
     """
 
     title: str
@@ -68,12 +68,16 @@ def epochs_on(config: RunConfig, name: str) -> int:
     return full_data_epochs(config, name) if name in FULL_DATA else config.evaluate.epochs
 
 
-def random_selection(train: LongTailedDataset, budget: Sequence[int], seed: int, network: int) -> list[int]:
+def random_selection(
+    train: LongTailedDataset, budget: Sequence[int], seed: int, network: int
+) -> list[int]:
     """``budget`` (C,) image indices per class without replacement; a class with fewer gives all of them, again and again."""
     chosen: list[int] = []
     for k, wanted in enumerate(budget):
         members = torch.nonzero(torch.tensor(train.labels == k))[:, 0]
-        order = members[torch.randperm(len(members), generator=generator(seed, "random-selection", network, k))]
+        order = members[
+            torch.randperm(len(members), generator=generator(seed, "random-selection", network, k))
+        ]
         chosen += order.repeat(-(-wanted // len(order)))[:wanted].tolist()
     return chosen
 
@@ -81,7 +85,9 @@ def random_selection(train: LongTailedDataset, budget: Sequence[int], seed: int,
 def _random(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     """Drawn anew for every network."""
     budget = class_budget(config.distill, data.train.class_counts.tolist())
-    return _real_images(data, random_selection(data.train, budget, config.seed, network), config.evaluate.lr)
+    return _real_images(
+        data, random_selection(data.train, budget, config.seed, network), config.evaluate.lr
+    )
 
 
 def _k_center(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
@@ -94,7 +100,9 @@ def _k_center(config: RunConfig, data: PreparedData, network: int) -> TrainingSe
 def _real_images(data: PreparedData, index: list[int], learning_rate: float) -> TrainingSet:
     """The training images at ``index`` (M,) with hard labels."""
     images = data.normalisation.apply(torch.tensor(data.train.images[index]))
-    labels = one_hot(torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes)
+    labels = one_hot(
+        torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes
+    )
     return TrainingSet(images, labels.float(), learning_rate)
 
 
@@ -109,7 +117,9 @@ def _initial(config: RunConfig, data: PreparedData, network: int) -> TrainingSet
 def _hard(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     """Each image with the class its soft label prefers."""
     given = _stored(config, "distilled")
-    return replace(given, soft_labels=one_hot(given.soft_labels.argmax(-1), data.train.num_classes).float())
+    return replace(
+        given, soft_labels=one_hot(given.soft_labels.argmax(-1), data.train.num_classes).float()
+    )
 
 
 def _calibrated(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:

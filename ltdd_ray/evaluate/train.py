@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import MultiStepLR
 
-from ltdd_ray.augment import Augmentation
-from ltdd_ray.baselines.full_data import FULL_DATA, train_on_all
+from ltdd_ray.common.device import default_device, to_device
+from ltdd_ray.common.errors import NonFiniteLossError
+from ltdd_ray.common.seeding import derive_seed, generator
 from ltdd_ray.config import EvaluateConfig, RunConfig
 from ltdd_ray.data.prepare import Images, PreparedData, model_space
-from ltdd_ray.device import default_device, to_device
-from ltdd_ray.errors import NonFiniteLossError
+from ltdd_ray.evaluate.full_data import FULL_DATA, train_on_all
 from ltdd_ray.evaluate.sets import TrainingSet, epochs_on, training_set
-from ltdd_ray.losses import soft_cross_entropy
-from ltdd_ray.nn.choice import is_convnet, network_passes
+from ltdd_ray.nn.augment import Augmentation
+from ltdd_ray.nn.dispatch import is_convnet, network_passes
 from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.losses import soft_cross_entropy
 from ltdd_ray.nn.networks import build_network
-from ltdd_ray.seeding import derive_seed, generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,9 @@ class NetworkResult(Measurement):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "NetworkResult":
-        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+        }
         return cls(**values)
 
 
@@ -92,7 +94,9 @@ def evaluate_network(
     device = default_device()
     seed = derive_seed(config.seed, "evaluation-network", network)
     architecture = config.evaluation_models[model]
-    net = build_network(architecture, data.train.image_shape, data.train.num_classes, seed).to(device)
+    net = build_network(architecture, data.train.image_shape, data.train.num_classes, seed).to(
+        device
+    )
 
     def report(epoch: int) -> None:
         on_epoch(EvaluationReport(set_name, model, network, epoch, epochs_on(config, set_name)))
@@ -103,8 +107,19 @@ def evaluate_network(
         given_facts = {"images": len(images), "labels": "hard", "tau": None}
     else:
         given = training_set(config, data, set_name, network).to(device)
-        train_network(net, given, config.evaluate, Augmentation(config.augmentation), derive_seed(seed, set_name), report)
-        given_facts = {"images": len(given.images), "labels": "hard" if given.hard else "soft", "tau": given.tau}
+        train_network(
+            net,
+            given,
+            config.evaluate,
+            Augmentation(config.augmentation),
+            derive_seed(seed, set_name),
+            report,
+        )
+        given_facts = {
+            "images": len(given.images),
+            "labels": "hard" if given.hard else "soft",
+            "tau": given.tau,
+        }
     images, labels = model_space(data.evaluation, data.normalisation, device)
     return NetworkResult(
         **asdict(measure(net, images, labels)),
@@ -117,7 +132,9 @@ def evaluate_network(
     )
 
 
-def rehearse_networks(config: RunConfig, data: PreparedData, tasks: Sequence[tuple[str, str, int]]) -> None:
+def rehearse_networks(
+    config: RunConfig, data: PreparedData, tasks: Sequence[tuple[str, str, int]]
+) -> None:
     """Take the memory of the largest of ``tasks`` on this process's device: each set and architecture once, for one epoch."""
     settings = config.evaluate
     once = {"epochs": 1, "full_data": settings.full_data.model_copy(update={"epochs": 1})}
@@ -138,7 +155,12 @@ def train_network(
 ) -> None:
     """Train ``model`` in place. Raises ``NonFiniteLossError`` if it leaves the finite numbers."""
     model.train()
-    optimiser = SGD(model.parameters(), given.learning_rate, settings.momentum, weight_decay=settings.weight_decay)
+    optimiser = SGD(
+        model.parameters(),
+        given.learning_rate,
+        settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
     schedule = MultiStepLR(optimiser, [settings.epochs // 2 + 1], gamma=0.1)
     leave_gradient = _gradient_of(model)
     for epoch in range(1, settings.epochs + 1):
@@ -169,7 +191,9 @@ def _gradient_of(model: nn.Module) -> Callable[[Tensor, Tensor], None]:
     passes = network_passes(flat, soft_cross_entropy)
 
     def by_hand(images: Tensor, soft_label: Tensor) -> None:
-        for name, gradient in flat.views(passes.gradient(flat.initial(), images, soft_label)).items():
+        for name, gradient in flat.views(
+            passes.gradient(flat.initial(), images, soft_label)
+        ).items():
             named[name].grad = gradient
 
     return by_hand
@@ -182,9 +206,18 @@ def measure(model: nn.Module, images: Images, labels: Tensor) -> Measurement:
     logits = torch.cat([model(part) for part in images.split(512)])
     probability = logits.softmax(-1)
     right = logits.argmax(-1) == labels
-    judged = torch.stack([right, probability.amax(-1), probability.gather(1, labels[:, None])[:, 0]], 1).double()  # (N, 3)
+    judged = torch.stack(
+        [right, probability.amax(-1), probability.gather(1, labels[:, None])[:, 0]], 1
+    ).double()  # (N, 3)
     counts = torch.bincount(labels, minlength=logits.shape[1])
-    sums = torch.zeros(logits.shape[1], 3, dtype=torch.float64, device=judged.device).index_add(0, labels, judged)
+    sums = torch.zeros(logits.shape[1], 3, dtype=torch.float64, device=judged.device).index_add(
+        0, labels, judged
+    )
     per_class, confidence, true_confidence = map(tuple, (sums / counts[:, None]).T.tolist())
     accuracy = sum(per_class) / len(per_class)
-    return Measurement(accuracy=accuracy, per_class=per_class, confidence=confidence, true_confidence=true_confidence)
+    return Measurement(
+        accuracy=accuracy,
+        per_class=per_class,
+        confidence=confidence,
+        true_confidence=true_confidence,
+    )

@@ -5,9 +5,9 @@ Pc classifier parameters, C classes.
 
 import torch
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.errors import UserError
 from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.store import Stage, TrajectoryStore
 

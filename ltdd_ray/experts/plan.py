@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from ltdd_ray.common.seeding import derive_seed
 from ltdd_ray.config import RunConfig, fingerprint
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
-from ltdd_ray.seeding import derive_seed
 from ltdd_ray.store import Expectation, Stage, TrajectoryStore
 
 
@@ -25,31 +25,53 @@ def expert_network(config: RunConfig, train: LongTailedDataset, expert: int) -> 
     return FlatModel(build_network(config.model, train.image_shape, train.num_classes, seed))
 
 
-def trajectory_tasks(config: RunConfig, train: LongTailedDataset, expert: int) -> tuple[TrajectoryTask, TrajectoryTask]:
+def trajectory_tasks(
+    config: RunConfig, train: LongTailedDataset, expert: int
+) -> tuple[TrajectoryTask, TrajectoryTask]:
     """The representation and the classifier trajectory of one expert."""
     experts = config.experts
     kept = [experts.dtype, experts.keep_epochs]
-    common = [train.fingerprint, config.data.normalisation, config.model, config.augmentation, config.seed, expert, kept]
+    common = [
+        train.fingerprint,
+        config.data.normalisation,
+        config.model,
+        config.augmentation,
+        config.seed,
+        expert,
+        kept,
+    ]
     representation = fingerprint("representation", *common, experts.representation)
     classifier = fingerprint("classifier", representation, experts.classifier)
-    return TrajectoryTask(expert, "representation", representation), TrajectoryTask(expert, "classifier", classifier)
+    return TrajectoryTask(expert, "representation", representation), TrajectoryTask(
+        expert, "classifier", classifier
+    )
 
 
 def plan_trajectories(config: RunConfig, train: LongTailedDataset) -> list[TrajectoryTask]:
     """Every trajectory of the run, expert by expert."""
-    return [task for expert in range(config.experts.count) for task in trajectory_tasks(config, train, expert)]
+    return [
+        task
+        for expert in range(config.experts.count)
+        for task in trajectory_tasks(config, train, expert)
+    ]
 
 
 def config_fingerprint(config: RunConfig) -> str:
     """Equal for all runs that may share one store."""
     experts = config.experts.model_dump(mode="json", exclude={"count", "store"})
-    return fingerprint(config.data.normalisation, config.model, config.augmentation, config.seed, experts)
+    return fingerprint(
+        config.data.normalisation, config.model, config.augmentation, config.seed, experts
+    )
 
 
 def expectation(config: RunConfig, train: LongTailedDataset) -> Expectation:
     """What a store must have been made for, to serve this run."""
     layout = expert_network(config, train, 0).layout
-    return Expectation(layout=layout, dataset_fingerprint=train.fingerprint, config_fingerprint=config_fingerprint(config))
+    return Expectation(
+        layout=layout,
+        dataset_fingerprint=train.fingerprint,
+        config_fingerprint=config_fingerprint(config),
+    )
 
 
 def missing_experts(config: RunConfig, train: LongTailedDataset) -> list[int]:

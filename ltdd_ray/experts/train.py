@@ -12,14 +12,14 @@ from torch.autograd import grad
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from ltdd_ray.augment import Augmentation
+from ltdd_ray.common.device import to_device
+from ltdd_ray.common.errors import NonFiniteLossError
+from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import ClassifierStage, RepresentationStage
 from ltdd_ray.data.prepare import Images
-from ltdd_ray.device import to_device
-from ltdd_ray.errors import NonFiniteLossError
-from ltdd_ray.experts.sharpness import sharpen
+from ltdd_ray.experts.sam import sharpen
+from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.seeding import generator
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,15 @@ def representation_stage(
                 at = at.detach().requires_grad_()
                 return grad(criterion(flat.logits(at, batch), target), at)[0]
 
-            theta.grad = sharpen(here, gradient, theta.detach(), stage.sharpness, stage.rho, stage.alpha)
+            theta.grad = sharpen(
+                here, gradient, theta.detach(), stage.sharpness, stage.rho, stage.alpha
+            )
             optimiser.step()
-        yield Epoch(epoch, theta.detach().clone(), *tally.result(f"expert {expert}, representation epoch {epoch}"))
+        yield Epoch(
+            epoch,
+            theta.detach().clone(),
+            *tally.result(f"expert {expert}, representation epoch {epoch}"),
+        )
 
 
 def classifier_stage(
@@ -112,7 +118,9 @@ def classifier_stage(
     for epoch in range(1, stage.epochs + 1):
         draw = generator(seed, "classifier", expert, epoch)
         tally = _Tally(images.device)
-        for index in balanced_indices(labels.cpu(), stage.samples_per_class, draw).split(stage.batch_size):
+        for index in balanced_indices(labels.cpu(), stage.samples_per_class, draw).split(
+            stage.batch_size
+        ):
             index = to_device(index, images.device)
             with torch.no_grad():
                 features = flat.features(theta, augment(images[index], draw))
@@ -123,7 +131,11 @@ def classifier_stage(
             optimiser.step()
             if cap is not None:
                 _cap_rows(flat, head, cap)
-        yield Epoch(epoch, head.detach().clone(), *tally.result(f"expert {expert}, classifier epoch {epoch}"))
+        yield Epoch(
+            epoch,
+            head.detach().clone(),
+            *tally.result(f"expert {expert}, classifier epoch {epoch}"),
+        )
 
 
 def balanced_indices(labels: Tensor, samples_per_class: int, draw: torch.Generator) -> Tensor:
@@ -139,9 +151,14 @@ def balanced_indices(labels: Tensor, samples_per_class: int, draw: torch.Generat
     queues = torch.empty(num_classes, wanted, dtype=torch.int64)
     for k in range(num_classes):
         members = torch.nonzero(labels == k)[:, 0]
-        passes = [members[torch.randperm(len(members), generator=draw)] for _ in range(-(-wanted // len(members)))]
+        passes = [
+            members[torch.randperm(len(members), generator=draw)]
+            for _ in range(-(-wanted // len(members)))
+        ]
         queues[k] = torch.cat(passes)[:wanted]
-    order = torch.stack([torch.randperm(num_classes, generator=draw) for _ in range(rounds)])  # (rounds, C)
+    order = torch.stack(
+        [torch.randperm(num_classes, generator=draw) for _ in range(rounds)]
+    )  # (rounds, C)
     blocks = queues.view(num_classes, rounds, samples_per_class)
     return blocks[order, torch.arange(rounds)[:, None]].flatten()
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ltdd_ray.common.files import write_atomic
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.files import write_atomic
 
 # What the card says of the results' sets.
 SETS = {
@@ -30,7 +30,11 @@ def write_card(file: Path) -> Path:
 def read_results(file: Path) -> dict[str, Any]:
     """What the run that ``file`` (.../distilled/distilled.safetensors) lies in has measured; empty before its evaluation."""
     results = file.resolve().parent.parent / "results.json"
-    return json.loads(results.read_text()) if file.parent.name == "distilled" and results.exists() else {}
+    return (
+        json.loads(results.read_text())
+        if file.parent.name == "distilled" and results.exists()
+        else {}
+    )
 
 
 def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> str:
@@ -39,7 +43,10 @@ def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> 
     The licence is left open, as it depends on that of the real images.
     """
     environment = Environment(
-        loader=PackageLoader("ltdd_ray.export", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("ltdd_ray.export", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["yaml"] = json.dumps  # JSON strings and lists are YAML
     measured = results.get("sets", {})
@@ -50,5 +57,7 @@ def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> 
         form=form,
         results=results,
         rows=[(title, measured[key]) for key, title in SETS.items() if key in measured],
-        size_category=next((name for limit, name in SIZES.items() if len(distilled) < limit), "n>1M"),
+        size_category=next(
+            (name for limit, name in SIZES.items() if len(distilled) < limit), "n>1M"
+        ),
     )

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import new_folder
 from ltdd_ray.distill.artifact import DistilledSet, find_distilled
-from ltdd_ray.errors import UserError
 from ltdd_ray.export.card import read_results, render_card
 from ltdd_ray.export.layouts import LAYOUTS
-from ltdd_ray.files import new_folder
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,9 @@ class Export:
         sets = self.results.get("sets", {})
         if not {"distilled", "distilled_8bit"} <= set(sets):
             return "what 8 bits cost in accuracy is measured by a run with `distilled_8bit` in evaluate.sets"
-        exact, rounded = (100 * sets[name]["accuracy"]["mean"] for name in ("distilled", "distilled_8bit"))
+        exact, rounded = (
+            100 * sets[name]["accuracy"]["mean"] for name in ("distilled", "distilled_8bit")
+        )
         return f"accuracy with the set as distilled {exact:.1f} %, with its 8-bit images {rounded:.1f} %"
 
 
@@ -47,7 +49,9 @@ def export(place: Path, layout: str, output: Path | None) -> Export:
     file = find_distilled(place)
     folder = (output or file.with_name(layout)).expanduser()
     if folder.exists():
-        raise UserError(f"{folder}: exists already and is not overwritten; remove it, or choose another folder with --output")
+        raise UserError(
+            f"{folder}: exists already and is not overwritten; remove it, or choose another folder with --output"
+        )
     distilled, results = DistilledSet.load(file), read_results(file)
     try:
         with new_folder(folder) as draft:
@@ -55,7 +59,9 @@ def export(place: Path, layout: str, output: Path | None) -> Export:
             (draft / "training.json").write_text(json.dumps(_recipe(distilled), indent=2) + "\n")
             (draft / "README.md").write_text(render_card(distilled, results, layout))
     except OSError as error:
-        raise UserError(f"{folder}: not writable: {error.strerror or error}; choose another folder with --output") from error
+        raise UserError(
+            f"{folder}: not writable: {error.strerror or error}; choose another folder with --output"
+        ) from error
     return Export(folder, len(distilled), distilled.clipped_share(), results)
 
 

@@ -39,7 +39,10 @@ def write_parquet(distilled: DistilledSet, folder: Path) -> None:
     images, labels, soft_labels = zip(*_rows(distilled))
     image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     columns = [
-        pa.array([{"bytes": png, "path": f"{number:05d}.png"} for number, png in enumerate(images)], image),
+        pa.array(
+            [{"bytes": png, "path": f"{number:05d}.png"} for number, png in enumerate(images)],
+            image,
+        ),
         pa.array(labels, pa.int64()),
         pa.array(soft_labels, pa.list_(pa.float32())),
     ]
@@ -48,7 +51,11 @@ def write_parquet(distilled: DistilledSet, folder: Path) -> None:
         "label": {"_type": "ClassLabel", "names": list(distilled.class_names)},
         "soft_label": {"_type": "Sequence", "feature": {"dtype": "float32", "_type": "Value"}},
     }
-    table = pa.table(columns, list(features), metadata={"huggingface": json.dumps({"info": {"features": features}})})
+    table = pa.table(
+        columns,
+        list(features),
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
     (folder / PARQUET_FILE).parent.mkdir()
     pq.write_table(table, folder / PARQUET_FILE)
 
@@ -92,7 +99,11 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
 
 def _rows(distilled: DistilledSet) -> Iterator[tuple[bytes, int, list[float]]]:
     """(PNG, label, soft label) of each image."""
-    for pixels, label, soft_label in zip(distilled.pixels().numpy(), distilled.classes.tolist(), distilled.soft_labels.tolist()):
+    for pixels, label, soft_label in zip(
+        distilled.pixels().numpy(), distilled.classes.tolist(), distilled.soft_labels.tolist()
+    ):
         png = BytesIO()
-        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(png, "png")
+        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(
+            png, "png"
+        )
         yield png.getvalue(), label, soft_label

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config_file import merge, parse_config
-from ltdd_ray.errors import UserError
+from ltdd_ray.config.loading import merge, parse_config
 
 # In the order of a comparison: the method and its halves, other distillation, selection, references.
 METHODS = (
@@ -28,6 +28,11 @@ def method_config(base: RunConfig, method: str) -> RunConfig:
     """
     if method not in _OVERLAYS:
         near = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.0)
-        raise UserError(f"unknown method `{method}`; did you mean `{near[0]}`? There are {', '.join(METHODS)}")
+        raise UserError(
+            f"unknown method `{method}`; did you mean `{near[0]}`? There are {', '.join(METHODS)}"
+        )
     overlay = yaml.safe_load(_OVERLAYS[method].read_text())
-    return parse_config(merge(base.model_dump(mode="json"), {"method": method, **overlay}), where=f"{base.name}, method {method}")
+    return parse_config(
+        merge(base.model_dump(mode="json"), {"method": method, **overlay}),
+        where=f"{base.name}, method {method}",
+    )

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from ltdd_ray.device import without_autocast
-from ltdd_ray.nn import fused
-from ltdd_ray.nn.convolution import (
+from ltdd_ray.common.device import without_autocast
+from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.kernels import fused
+from ltdd_ray.nn.kernels.convolution import (
     Convolution,
     channels_last,
     convolution,
@@ -26,10 +27,9 @@ from ltdd_ray.nn.convolution import (
     input_bar_pair,
     weight_bar,
 )
-from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.nn.fused import NormReluPool
+from ltdd_ray.nn.kernels.fused import NormReluPool
+from ltdd_ray.nn.kernels.reference import Affine
 from ltdd_ray.nn.passes import Loss, Passes
-from ltdd_ray.nn.plain import Affine
 
 
 class ConvNet(nn.Sequential):
@@ -100,7 +100,12 @@ class ConvNetPasses(Passes):
                     _add(bar.layers[k], weight_bar(x, u_bar, layer.weight), *affine_bar)
                     y_bar = input_bar(u_bar, layer.weight)
                 else:
-                    _add(bar.layers[k], *fused.backward_first(x, layer.weight, u, layer.gamma, layer.beta, stats, y_bar))
+                    _add(
+                        bar.layers[k],
+                        *fused.backward_first(
+                            x, layer.weight, u, layer.gamma, layer.beta, stats, y_bar
+                        ),
+                    )
         return theta_bar
 
     @torch.no_grad()
@@ -111,7 +116,10 @@ class ConvNetPasses(Passes):
         theta_bar = torch.zeros_like(theta) if with_theta else None
         at, dot = Views.of(self._flat, theta), Views.of(self._flat, v)
         bar = Views.of(self._flat, theta_bar) if theta_bar is not None else None
-        affines = [Affine(one.gamma, one.beta, other.gamma, other.beta) for one, other in zip(at.layers, dot.layers)]
+        affines = [
+            Affine(one.gamma, one.beta, other.gamma, other.beta)
+            for one, other in zip(at.layers, dot.layers)
+        ]
         value, images_bar, labels_bar = theta.new_zeros(()), [], []
         for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
             x_dot, tape = None, []
@@ -130,11 +138,20 @@ class ConvNetPasses(Passes):
             if bar is not None:
                 bar.head.addmm_(z_bar_dot.T, features).addmm_(z_bar.T, features_dot)
                 bar.head_bias.add_(z_bar_dot.sum(0))
-            y_bars = (z_bar @ at.head).view(x.shape), (z_bar_dot @ at.head + z_bar @ dot.head).view(x.shape)
+            y_bars = (
+                (z_bar @ at.head).view(x.shape),
+                (z_bar_dot @ at.head + z_bar @ dot.head).view(x.shape),
+            )
             y_bar_pair, y_bar_extra = channels_last(torch.cat(y_bars, 1).to(x.dtype)), None
             for k in reversed(range(len(at.layers))):
-                weight, weight_dot, (x, x_dot, u_pair, stats) = at.layers[k].weight, dot.layers[k].weight, tape.pop()
-                u_bar, u_bar_dot, *affine_bar_dot = fused.tangent_backward(u_pair, affines[k], stats, y_bar_pair, y_bar_extra)
+                weight, weight_dot, (x, x_dot, u_pair, stats) = (
+                    at.layers[k].weight,
+                    dot.layers[k].weight,
+                    tape.pop(),
+                )
+                u_bar, u_bar_dot, *affine_bar_dot = fused.tangent_backward(
+                    u_pair, affines[k], stats, y_bar_pair, y_bar_extra
+                )
                 if bar is not None:
                     _add(bar.layers[k], weight_bar(x, u_bar_dot, weight), *affine_bar_dot)
                     if x_dot is not None:
@@ -142,7 +159,9 @@ class ConvNetPasses(Passes):
                 if k:
                     y_bar_pair, y_bar_extra = input_bar_pair(u_bar, u_bar_dot, weight, weight_dot)
                 else:
-                    images_bar.append(fused.image_bar(u_bar_dot, weight) + fused.image_bar(u_bar, weight_dot))
+                    images_bar.append(
+                        fused.image_bar(u_bar_dot, weight) + fused.image_bar(u_bar, weight_dot)
+                    )
         return value, torch.cat(images_bar).to(images.dtype), torch.cat(labels_bar), theta_bar
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ltdd_ray.layout import Parameter, ParameterLayout
+from ltdd_ray.common.layout import Parameter, ParameterLayout
 
 
 class FlatModel:
@@ -25,11 +25,18 @@ class FlatModel:
             )
         self.model = model.train()
         named = dict(model.named_parameters())
-        names = sorted(named, key=lambda name: name.startswith("classifier."))  # stable: backbone first, each in module order
+        names = sorted(
+            named, key=lambda name: name.startswith("classifier.")
+        )  # stable: backbone first, each in module order
         sizes = [named[name].numel() for name in names]
         offsets = [0, *accumulate(sizes)]
-        backbone = sum(size for name, size in zip(names, sizes) if not name.startswith("classifier."))
-        parameters = tuple(Parameter(name, tuple(named[name].shape), offset) for name, offset in zip(names, offsets))
+        backbone = sum(
+            size for name, size in zip(names, sizes) if not name.startswith("classifier.")
+        )
+        parameters = tuple(
+            Parameter(name, tuple(named[name].shape), offset)
+            for name, offset in zip(names, offsets)
+        )
         self.layout = ParameterLayout(parameters, backbone)
         self._classifier: nn.Module = model.classifier  # pyright: ignore[reportAttributeAccessIssue]
         self._head = tuple(p for p in parameters if p.name.startswith("classifier."))
@@ -67,12 +74,16 @@ class FlatModel:
         finally:
             handle.remove()
         if len(reached) != 1 or reached[0][1] is not returned:
-            raise TypeError(f"{type(self.model).__name__} must return the output of its `classifier`, called once")
+            raise TypeError(
+                f"{type(self.model).__name__} must return the output of its `classifier`, called once"
+            )
         return reached[0][0]
 
     def head(self, theta_c: Tensor, features: Tensor) -> Tensor:
         """Logits (B, C) from features (B, F) and theta_c (Pc,); differentiable in both."""
-        return functional_call(self._classifier, self._views(theta_c, self._head, "classifier."), (features,))
+        return functional_call(
+            self._classifier, self._views(theta_c, self._head, "classifier."), (features,)
+        )
 
     def head_weight(self, theta_c: Tensor) -> Tensor:
         """The view (C, F) of theta_c (Pc,) that holds a linear classifier's rows."""
@@ -88,6 +99,10 @@ class FlatModel:
         buffers = {name: buffer.detach().clone() for name, buffer in self.model.named_buffers()}
         return self.views(theta) | buffers
 
-    def _views(self, vector: Tensor, parameters: tuple[Parameter, ...], prefix: str = "") -> dict[str, Tensor]:
+    def _views(
+        self, vector: Tensor, parameters: tuple[Parameter, ...], prefix: str = ""
+    ) -> dict[str, Tensor]:
         pieces = vector.split([p.size for p in parameters])
-        return {p.name.removeprefix(prefix): piece.view(p.shape) for p, piece in zip(parameters, pieces)}
+        return {
+            p.name.removeprefix(prefix): piece.view(p.shape) for p, piece in zip(parameters, pieces)
+        }

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ltdd_ray.device import without_autocast
-from ltdd_ray.nn import fused
+from ltdd_ray.common.device import without_autocast
 from ltdd_ray.nn.convnet import Layer, Views
-from ltdd_ray.nn.convolution import channels_last, convolution, convolution_dtype, input_bar
 from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.kernels import fused
+from ltdd_ray.nn.kernels.convolution import channels_last, convolution, convolution_dtype, input_bar
 from ltdd_ray.nn.passes import Loss, Passes
 
 TAPE_BYTES = 2**30
@@ -39,8 +39,16 @@ class FrozenConvNetPasses(Passes):
 
     def __init__(self, flat: FlatModel, start: Tensor, loss: Loss, micro_batch: int | None) -> None:
         """``start`` (P,) holds the backbone."""
-        super().__init__(lambda theta_c, images: flat.head(theta_c, flat.features(start, images)), loss, micro_batch)
-        self._flat, self._layers, self._dtype = flat, Views.of(flat, start).layers, convolution_dtype(start)
+        super().__init__(
+            lambda theta_c, images: flat.head(theta_c, flat.features(start, images)),
+            loss,
+            micro_batch,
+        )
+        self._flat, self._layers, self._dtype = (
+            flat,
+            Views.of(flat, start).layers,
+            convolution_dtype(start),
+        )
         self._tapes: list[_Tape | None] = []
         self._left = TAPE_BYTES if micro_batch is None else 0
 
@@ -48,7 +56,10 @@ class FrozenConvNetPasses(Passes):
     @without_autocast
     def gradient(self, theta: Tensor, images: Tensor, soft_label: Tensor) -> Tensor:
         theta_bar = torch.zeros_like(theta)
-        (head, head_bias), (head_bar, head_bias_bar) = self._flat.head_parameters(theta), self._flat.head_parameters(theta_bar)
+        (head, head_bias), (head_bar, head_bias_bar) = (
+            self._flat.head_parameters(theta),
+            self._flat.head_parameters(theta_bar),
+        )
         for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
             tape = self._forward(x)
             features = tape.y.flatten(1).to(theta.dtype)
@@ -77,8 +88,17 @@ class FrozenConvNetPasses(Passes):
             labels_bar.append(p_bar)
             head_bar.addmm_(z_bar_dot.T, features)
             head_bias_bar.add_(z_bar_dot.sum(0))
-            images_bar.append(self._backward(x, tape, (z_bar_dot @ head + z_bar @ head_dot).view(tape.y.shape).to(x.dtype)))
-        return value, torch.cat(images_bar).to(images.dtype), torch.cat(labels_bar), theta_bar if with_theta else None
+            images_bar.append(
+                self._backward(
+                    x, tape, (z_bar_dot @ head + z_bar @ head_dot).view(tape.y.shape).to(x.dtype)
+                )
+            )
+        return (
+            value,
+            torch.cat(images_bar).to(images.dtype),
+            torch.cat(labels_bar),
+            theta_bar if with_theta else None,
+        )
 
     def _forward(self, x: Tensor) -> _Tape:
         us, all_stats = [], []
@@ -97,7 +117,9 @@ class FrozenConvNetPasses(Passes):
         for layer, u, stats in zip(self._layers[:0:-1], tape.us[::-1], tape.stats[::-1]):
             y_bar = input_bar(_u_bar(layer, u, stats, y_bar), layer.weight)
         first = self._layers[0]
-        return fused.image_bar(_u_bar(first, convolution(x, first.weight), tape.stats[0], y_bar), first.weight)
+        return fused.image_bar(
+            _u_bar(first, convolution(x, first.weight), tape.stats[0], y_bar), first.weight
+        )
 
 
 def _u_bar(layer: Layer, u: Tensor, stats: Tensor, y_bar: Tensor) -> Tensor:

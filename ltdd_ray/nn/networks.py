@@ -8,8 +8,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import ModelConfig
-from ltdd_ray.errors import UserError
 from ltdd_ray.nn.convnet import ConvNet
 
 
@@ -25,7 +25,9 @@ class Network(nn.Module):
         return self.classifier(self.backbone(images))
 
 
-def build_network(config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int, seed: int) -> Network:
+def build_network(
+    config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int, seed: int
+) -> Network:
     """A freshly initialised network for images of ``image_shape`` (K, H, W); equal seeds give equal weights.
 
     Raises ``UserError`` if the images are too small for the network's pooling.
@@ -37,11 +39,15 @@ def build_network(config: ModelConfig, image_shape: tuple[int, int, int], num_cl
         return Network(backbone, nn.Linear(features, num_classes))
 
 
-def _feature_size(backbone: nn.Module, image_shape: tuple[int, int, int], config: ModelConfig) -> int:
+def _feature_size(
+    backbone: nn.Module, image_shape: tuple[int, int, int], config: ModelConfig
+) -> int:
     size = "x".join(map(str, image_shape[1:]))
     try:
         with torch.no_grad():
-            features = backbone.eval()(torch.arange(2.0 * prod(image_shape)).sin().view(2, *image_shape))
+            features = backbone.eval()(
+                torch.arange(2.0 * prod(image_shape)).sin().view(2, *image_shape)
+            )
     except RuntimeError:
         remedy = "lower model.depth or " if config.name == "convnet" else ""
         raise UserError(
@@ -49,7 +55,9 @@ def _feature_size(backbone: nn.Module, image_shape: tuple[int, int, int], config
         ) from None
     finally:
         backbone.train()
-    if config.norm == "instance" and torch.allclose(*features, atol=1e-3):  # the norm of a single pixel is a constant
+    if config.norm == "instance" and torch.allclose(
+        *features, atol=1e-3
+    ):  # the norm of a single pixel is a constant
         raise UserError(
             f"images of {size} pixels shrink to one pixel inside model.name {config.name}, of which instance norm leaves nothing; "
             "set model.norm to batch or data.image_size larger"
@@ -59,7 +67,9 @@ def _feature_size(backbone: nn.Module, image_shape: tuple[int, int, int], config
 
 def _norm(kind: str, channels: int) -> nn.Module:
     if kind == "instance":
-        return nn.GroupNorm(channels, channels)  # per image and channel, with an affine part: the field's "instancenorm"
+        return nn.GroupNorm(
+            channels, channels
+        )  # per image and channel, with an affine part: the field's "instancenorm"
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
 
 
@@ -73,7 +83,10 @@ def _convnet(config: ModelConfig, channels: int) -> nn.Module:
         return ConvNet(channels, config.width, config.depth)
     layers: list[nn.Module] = []
     for block in range(config.depth):
-        layers += [*_conv_block(config.width if block else channels, config.width, config.norm), nn.AvgPool2d(2)]
+        layers += [
+            *_conv_block(config.width if block else channels, config.width, config.norm),
+            nn.AvgPool2d(2),
+        ]
     return nn.Sequential(*layers, nn.Flatten())
 
 
@@ -100,7 +113,13 @@ def _vgg11(config: ModelConfig, channels: int) -> nn.Module:
 def _alexnet(config: ModelConfig, channels: int) -> nn.Module:
     """AlexNet (Krizhevsky et al., NeurIPS 2012) cut down to small images, as the field uses it; it has no norm layers."""
     layers: list[nn.Module] = []
-    for outputs, kernel, pooled in [(128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True)]:
+    for outputs, kernel, pooled in [
+        (128, 5, True),
+        (192, 5, True),
+        (256, 3, False),
+        (192, 3, False),
+        (192, 3, True),
+    ]:
         layers += [nn.Conv2d(channels, outputs, kernel, padding=kernel // 2), nn.ReLU()]
         channels = outputs
         if pooled:

@@ -67,7 +67,9 @@ class Passes:
             z = z.detach().requires_grad_()
             return grad(share * self.loss(z, p), z)[0]
 
-    def loss_along(self, z: Tensor, z_dot: Tensor, p: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def loss_along(
+        self, z: Tensor, z_dot: Tensor, p: Tensor, share: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """For z_bar as :meth:`loss_bar` gives it: <z_bar, z_dot>, z_bar, and the gradient of the first over z and p."""
         with torch.enable_grad():
             z, p = z.detach().requires_grad_(), p.detach().requires_grad_()

@@ -15,21 +15,37 @@ CURVE_POINTS = 200
 
 
 def bar(
-    length: float, limit: float, style: str, label: str, spread: float = 0.0, marks: Sequence[tuple[str, float]] = ()
+    length: float,
+    limit: float,
+    style: str,
+    label: str,
+    spread: float = 0.0,
+    marks: Sequence[tuple[str, float]] = (),
 ) -> Markup:
     """One horizontal bar on an axis 0..limit, with a whisker of ± ``spread`` and a tick for each (style, value) of ``marks``."""
     parts = [
         Markup('<rect class="track" width="100%" height="100%"/>'),
-        Markup('<rect class="fill {}" width="{}" height="100%"/>').format(style, _percent(length, limit)),
+        Markup('<rect class="fill {}" width="{}" height="100%"/>').format(
+            style, _percent(length, limit)
+        ),
     ]
     for mark_style, value in marks:
-        line = Markup('<line class="mark {0}" x1="{1}" x2="{1}" y1="-2" y2="18"/>').format(mark_style, _percent(value, limit))
+        line = Markup('<line class="mark {0}" x1="{1}" x2="{1}" y1="-2" y2="18"/>').format(
+            mark_style, _percent(value, limit)
+        )
         parts += [line.replace("mark", "halo", 1), line]
     if spread:
         low, high = _percent(length - spread, limit), _percent(length + spread, limit)
-        parts.append(Markup('<line class="whisker" x1="{0}" x2="{1}" y1="50%" y2="50%"/>').format(low, high))
-        parts += [Markup('<line class="whisker" x1="{0}" x2="{0}" y1="25%" y2="75%"/>').format(end) for end in (low, high)]
-    return Markup('<svg class="bar" role="img" aria-label="{}">{}</svg>').format(label, Markup("").join(parts))
+        parts.append(
+            Markup('<line class="whisker" x1="{0}" x2="{1}" y1="50%" y2="50%"/>').format(low, high)
+        )
+        parts += [
+            Markup('<line class="whisker" x1="{0}" x2="{0}" y1="25%" y2="75%"/>').format(end)
+            for end in (low, high)
+        ]
+    return Markup('<svg class="bar" role="img" aria-label="{}">{}</svg>').format(
+        label, Markup("").join(parts)
+    )
 
 
 def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str) -> Markup:
@@ -59,7 +75,11 @@ def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], lab
         size = max(1, len(x) // CURVE_POINTS)
         _, x_mean, _ = _stretches(x, size)
         low, mean, high = _stretches(y, size)
-        band = _band(style, f"{points(x_mean, high)} {points(x_mean[::-1], low[::-1])}") if size > 1 else Markup("")
+        band = (
+            _band(style, f"{points(x_mean, high)} {points(x_mean[::-1], low[::-1])}")
+            if size > 1
+            else Markup("")
+        )
         return band + _curve(style, points(x_mean, mean))
 
     labels = [_gridline(float(down(tick)), _number(tick)) for tick in y_ticks]
@@ -81,14 +101,23 @@ def rank_chart(
 
     def points(values: Sequence[float]) -> list[str]:
         heights = (1 - min(max(value / y_ticks[-1], 0.0), 1.0) for value in values)
-        return [f"{1000 * i / (len(values) - 1):.1f},{1000 * height:.1f}" for i, height in enumerate(heights)]
+        return [
+            f"{1000 * i / (len(values) - 1):.1f},{1000 * height:.1f}"
+            for i, height in enumerate(heights)
+        ]
 
     def band(style: str, spread: Sequence[float]) -> Markup:
-        low, high = ([value + sign * s for value, s in zip(series[style], spread)] for sign in (-1, 1))
+        low, high = (
+            [value + sign * s for value, s in zip(series[style], spread)] for sign in (-1, 1)
+        )
         return _band(style, " ".join([*points(high), *points(low)[::-1]]))
 
     bands = [band(*one) for one in spreads.items()]
-    return _plot(label, labels, bands + [_curve(style, " ".join(points(values))) for style, values in series.items()])
+    return _plot(
+        label,
+        labels,
+        bands + [_curve(style, " ".join(points(values))) for style, values in series.items()],
+    )
 
 
 def axis_limit(values: Sequence[float]) -> float:
@@ -104,7 +133,9 @@ def _plot(label: str, labels: Sequence[Markup], lines: Sequence[Markup]) -> Mark
 
 
 def _curve(style: str, points: str) -> Markup:
-    return Markup('<polyline class="{}" vector-effect="non-scaling-stroke" points="{}"/>').format(f"curve {style}".strip(), points)
+    return Markup('<polyline class="{}" vector-effect="non-scaling-stroke" points="{}"/>').format(
+        f"curve {style}".strip(), points
+    )
 
 
 def _band(style: str, points: str) -> Markup:
@@ -112,13 +143,15 @@ def _band(style: str, points: str) -> Markup:
 
 
 def _gridline(down: float, text: str) -> Markup:
-    return Markup('<line class="grid" x2="100%" y1="{0}" y2="{0}"/><text class="y" x="-8" y="{0}" dy=".32em">{1}</text>').format(
-        f"{100 * down:.2f}%", text
-    )
+    return Markup(
+        '<line class="grid" x2="100%" y1="{0}" y2="{0}"/><text class="y" x="-8" y="{0}" dy=".32em">{1}</text>'
+    ).format(f"{100 * down:.2f}%", text)
 
 
 def _x_label(across: float, text: str) -> Markup:
-    return Markup('<text class="x" x="{}" y="100%" dy="1.6em">{}</text>').format(f"{100 * across:.2f}%", text)
+    return Markup('<text class="x" x="{}" y="100%" dy="1.6em">{}</text>').format(
+        f"{100 * across:.2f}%", text
+    )
 
 
 def _percent(value: float, limit: float) -> str:

@@ -8,11 +8,22 @@ from typing import Any
 
 import yaml
 
-from ltdd_ray.compare.published import published_accuracy
-from ltdd_ray.errors import UserError
-from ltdd_ray.runfolder import leaves
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.methods.published import published_accuracy
+from ltdd_ray.runs.folder import leaves
 
-REQUIRED = ("name", "dataset", "ipc", "method", "model", "split", "class_names", "class_counts", "set", "sets")
+REQUIRED = (
+    "name",
+    "dataset",
+    "ipc",
+    "method",
+    "model",
+    "split",
+    "class_names",
+    "class_counts",
+    "set",
+    "sets",
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,12 @@ class FinishedRun:
     def read(cls, folder: Path) -> "FinishedRun":
         """Raises ``UserError`` naming the stage to run first where there are no results, or the file that cannot be read."""
         results = _read_results(folder)
-        return cls(folder, results, _read_json(folder / "run.json") or {}, _read_text(folder / "config.yaml"))
+        return cls(
+            folder,
+            results,
+            _read_json(folder / "run.json") or {},
+            _read_text(folder / "config.yaml"),
+        )
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -39,14 +55,22 @@ class FinishedRun:
         try:
             return dict(leaves(yaml.safe_load(self.config) or {}))
         except (yaml.YAMLError, AttributeError):
-            raise UserError(f"{self.folder / 'config.yaml'}: not readable as a config; restore or remove it") from None
+            raise UserError(
+                f"{self.folder / 'config.yaml'}: not readable as a config; restore or remove it"
+            ) from None
 
     def published(self, name: str) -> float | None:
         """The published share 0..1 for the set called ``name`` in ``evaluate.sets``; None where there is none."""
         settings = self.settings
-        dataset, method = settings.get("data.name") or settings.get("data.source"), settings.get("method")
+        dataset, method = (
+            settings.get("data.name") or settings.get("data.source"),
+            settings.get("method"),
+        )
         return published_accuracy(
-            dataset, settings.get("data.imbalance_factor"), method if name == "distilled" else name, settings.get("distill.ipc")
+            dataset,
+            settings.get("data.imbalance_factor"),
+            method if name == "distilled" else name,
+            settings.get("distill.ipc"),
         )
 
 
@@ -61,10 +85,14 @@ def _read_results(folder: Path) -> dict[str, Any]:
                 f"{folder}: not the folder of a run, as it holds no config.yaml; name the one that `ltdd-ray run` wrote"
             )
         stage = "evaluate" if (folder / "distilled" / "distilled.safetensors").exists() else "run"
-        raise UserError(f"{folder}: no results.json, so there is nothing to report; run `ltdd-ray {stage} {config}` first")
+        raise UserError(
+            f"{folder}: no results.json, so there is nothing to report; run `ltdd-ray {stage} {config}` first"
+        )
     missing = [key for key in REQUIRED if key not in results]
     if missing:
-        raise UserError(f"{folder / 'results.json'}: lacks `{missing[0]}`; delete the file and run `ltdd-ray evaluate` again")
+        raise UserError(
+            f"{folder / 'results.json'}: lacks `{missing[0]}`; delete the file and run `ltdd-ray evaluate` again"
+        )
     return results
 
 
@@ -73,7 +101,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         return json.loads(text) if text else None
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); delete it and run the stage that writes it again") from None
+        raise UserError(
+            f"{path}: not readable as JSON ({error}); delete it and run the stage that writes it again"
+        ) from None
 
 
 def _read_text(path: Path) -> str:

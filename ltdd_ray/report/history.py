@@ -8,11 +8,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.report.charts import line_chart
 
 ALONE = ("", "")  # style and name of a line
-WAYS = {"student": ("leading", "student's way"), "expert": ("other-0", "expert's way"), "left": ("other-1", "left between them")}
+WAYS = {
+    "student": ("leading", "student's way"),
+    "expert": ("other-0", "expert's way"),
+    "left": ("other-1", "left between them"),
+}
 CHARTS = {
     "Matching loss": {"loss/total": ALONE},
     "Representation phase": {"loss/representation": ALONE},
@@ -20,8 +24,12 @@ CHARTS = {
     "Distance of mean embeddings": {"loss/distance": ALONE},
     "Cross-entropy of the pictures": {"loss/class": ALONE},
     "Learned rate": {"syn_lr": ALONE},
-    "Representation phase, distances of weights": {f"distance/representation/{way}": line for way, line in WAYS.items()},
-    "Classifier phase, distances of weights": {f"distance/classifier/{way}": line for way, line in WAYS.items()},
+    "Representation phase, distances of weights": {
+        f"distance/representation/{way}": line for way, line in WAYS.items()
+    },
+    "Classifier phase, distances of weights": {
+        f"distance/classifier/{way}": line for way, line in WAYS.items()
+    },
 }
 
 
@@ -50,10 +58,16 @@ def curves(path: Path) -> list[Curve]:
     Raises ``UserError`` naming the line that is not JSON.
     """
     updates = _read(path) if path.exists() else []
-    return [curve for title, quantities in CHARTS.items() if (curve := _curve(updates, title, quantities))]
+    return [
+        curve
+        for title, quantities in CHARTS.items()
+        if (curve := _curve(updates, title, quantities))
+    ]
 
 
-def _curve(updates: list[dict[str, Any]], title: str, quantities: dict[str, tuple[str, str]]) -> Curve | None:
+def _curve(
+    updates: list[dict[str, Any]], title: str, quantities: dict[str, tuple[str, str]]
+) -> Curve | None:
     drawn: dict[str, tuple[list[int], list[float]]] = {}
     lines = []
     for key, (style, name) in quantities.items():
@@ -64,7 +78,9 @@ def _curve(updates: list[dict[str, Any]], title: str, quantities: dict[str, tupl
     if not drawn:
         return None
     first, last = min(x[0] for x, _ in drawn.values()), max(x[-1] for x, _ in drawn.values())
-    said = "; ".join(f"{line.name} from {line.first:.3g} to {line.last:.3g}".strip() for line in lines)
+    said = "; ".join(
+        f"{line.name} from {line.first:.3g} to {line.last:.3g}".strip() for line in lines
+    )
     return Curve(title, lines, line_chart(drawn, f"{title} over updates {first} to {last}: {said}"))
 
 

@@ -45,7 +45,9 @@ def galleries(folder: Path, class_counts: Sequence[int]) -> list[Gallery]:
     if not (folder / "distilled.safetensors").exists():
         return []
     distilled = DistilledSet.load(folder)
-    initial = DistilledSet.load(folder, "initial") if (folder / "initial.safetensors").exists() else None
+    initial = (
+        DistilledSet.load(folder, "initial") if (folder / "initial.safetensors").exists() else None
+    )
     shown = _shown_per_class(distilled, sets=1 if initial is None else 2)
 
     def gallery(k: int) -> Gallery:
@@ -79,7 +81,9 @@ def preview(folder: Path, class_counts: Sequence[int]) -> Preview | None:
     count = min(PREVIEW_CLASSES, len(ranked))
     shown = [ranked[round(i * (len(ranked) - 1) / max(1, count - 1))] for i in range(count)]
     members = [torch.nonzero(distilled.classes == k).flatten().tolist() for k in shown]
-    rows = [list(row) for row in zip(*members)][:PREVIEW_IMAGES]  # as many as the smallest of these classes has
+    rows = [list(row) for row in zip(*members)][
+        :PREVIEW_IMAGES
+    ]  # as many as the smallest of these classes has
     pixels = distilled.denormalize()
     sources = [[png_data_uri(pixels[image]) for image in row] for row in rows]
     return Preview([distilled.class_names[k] for k in shown], sources, len(distilled))
@@ -101,7 +105,10 @@ def _shown_per_class(distilled: DistilledSet, sets: int) -> int:
 def _tiles(images: DistilledSet, k: int, shown: int) -> list[Tile]:
     rows = torch.nonzero(images.classes == k).flatten()[:shown]
     pixels = images.denormalize(images.images[rows])
-    return [Tile(png_data_uri(p), _largest(label, images.class_names)) for p, label in zip(pixels, images.soft_labels[rows])]
+    return [
+        Tile(png_data_uri(p), _largest(label, images.class_names))
+        for p, label in zip(pixels, images.soft_labels[rows])
+    ]
 
 
 def _largest(soft_label: Tensor, class_names: Sequence[str]) -> list[tuple[str, float]]:

@@ -11,7 +11,10 @@ import numpy as np
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.report.charts import axis_limit, rank_chart
 
-EXPERTS = {"representation": "Experts, representation stage", "classifier": "Experts, classifier stage"}
+EXPERTS = {
+    "representation": "Experts, representation stage",
+    "classifier": "Experts, classifier stage",
+}
 
 
 def architectures(results: dict[str, Any]) -> dict[str, Any]:
@@ -21,7 +24,14 @@ def architectures(results: dict[str, Any]) -> dict[str, Any]:
     """
     found = results.get("cross_architecture", {})
     rows = {label: {"all": one["accuracy"], **one["groups"]} for label, one in found.items()}
-    return {"rows": rows, "limit": axis_limit([row["all"]["mean"] + row["all"]["std"] for row in rows.values()])} if rows else {}
+    return (
+        {
+            "rows": rows,
+            "limit": axis_limit([row["all"]["mean"] + row["all"]["std"] for row in rows.values()]),
+        }
+        if rows
+        else {}
+    )
 
 
 def classifier_norms(results: dict[str, Any], styles: Mapping[str, str]) -> dict[str, Any]:
@@ -29,16 +39,30 @@ def classifier_norms(results: dict[str, Any], styles: Mapping[str, str]) -> dict
 
     ``chart`` runs from head to tail; ``rows`` hold, by style, a ``name``, the mean of each group and ``ratio``, few over many.
     """
-    shown = {key: results["sets"][key] for key in dict.fromkeys((results["set"], "random")) if key in results["sets"]}
+    shown = {
+        key: results["sets"][key]
+        for key in dict.fromkeys((results["set"], "random"))
+        if key in results["sets"]
+    }
     named = {styles[key]: (one["title"], one["classifier_norms"]) for key, one in shown.items()}
-    named |= {f"expert {stage}": (EXPERTS[stage], norms) for stage, norms in results.get("expert_classifier_norms", {}).items()}
+    named |= {
+        f"expert {stage}": (EXPERTS[stage], norms)
+        for stage, norms in results.get("expert_classifier_norms", {}).items()
+    }
     groups = class_groups(results["class_counts"])
     order = [k for members in groups.values() for k in members]
     relative = {style: np.array(norms) / np.mean(norms) for style, (_, norms) in named.items()}
-    rows = {style: {"name": named[style][0], **_by_group(values, groups)} for style, values in relative.items()}
+    rows = {
+        style: {"name": named[style][0], **_by_group(values, groups)}
+        for style, values in relative.items()
+    }
     ratios = "; ".join(f"{row['name']} {row['ratio']:.2f}" for row in rows.values())
     label = f"Norms of the classifier's rows, head to tail, relative to their mean. Few-shot over many-shot classes: {ratios}"
-    chart = rank_chart({style: values[order].tolist() for style, values in relative.items()}, ("head", "tail"), label)
+    chart = rank_chart(
+        {style: values[order].tolist() for style, values in relative.items()},
+        ("head", "tail"),
+        label,
+    )
     return {"chart": chart, "rows": rows}
 
 

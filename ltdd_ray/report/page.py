@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ltdd_ray.compare.published import published_source
 from ltdd_ray.data.groups import class_groups
+from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit
 from ltdd_ray.report.finished import FinishedRun
 from ltdd_ray.report.history import curves
@@ -18,7 +18,9 @@ from ltdd_ray.report.images import galleries
 from ltdd_ray.report.networks import architectures, classifier_norms
 from ltdd_ray.report.template import size, write_page
 
-OTHER_STYLES = 4  # colours in the style sheet for series that neither lead nor are the random selection
+OTHER_STYLES = (
+    4  # colours in the style sheet for series that neither lead nor are the random selection
+)
 
 
 def write_report(run_folder: Path, path: Path | None = None) -> Path:
@@ -30,7 +32,9 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
     run = FinishedRun.read(run_folder)
     results, information = run.results, run.information
     styles = _styles(results)
-    published = {name: share for name in results["sets"] if (share := run.published(name)) is not None}
+    published = {
+        name: share for name in results["sets"] if (share := run.published(name)) is not None
+    }
     view = {
         "results": results,
         "styles": styles,
@@ -42,7 +46,15 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
         "curves": curves(run_folder / "distilled" / "history.jsonl"),
         "timings": information.get("timings", {}),
         "peak_memory": information.get("peak_memory", {}),
-        "facts": list(_facts({key: value for key, value in information.items() if key not in ("timings", "peak_memory")})),
+        "facts": list(
+            _facts(
+                {
+                    key: value
+                    for key, value in information.items()
+                    if key not in ("timings", "peak_memory")
+                }
+            )
+        ),
         "config": run.config,
         "command": f"ltdd-ray run {shlex.quote(str(run_folder / 'config.yaml'))} --set output=repeat",
     }
@@ -56,7 +68,9 @@ def _styles(results: dict[str, Any]) -> dict[str, str]:
     return fixed | {key: f"other-{i % OTHER_STYLES}" for i, key in enumerate(others)}
 
 
-def _comparisons(results: dict[str, Any], styles: dict[str, str], published: dict[str, float]) -> dict[str, Any]:
+def _comparisons(
+    results: dict[str, Any], styles: dict[str, str], published: dict[str, float]
+) -> dict[str, Any]:
     """The series side by side, {series: {"mean", "std"}}: over all classes, per group, and per class from head to tail."""
     series, leading = results["sets"], results["set"]
     overall = {key: one["accuracy"] for key, one in series.items()}
@@ -73,9 +87,14 @@ def _comparisons(results: dict[str, Any], styles: dict[str, str], published: dic
             "name": results["class_names"][k],
             "count": counts[k],
             "accuracy": {
-                key: {"mean": one["per_class"]["mean"][k], "std": one["per_class"]["std"][k]} for key, one in series.items()
+                key: {"mean": one["per_class"]["mean"][k], "std": one["per_class"]["std"][k]}
+                for key, one in series.items()
             },
-            "marks": [(styles[key], one["per_class"]["mean"][k]) for key, one in series.items() if key != leading],
+            "marks": [
+                (styles[key], one["per_class"]["mean"][k])
+                for key, one in series.items()
+                if key != leading
+            ],
         }
         for k in sorted(range(len(counts)), key=lambda k: -counts[k])
     ]
@@ -86,7 +105,12 @@ def _comparisons(results: dict[str, Any], styles: dict[str, str], published: dic
         "published": published,
         "groups": groups,
         "classes": classes,
-        "limit": axis_limit([*_reach([overall, *(group["accuracy"] for group in groups.values())]), *published.values()]),
+        "limit": axis_limit(
+            [
+                *_reach([overall, *(group["accuracy"] for group in groups.values())]),
+                *published.values(),
+            ]
+        ),
         "class_limit": axis_limit(_reach([row["accuracy"] for row in classes])),
     }
 
@@ -99,7 +123,9 @@ def _describe(counts: list[int]) -> str:
 
 
 def _reach(comparisons: list[dict[str, dict[str, float]]]) -> list[float]:
-    return [value["mean"] + value["std"] for comparison in comparisons for value in comparison.values()]
+    return [
+        value["mean"] + value["std"] for comparison in comparisons for value in comparison.values()
+    ]
 
 
 def _facts(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -5,8 +5,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ltdd_ray.errors import UserError
-from ltdd_ray.files import write_atomic
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import write_atomic
 from ltdd_ray.report import charts
 
 
@@ -24,7 +24,9 @@ def write_page(path: Path, template: str, view: dict[str, Any]) -> Path:
     try:
         write_atomic(path, environment.get_template(template).render(view))
     except OSError as error:
-        raise UserError(f"{path}: not writable: {error.strerror or error}; choose another file with --output") from error
+        raise UserError(
+            f"{path}: not writable: {error.strerror or error}; choose another file with --output"
+        ) from error
     return path
 
 

@@ -130,7 +130,9 @@ class ObjectDraft:
             with self._filesystem.open_output_stream(target) as stream:
                 shutil.copyfileobj(self._raw, stream, 8 << 20)
         except BaseException:
-            if name.endswith(".arrow"):  # leaving the block ends the upload; a manifest goes out in one piece and may be a rival's
+            if name.endswith(
+                ".arrow"
+            ):  # leaving the block ends the upload; a manifest goes out in one piece and may be a rival's
                 with suppress(OSError):
                     self._filesystem.delete_file(target)
             raise

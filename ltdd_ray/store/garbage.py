@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.store.location import Folder, open_folder, storage_errors
 from ltdd_ray.store.manifest import Stage, parse_name, read_manifest
 
@@ -25,7 +25,9 @@ def collect_garbage(uri: str, min_age: float = MIN_AGE) -> list[str]:
         return remove_debris(folder, min_age=min_age)
 
 
-def remove_debris(folder: Folder, only: tuple[int, Stage] | None = None, min_age: float = MIN_AGE) -> list[str]:
+def remove_debris(
+    folder: Folder, only: tuple[int, Stage] | None = None, min_age: float = MIN_AGE
+) -> list[str]:
     """:func:`collect_garbage` of an open folder, of one trajectory or of all."""
     removed = []
     for name in debris(folder, only, min_age, cache(folder.clock)):
@@ -43,7 +45,11 @@ def debris(
     """Names of unreferenced files without a live writer. Each stays claimed until the next one is asked for."""
     for name in folder.names():
         parsed = parse_name(name)
-        if parsed is None or parsed.kind == "json" or (only and only != (parsed.expert, parsed.stage)):
+        if (
+            parsed is None
+            or parsed.kind == "json"
+            or (only and only != (parsed.expert, parsed.stage))
+        ):
             continue
         if _is_referenced(folder, name, parsed.expert, parsed.stage):
             continue
@@ -57,5 +63,7 @@ def _is_referenced(folder: Folder, name: str, expert: int, stage: Stage) -> bool
     try:
         manifest = read_manifest(folder, expert, stage)
     except UserError:
-        return not name.endswith(".tmp")  # a manifest that cannot be read may point to any data file
+        return not name.endswith(
+            ".tmp"
+        )  # a manifest that cannot be read may point to any data file
     return manifest is not None and manifest.file == name

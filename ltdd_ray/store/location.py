@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.store.drafts import LocalDraft, ObjectDraft
 
 
@@ -28,7 +28,11 @@ def storage_errors(uri: str, action: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        remedy = "address, the credentials and the network" if "://" in uri else "path, its permissions and the free space"
+        remedy = (
+            "address, the credentials and the network"
+            if "://" in uri
+            else "path, its permissions and the free space"
+        )
         raise UserError(f"{uri}: cannot {action}: {reason}; check the {remedy}") from error
 
 
@@ -153,7 +157,10 @@ def open_folder(uri: str) -> Folder:
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # in errors: without keys and options
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)
-    except (pa.ArrowException, OSError) as error:  # unknown, malformed, or of a kind this Arrow was built without
+    except (
+        pa.ArrowException,
+        OSError,
+    ) as error:  # unknown, malformed, or of a kind this Arrow was built without
         reason = str(error).partition("\n")[0].replace(uri, shown)
         raise UserError(
             f"{shown}: not a place to store trajectories ({reason}); give a folder, or an s3:// or gs:// address"

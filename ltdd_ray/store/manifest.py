@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, cast, get_args
 
-from ltdd_ray.errors import UserError
-from ltdd_ray.layout import ParameterLayout
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.layout import ParameterLayout
 from ltdd_ray.store.location import Folder
 
 FORMAT = "ltdd_ray.trajectory"
@@ -21,7 +21,9 @@ DType = Literal["float32", "float16"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 METRICS = ("train_loss", "train_accuracy", "test_accuracy")
 
-_NAME = re.compile(r"expert-(\d{4,})\.(representation|classifier)\.(?:(json)|[0-9a-f]{32}\.(arrow|tmp))")
+_NAME = re.compile(
+    r"expert-(\d{4,})\.(representation|classifier)\.(?:(json)|[0-9a-f]{32}\.(arrow|tmp))"
+)
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,21 @@ class TrajectoryHeader:
 
     def to_json(self) -> dict[str, Any]:
         tree = {f.name: getattr(self, f.name) for f in fields(self)}
-        return tree | {"layout": self.layout.to_json(), "class_counts": [int(n) for n in self.class_counts]}
+        return tree | {
+            "layout": self.layout.to_json(),
+            "class_counts": [int(n) for n in self.class_counts],
+        }
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "TrajectoryHeader":
         known = {f.name: tree[f.name] for f in fields(cls)}
-        return cls(**known | {"layout": ParameterLayout.from_json(tree["layout"]), "class_counts": tuple(tree["class_counts"])})
+        return cls(
+            **known
+            | {
+                "layout": ParameterLayout.from_json(tree["layout"]),
+                "class_counts": tuple(tree["class_counts"]),
+            }
+        )
 
     def columns(self) -> dict[str, int]:
         """The parameter columns of this stage and the number of elements in each of their rows."""
@@ -93,7 +104,11 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         rows = [
-            {"epoch": row.epoch, "columns": {name: c._asdict() for name, c in row.columns.items()}, "metrics": row.metrics}
+            {
+                "epoch": row.epoch,
+                "columns": {name: c._asdict() for name, c in row.columns.items()},
+                "metrics": row.metrics,
+            }
             for row in self.rows
         ]
         tree = {"format": FORMAT, "format_version": FORMAT_VERSION, **self.header.to_json()}
@@ -107,7 +122,9 @@ class Manifest:
 
         Raises ``UserError`` for a format version other than this program's, and for any byte that is not as it was written.
         """
-        damaged = UserError(f"{place}: the manifest is damaged; delete this file and run again to make the trajectory anew")
+        damaged = UserError(
+            f"{place}: the manifest is damaged; delete this file and run again to make the trajectory anew"
+        )
         try:
             tree = json.loads(data)
             version = tree["format_version"]
@@ -122,9 +139,16 @@ class Manifest:
         if first + newline != _first_line(body):
             raise damaged
         rows = tuple(
-            Row(row["epoch"], {name: Column(**c) for name, c in row["columns"].items()}, row["metrics"]) for row in tree["rows"]
+            Row(
+                row["epoch"],
+                {name: Column(**c) for name, c in row["columns"].items()},
+                row["metrics"],
+            )
+            for row in tree["rows"]
         )
-        return cls(TrajectoryHeader.from_json(tree), tree["file"], tree["bytes"], tree["sha256"], rows)
+        return cls(
+            TrajectoryHeader.from_json(tree), tree["file"], tree["bytes"], tree["sha256"], rows
+        )
 
 
 def _first_line(body: bytes) -> bytes:
@@ -166,7 +190,9 @@ def read_manifest(folder: Folder, expert: int, stage: Stage) -> Manifest | None:
     manifest = Manifest.from_bytes(data, f"{folder.uri}/{name}")
     claimed = prefix(manifest.header.expert, manifest.header.stage)
     if claimed != prefix(expert, stage) or parse_name(manifest.file) != (expert, stage, "arrow"):
-        raise UserError(f"{folder.uri}/{name}: this is a copy of the manifest of {claimed}; delete this file and run again")
+        raise UserError(
+            f"{folder.uri}/{name}: this is a copy of the manifest of {claimed}; delete this file and run again"
+        )
     return manifest
 
 

@@ -13,8 +13,8 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 
-from ltdd_ray.errors import UserError
-from ltdd_ray.layout import ParameterLayout
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.layout import ParameterLayout
 from ltdd_ray.store.location import Folder, open_folder, storage_errors
 from ltdd_ray.store.manifest import Manifest, Row, Stage, finished, manifest_name, read_manifest
 from ltdd_ray.store.rows import DamagedRowError, open_rows
@@ -34,7 +34,11 @@ class Expectation:
     config_fingerprint: str | None = None
 
 
-_MEANING = {"layout": "architecture", "dataset_fingerprint": "dataset", "config_fingerprint": "config"}
+_MEANING = {
+    "layout": "architecture",
+    "dataset_fingerprint": "dataset",
+    "config_fingerprint": "config",
+}
 
 
 class Planned(Protocol):
@@ -85,7 +89,12 @@ class TrajectoryStore:
 
     @classmethod
     def open(
-        cls, uri: str, *, expect: Expectation | None = None, create: bool = False, cache_bytes: int = CACHE_BYTES
+        cls,
+        uri: str,
+        *,
+        expect: Expectation | None = None,
+        create: bool = False,
+        cache_bytes: int = CACHE_BYTES,
     ) -> "TrajectoryStore":
         """Open a store; with ``create``, make an empty one where there is none.
 
@@ -100,7 +109,9 @@ class TrajectoryStore:
             if create:
                 folder.create()
             elif not folder.exists():
-                raise UserError(f"{folder.uri}: no trajectory store here; check the path, or train the experts first")
+                raise UserError(
+                    f"{folder.uri}: no trajectory store here; check the path, or train the experts first"
+                )
         if expect:
             store.trajectories()
         return store
@@ -115,9 +126,13 @@ class TrajectoryStore:
         """The kept epochs, increasing."""
         return self._trajectory(expert, stage).manifest.epochs
 
-    def read(self, expert: int, stage: Stage, epoch: int) -> tuple[torch.Tensor | None, torch.Tensor]:
+    def read(
+        self, expert: int, stage: Stage, epoch: int
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Backbone (Pb,), None for the classifier stage, and classifier (Pc,) of one epoch, in the dtype they are stored in."""
-        backbone = self.column(expert, stage, epoch, "backbone") if stage == "representation" else None
+        backbone = (
+            self.column(expert, stage, epoch, "backbone") if stage == "representation" else None
+        )
         return backbone, self.column(expert, stage, epoch, "classifier")
 
     def column(self, expert: int, stage: Stage, epoch: int, name: ColumnName) -> torch.Tensor:
@@ -126,12 +141,19 @@ class TrajectoryStore:
         manifest, column = trajectory.manifest, row.columns[name]
         try:
             with storage_errors(self._folder.uri, "read a trajectory"):
-                values = self._rows.fetch(manifest.file, column, trajectory.sizes[name] * trajectory.dtype.itemsize)
+                values = self._rows.fetch(
+                    manifest.file, column, trajectory.sizes[name] * trajectory.dtype.itemsize
+                )
         except DamagedRowError as error:
             if self._replaced(manifest):
                 return self.column(expert, stage, epoch, name)
-            what = {"cut": "the data file was cut or removed", "altered": f"epoch {epoch} was altered"}[error.kind]
-            raise UserError(data_problem(self._folder, manifest, error.kind, what).message) from None
+            what = {
+                "cut": "the data file was cut or removed",
+                "altered": f"epoch {epoch} was altered",
+            }[error.kind]
+            raise UserError(
+                data_problem(self._folder, manifest, error.kind, what).message
+            ) from None
         return torch.from_numpy(values).view(trajectory.dtype)
 
     def segment(self, expert: int, stage: Stage, start: int, end: int) -> Segment:
@@ -144,7 +166,9 @@ class TrajectoryStore:
         target_backbone, target_classifier = self.read(expert, stage, end)
         if start_backbone is None or target_backbone is None:
             last = self.epochs(expert, "representation")[-1]
-            start_backbone = target_backbone = self.column(expert, "representation", last, "backbone")
+            start_backbone = target_backbone = self.column(
+                expert, "representation", last, "backbone"
+            )
         return Segment(start_backbone, start_classifier, target_backbone, target_classifier)
 
     def missing(self, plan: Iterable[_P]) -> list[_P]:
@@ -157,7 +181,11 @@ class TrajectoryStore:
         with storage_errors(self._folder.uri, "list the trajectory store"):
             present = set(finished(self._folder))
             for task in plan:
-                manifest = self._manifest(task.expert, task.stage) if (task.expert, task.stage) in present else None
+                manifest = (
+                    self._manifest(task.expert, task.stage)
+                    if (task.expert, task.stage) in present
+                    else None
+                )
                 if manifest:
                     refuse_other_identity(self._folder.uri, manifest, task.identity)
                 if manifest is None or size_problem(self._folder, manifest):
@@ -187,7 +215,9 @@ class TrajectoryStore:
         with storage_errors(self._folder.uri, "read a trajectory"):
             manifest = self._manifest(expert, stage)
             if manifest is None:
-                raise UserError(f"{self._folder.uri}: no {stage} trajectory of expert {expert}; train the experts first")
+                raise UserError(
+                    f"{self._folder.uri}: no {stage} trajectory of expert {expert}; train the experts first"
+                )
             if problem := size_problem(self._folder, manifest):
                 raise UserError(problem.message)
         return _Trajectory(manifest)

@@ -37,7 +37,12 @@ class MappedRows:
         # torch's own mapping rather than mmap: that one keeps a file descriptor open for as long as a tensor lives. Passing
         # through numpy gives the tensor a storage of the row alone, so that pickling it does not carry the file along.
         try:
-            mapped = torch.from_file(str(self._folder.path / file), shared=False, size=column.offset + length, dtype=torch.uint8)
+            mapped = torch.from_file(
+                str(self._folder.path / file),
+                shared=False,
+                size=column.offset + length,
+                dtype=torch.uint8,
+            )
         except RuntimeError:
             raise DamagedRowError("cut") from None
         values = mapped.numpy()[column.offset :]
@@ -83,13 +88,17 @@ class CachedRows:
         with tempfile.NamedTemporaryFile(prefix="ltdd-ray-row-") as file:
             file.write(values.data)
             file.flush()
-            self._kept[key] = torch.from_file(file.name, shared=False, size=values.nbytes, dtype=torch.uint8).numpy()
+            self._kept[key] = torch.from_file(
+                file.name, shared=False, size=values.nbytes, dtype=torch.uint8
+            ).numpy()
         self._size += values.nbytes
 
 
 def open_rows(folder: Folder, cache_bytes: int) -> MappedRows | CachedRows:
     """Access to the rows of a folder's data files; ``cache_bytes`` counts only where they are not local."""
-    return MappedRows(folder) if isinstance(folder, LocalFolder) else CachedRows(folder, cache_bytes)
+    return (
+        MappedRows(folder) if isinstance(folder, LocalFolder) else CachedRows(folder, cache_bytes)
+    )
 
 
 def _check(values: np.ndarray, column: Column) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.store.garbage import debris
 from ltdd_ray.store.location import Folder
 from ltdd_ray.store.manifest import Manifest, finished, manifest_name, parse_name, read_manifest
@@ -58,7 +58,12 @@ def size_problem(folder: Folder, manifest: Manifest) -> Problem | None:
         return None
     if size is None:
         return data_problem(folder, manifest, "missing", "the data file is missing")
-    return data_problem(folder, manifest, "cut", f"the data file has {size} bytes, not the {manifest.nbytes} written")
+    return data_problem(
+        folder,
+        manifest,
+        "cut",
+        f"the data file has {size} bytes, not the {manifest.nbytes} written",
+    )
 
 
 def _altered(folder: Folder, manifest: Manifest) -> Problem:
@@ -68,8 +73,15 @@ def _altered(folder: Folder, manifest: Manifest) -> Problem:
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         identity = manifest.header.identity
     if identity != manifest.header.identity:
-        return data_problem(folder, manifest, "foreign", f"the data file belongs to another run (identity {identity})")
-    return data_problem(folder, manifest, "altered", "the data file was altered after it was written")
+        return data_problem(
+            folder,
+            manifest,
+            "foreign",
+            f"the data file belongs to another run (identity {identity})",
+        )
+    return data_problem(
+        folder, manifest, "altered", "the data file was altered after it was written"
+    )
 
 
 def data_problem(folder: Folder, manifest: Manifest, kind: Kind, what: str) -> Problem:
@@ -88,7 +100,8 @@ def _other_runs(folder: Folder, manifests: list[Manifest]) -> list[Problem]:
             if getattr(manifest.header, field) != usual[0][0]:
                 name = manifest_name(manifest.header.expert, manifest.header.stage)
                 message = (
-                    f"{folder.uri}/{name}: belongs to another run, its {field} differs from the rest of the store; move it out"
+                    f"{folder.uri}/{name}: belongs to another run, its {field} differs from the rest "
+                    "of the store; move it out"
                 )
                 problems.append(Problem(name, "foreign", message))
     return problems
@@ -96,8 +109,13 @@ def _other_runs(folder: Folder, manifests: list[Manifest]) -> list[Problem]:
 
 def _strays(folder: Folder) -> list[Problem]:
     unreferenced = [name for name in debris(folder) if name.endswith(".arrow")]
-    unknown = [name for name in folder.names() if name.endswith(".arrow") and parse_name(name) is None]
-    problems = [(name, "remove it with `ltdd-ray store gc`") for name in unreferenced] + [(name, "move it out") for name in unknown]
+    unknown = [
+        name for name in folder.names() if name.endswith(".arrow") and parse_name(name) is None
+    ]
+    problems = [(name, "remove it with `ltdd-ray store gc`") for name in unreferenced] + [
+        (name, "move it out") for name in unknown
+    ]
     return [
-        Problem(name, "foreign", f"{folder.uri}/{name}: no manifest points to this file; {remedy}") for name, remedy in problems
+        Problem(name, "foreign", f"{folder.uri}/{name}: no manifest points to this file; {remedy}")
+        for name, remedy in problems
     ]

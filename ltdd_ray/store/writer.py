@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.store.drafts import Draft
 from ltdd_ray.store.garbage import remove_debris
 from ltdd_ray.store.location import open_folder, storage_errors
@@ -37,10 +37,17 @@ from ltdd_ray.store.verify import data_problems
 def arrow_schema(header: TrajectoryHeader) -> pa.Schema:
     """Columns of a trajectory's data file; the header is its metadata, every value as JSON."""
     element = pa.field("item", pa.type_for_alias(header.dtype), nullable=False)
-    parameters = [pa.field(name, pa.list_(element, size), nullable=False) for name, size in header.columns().items()]
+    parameters = [
+        pa.field(name, pa.list_(element, size), nullable=False)
+        for name, size in header.columns().items()
+    ]
     metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, **header.to_json()}
     return pa.schema(
-        [pa.field("epoch", pa.int32(), nullable=False), *parameters, *(pa.field(name, pa.float64()) for name in METRICS)],
+        [
+            pa.field("epoch", pa.int32(), nullable=False),
+            *parameters,
+            *(pa.field(name, pa.float64()) for name in METRICS),
+        ],
         metadata={key: json.dumps(value) for key, value in metadata.items()},
     )
 
@@ -70,7 +77,13 @@ class TrajectoryWriter:
             self._stream = pa.ipc.new_file(self._draft.file, self._schema)
         return self
 
-    def append(self, epoch: int, classifier: Any, backbone: Any = None, metrics: Mapping[str, float] | None = None) -> None:
+    def append(
+        self,
+        epoch: int,
+        classifier: Any,
+        backbone: Any = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
         """Add one epoch. Epochs must increase.
 
         Args:
@@ -90,23 +103,42 @@ class TrajectoryWriter:
                 f"a {self._header.stage} trajectory and a backbone that is {'missing' if backbone is None else 'given'}"
             )
         given = {"backbone": backbone, "classifier": classifier}
-        finite = {name: float(value) for name, value in (metrics or {}).items() if np.isfinite(value)}
-        parameters = {name: self._vector(name, given[name], size) for name, size in self._header.columns().items()}
-        lists = [pa.FixedSizeListArray.from_arrays(pa.array(v), type=self._schema.field(n).type) for n, v in parameters.items()]
+        finite = {
+            name: float(value) for name, value in (metrics or {}).items() if np.isfinite(value)
+        }
+        parameters = {
+            name: self._vector(name, given[name], size)
+            for name, size in self._header.columns().items()
+        }
+        lists = [
+            pa.FixedSizeListArray.from_arrays(pa.array(v), type=self._schema.field(n).type)
+            for n, v in parameters.items()
+        ]
         values = [pa.array([finite.get(name)], pa.float64()) for name in METRICS]
-        batch = pa.record_batch([pa.array([epoch], pa.int32()), *lists, *values], schema=self._schema)
+        batch = pa.record_batch(
+            [pa.array([epoch], pa.int32()), *lists, *values], schema=self._schema
+        )
         with storage_errors(self._folder.uri, "write a trajectory"):
             self._stream.write_batch(batch)
-        self._rows.append((epoch, {name: zlib.crc32(v.data) for name, v in parameters.items()}, finite))
+        self._rows.append(
+            (epoch, {name: zlib.crc32(v.data) for name, v in parameters.items()}, finite)
+        )
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if kind is None:
                 with storage_errors(self._folder.uri, "write a trajectory"):
                     self._commit()
         finally:
             self._draft.close()
-            with suppress(OSError):  # a data file whose manifest could not be written, or one that this file replaced
+            with suppress(
+                OSError
+            ):  # a data file whose manifest could not be written, or one that this file replaced
                 remove_debris(self._folder, (self._header.expert, self._header.stage))
 
     def _vector(self, name: str, value: Any, size: int) -> np.ndarray:
@@ -115,7 +147,9 @@ class TrajectoryWriter:
             raise ValueError(f"{name} has shape {vector.shape}, the layout says ({size},)")
         may_change = vector.flags.writeable  # before it is hashed
         with np.errstate(over="ignore"):
-            stored = np.array(vector, self._header.dtype, order="C", copy=True if may_change else None)
+            stored = np.array(
+                vector, self._header.dtype, order="C", copy=True if may_change else None
+            )
         if stored.dtype != vector.dtype and np.isfinite(stored).sum() != np.isfinite(vector).sum():
             raise UserError(
                 f"{name} holds {np.abs(vector).max():g}, beyond what {self._header.dtype} can hold; set experts.dtype to float32"
@@ -165,7 +199,10 @@ class TrajectoryWriter:
             reader = pa.ipc.open_file(view)
             batches = [reader.get_batch(k) for k in range(reader.num_record_batches)]
             offsets = [
-                {name: batch.column(name).values.buffers()[1].address - view.address for name in self._header.columns()}
+                {
+                    name: batch.column(name).values.buffers()[1].address - view.address
+                    for name in self._header.columns()
+                }
                 for batch in batches
             ]
             del view, reader, batches  # they hold the mapping open

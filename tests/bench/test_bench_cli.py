@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from ltdd_ray import cli
 from ltdd_ray.bench import evaluate
 from ltdd_ray.bench.cli import render
 from ltdd_ray.bench.result import Result, to_json
+from ltdd_ray.cli import main as cli
 
 FASTER = Result.of("faster", [3.0, 1.0, 2.5], target=2.0, better="higher")
 LARGER = Result.of("larger", [1.2], target=1.15, better="lower")
@@ -39,12 +39,20 @@ def test_bench_prints_a_table_and_writes_json(
     file = tmp_path / "found.json"
     assert cli.main(["bench", "evaluate", "--json", str(file), "--repeats", "2"]) == 0
     assert "missed" in capsys.readouterr().out
-    assert [entry["name"] for entry in json.loads(file.read_text())["results"]] == ["larger", "larger"]
+    assert [entry["name"] for entry in json.loads(file.read_text())["results"]] == [
+        "larger",
+        "larger",
+    ]
 
 
-@pytest.mark.parametrize("arguments", [["--repeats", "0"], ["--json", "missing/found.json"], ["--json", "."]])
+@pytest.mark.parametrize(
+    "arguments", [["--repeats", "0"], ["--json", "missing/found.json"], ["--json", "."]]
+)
 def test_bad_arguments_are_refused_before_anything_is_measured(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(evaluate, "measure", lambda repeats: pytest.fail("measured"))

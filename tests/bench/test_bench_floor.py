@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ltdd_ray.augment import Augmentation
 from ltdd_ray.bench import floor
 from ltdd_ray.bench.floor import FIRST_LAYER, OTHER_LAYERS, Floor
 from ltdd_ray.bench.sizes import TINY
 from ltdd_ray.config import ModelConfig
-from ltdd_ray.distill.matching import match
-from ltdd_ray.losses import soft_cross_entropy
-from ltdd_ray.nn import convnet, fused, native
+from ltdd_ray.distill.trajectory.matching import match
+from ltdd_ray.nn import convnet
+from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.kernels import build, fused
+from ltdd_ray.nn.losses import soft_cross_entropy
 from ltdd_ray.nn.networks import build_network
 
 STEPS, DEPTH, WIDTH, IMAGES = 3, 2, 8, 4
@@ -27,11 +28,28 @@ def flat() -> FlatModel:
 
 def run(flat: FlatModel) -> None:
     start, images = flat.initial(), torch.randn(IMAGES, 3, 8, 8)
-    settings = {"scope": "backbone", "loss": soft_cross_entropy, "augment": Augmentation(""), "seed": 0}
-    match(flat, start, start + 0.1, images, torch.randn(IMAGES, 4), 0.1, steps=STEPS, batch_size=IMAGES, **settings)
+    settings = {
+        "scope": "backbone",
+        "loss": soft_cross_entropy,
+        "augment": Augmentation(""),
+        "seed": 0,
+    }
+    match(
+        flat,
+        start,
+        start + 0.1,
+        images,
+        torch.randn(IMAGES, 4),
+        0.1,
+        steps=STEPS,
+        batch_size=IMAGES,
+        **settings,
+    )
 
 
-def test_the_table_is_what_an_exact_step_calls(flat: FlatModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_is_what_an_exact_step_calls(
+    flat: FlatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     called: Counter[str] = Counter()
 
     def count(module, name: str) -> None:
@@ -46,7 +64,9 @@ def test_the_table_is_what_an_exact_step_calls(flat: FlatModel, monkeypatch: pyt
     for name in ("convolution", "convolution_pair", "input_bar", "input_bar_pair", "weight_bar"):
         count(convnet, name)
     count(fused, "image_bar")
-    count(fused, "backward_first")  # the inner step's weight gradient of the first layer, in one with its norm's
+    count(
+        fused, "backward_first"
+    )  # the inner step's weight gradient of the first layer, in one with its norm's
     run(flat)
     called["weight_bar"] += called.pop("backward_first")
     expected = Counter({name: STEPS * calls for name, calls in FIRST_LAYER.items()})
@@ -56,15 +76,21 @@ def test_the_table_is_what_an_exact_step_calls(flat: FlatModel, monkeypatch: pyt
 
 
 def test_a_step_makes_7_passes_over_the_first_layer_and_11_over_others(flat: FlatModel) -> None:
-    if native.load_kernels("float") is None:
+    if build.load_kernels("float") is None:
         pytest.skip("no C compiler")
     with FlopCounterMode(display=False) as counter:
         run(flat)
     operations = counter.get_flop_counts()["Global"]
-    counted = sum(operations[op] for op in (torch.ops.aten.convolution, torch.ops.aten.convolution_backward))
-    pixels = [2 * IMAGES * (8 // 2**block) ** 2 * WIDTH for block in range(DEPTH)]  # channels in and kernel are still to come
+    counted = sum(
+        operations[op] for op in (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
+    )
+    pixels = [
+        2 * IMAGES * (8 // 2**block) ** 2 * WIDTH for block in range(DEPTH)
+    ]  # channels in and kernel are still to come
     first, others = pixels[0] * 3 * 9, sum(pixels[1:]) * WIDTH * 9
-    fold = 2 * pixels[0]  # both input gradients of the first layer are products with 28 rows where 27 count
+    fold = (
+        2 * pixels[0]
+    )  # both input gradients of the first layer are products with 28 rows where 27 count
     elsewhere = first  # the inner step's weight gradient of the first layer, which is no convolution of torch's
     assert counted == STEPS * (7 * first + 11 * others + fold - elsewhere)
 
@@ -72,5 +98,7 @@ def test_a_step_makes_7_passes_over_the_first_layer_and_11_over_others(flat: Fla
 def test_the_floor_is_the_sum_over_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = []
     monkeypatch.setattr(floor, "_median_seconds", lambda kernel: timed.append(kernel()) or 0.5)
-    assert Floor(TINY).seconds() == TINY.steps * 0.5 * (6 + 7)  # calls of the first layer and of the second
+    assert Floor(TINY).seconds() == TINY.steps * 0.5 * (
+        6 + 7
+    )  # calls of the first layer and of the second
     assert len(timed) == 4 + 5  # kernels, each run once

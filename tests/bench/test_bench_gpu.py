@@ -18,11 +18,23 @@ def test_the_script_measures_everything(
     file = tmp_path / "speed.json"
     assert main(["--json", str(file), "--repeats", "1", "--tiny"]) == 0
     found = json.loads(file.read_text())
-    names = [f"{what}_{p}_vs_published" for what in ("update", "expert") for p in ("float32", "tf32", "bfloat16")]
-    assert {result["name"] for result in found["results"]} == {*names, "peak_gb", "memory_T80_over_T5"}
+    names = [
+        f"{what}_{p}_vs_published"
+        for what in ("update", "expert")
+        for p in ("float32", "tf32", "bfloat16")
+    ]
+    assert {result["name"] for result in found["results"]} == {
+        *names,
+        "peak_gb",
+        "memory_T80_over_T5",
+    }
     assert all(result["ratio"] > 0 for result in found["results"])
     numbers = found["precisions"]
-    assert numbers["float32"]["cosines"]["backbone"]["images"] > 1 - 1e-9 > numbers["bfloat16"]["cosines"]["backbone"]["images"]
+    assert (
+        numbers["float32"]["cosines"]["backbone"]["images"]
+        > 1 - 1e-9
+        > numbers["bfloat16"]["cosines"]["backbone"]["images"]
+    )
     assert all(of["flops"] > 0 and of["product_flops"] > 0 for of in numbers.values())
     assert found["profile"]["launches"] > 0 and len(found["profile"]["kernels"]) > 3
     assert "idle" in capsys.readouterr().out
@@ -30,7 +42,17 @@ def test_the_script_measures_everything(
 
 def test_a_precision_ends_with_its_block() -> None:
     before = torch.backends.cudnn.allow_tf32
-    for wanted, tf32, half in (("float32", False, False), ("tf32", True, False), ("bfloat16", False, True)):
+    for wanted, tf32, half in (
+        ("float32", False, False),
+        ("tf32", True, False),
+        ("bfloat16", False, True),
+    ):
         with precision.computing_in(wanted):
-            assert (torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu")) == (tf32, half)
-        assert (torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu")) == (before, False)
+            assert (torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu")) == (
+                tf32,
+                half,
+            )
+        assert (torch.backends.cudnn.allow_tf32, torch.is_autocast_enabled("cpu")) == (
+            before,
+            False,
+        )

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from ltdd_ray.bench.headline import plan
 from ltdd_ray.bench.headline.clock import Clock
 from ltdd_ray.bench.headline.command import CALL_AGAIN, DONE
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.distill import checkpoint
-from ltdd_ray.errors import UserError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CONFIGS = BENCHMARKS.parent / "configs" / "cifar10_lt"
@@ -44,9 +44,34 @@ def headline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., i
     from gpu_headline import main
 
     def run(work: str, out: str, *more: str, method: str = "ltdd") -> int:
-        places = ["--work", str(tmp_path / work), "--out", str(tmp_path / out), "--data", str(tmp_path)]
-        sizes = ["--cells", "if100_ipc50", "--methods", method, "--processes", "1", "--threads", "1"]
-        return main([*places, *sizes, *more, "--set", *TINY, f"evaluate.sets=[{'random' if method == 'random' else 'distilled'}]"])
+        places = [
+            "--work",
+            str(tmp_path / work),
+            "--out",
+            str(tmp_path / out),
+            "--data",
+            str(tmp_path),
+        ]
+        sizes = [
+            "--cells",
+            "if100_ipc50",
+            "--methods",
+            method,
+            "--processes",
+            "1",
+            "--threads",
+            "1",
+        ]
+        return main(
+            [
+                *places,
+                *sizes,
+                *more,
+                "--set",
+                *TINY,
+                f"evaluate.sets=[{'random' if method == 'random' else 'distilled'}]",
+            ]
+        )
 
     return run
 
@@ -74,15 +99,26 @@ def test_a_killed_slice_is_taken_up_on_another_machine(
             headline("two", "first")
     assert headline("three", "second", "--carried", str(tmp_path / "first")) == DONE
     whole, resumed = final(tmp_path / "whole"), final(tmp_path / "second")
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole) and whole.keys() == resumed.keys()
+    assert (
+        all(torch.equal(whole[name], resumed[name]) for name in whole)
+        and whole.keys() == resumed.keys()
+    )
 
     run = json.loads((tmp_path / "second" / "results.json").read_text())["runs"]["if100_ipc50-ltdd"]
     assert run["finished"] and run["accuracy"]["networks"] == 2
-    assert [one["stage"] for one in run["slices"]] == ["experts", "distill", "experts", "distill", "evaluate"]
+    assert [one["stage"] for one in run["slices"]] == [
+        "experts",
+        "distill",
+        "experts",
+        "distill",
+        "evaluate",
+    ]
     assert headline("three", "second") == DONE  # nothing is left to do
 
 
-def test_a_slice_ends_in_time_and_says_so(headline: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slice_ends_in_time_and_says_so(
+    headline: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = iter([True, True, True, False, False, False])
     with monkeypatch.context() as patch:
         patch.setattr(Clock, "allows", lambda clock, seconds: next(left))
@@ -91,7 +127,9 @@ def test_a_slice_ends_in_time_and_says_so(headline: Callable[..., int], tmp_path
     final(tmp_path / "out")
 
 
-def test_other_settings_are_refused(headline: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_settings_are_refused(
+    headline: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert headline("one", "out", method="random") == DONE
     TINY.append("evaluate.lr=0.5")
     try:

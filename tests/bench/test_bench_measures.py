@@ -18,7 +18,10 @@ NAMES = {
         "update_vs_published": (2.0, "higher"),
         "memory_T80_over_T5": (1.15, "lower"),
     },
-    experts.measure: {"expert_images_vs_published": (1.7, "higher"), "classifier_stage_share": (0.1, "lower")},
+    experts.measure: {
+        "expert_images_vs_published": (1.7, "higher"),
+        "classifier_stage_share": (0.1, "lower"),
+    },
     evaluate.measure: {"evaluate_vs_published": (1.5, "higher")},
 }
 

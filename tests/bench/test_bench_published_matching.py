@@ -46,7 +46,9 @@ def test_the_two_forms_are_told_apart() -> None:
     assert errors(problem.engine("backbone", "exact", 4), problem.unrolled(4))["images"] < 1e-9
 
 
-def test_a_classifier_phase_that_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_classifier_phase_that_differs_is_not_timed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     check_gradients(TINY)
     assert capsys.readouterr().out.count("gradient error") == 4
 

@@ -14,16 +14,36 @@ BIG = {"CPU": 64.0, "GPU": 4.0}
         ([BIG], 1, 1000, 6 * GIB, 10),  # 80 GiB less a fifth
         ([BIG], 1, 1000, 7 * GIB, 9),
         ([BIG], 1, 1000, 33 * GIB, 1),
-        ([BIG], 1, 1000, 90 * GIB, 1),  # more than there is: it may still fit, and says so itself if not
+        (
+            [BIG],
+            1,
+            1000,
+            90 * GIB,
+            1,
+        ),  # more than there is: it may still fit, and says so itself if not
         ([BIG], 1, 10, GIB, 3),  # ten tasks on four GPUs
         ([BIG], 4, 1000, GIB, 4),  # sixteen CPUs beside each
         ([BIG], 0, 1000, GIB, 64),
-        ([{"CPU": 16.0}, {"CPU": 0.0, "GPU": 1.0}, BIG], 2, 1000, GIB, 8),  # nodes that can hold none do not count
+        (
+            [{"CPU": 16.0}, {"CPU": 0.0, "GPU": 1.0}, BIG],
+            2,
+            1000,
+            GIB,
+            8,
+        ),  # nodes that can hold none do not count
         ([{"CPU": 3.0, "GPU": 4.0}], 1, 1000, GIB, 1),
-        ([BIG, {"CPU": 8.0, "GPU": 4.0}], 1, 1000, GIB, 2),  # the node with the fewest CPUs beside a GPU decides
+        (
+            [BIG, {"CPU": 8.0, "GPU": 4.0}],
+            1,
+            1000,
+            GIB,
+            2,
+        ),  # the node with the fewest CPUs beside a GPU decides
     ],
 )
-def test_the_scarcest_decides(nodes: list[dict[str, float]], cpus: float, tasks: int, taken: int, together: int) -> None:
+def test_the_scarcest_decides(
+    nodes: list[dict[str, float]], cpus: float, tasks: int, taken: int, together: int
+) -> None:
     assert actors_per_gpu(nodes, cpus, tasks, taken, memory=80 * GIB) == together
 
 

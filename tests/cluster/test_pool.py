@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ltdd_ray.cluster.pool import run_tasks
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import ComputeConfig
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.errors import UserError
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 TWO_ACTORS = ComputeConfig(num_actors=2, threads=2, max_failures=1)
@@ -21,14 +21,24 @@ TWO_ACTORS = ComputeConfig(num_actors=2, threads=2, max_failures=1)
 def test_results_reports_and_shared_arrays() -> None:
     import torch
 
-    def task(data: LongTailedDataset, offset: int, report: Callable[[object], None]) -> tuple[int, bool, int]:
+    def task(
+        data: LongTailedDataset, offset: int, report: Callable[[object], None]
+    ) -> tuple[int, bool, int]:
         report(("seen", offset))
         return int(data.images.sum()) + offset, data.images.flags.writeable, torch.get_num_threads()
 
     heard: list[tuple[str, int]] = []
-    data = LongTailedDataset(np.ones((10, 1, 10, 10), dtype=np.uint8), np.zeros(10, dtype=np.int64), ("only",))
-    outcomes = list(run_tasks(task, [(1,), (2,), (3,)], shared=(data,), compute=TWO_ACTORS, on_report=heard.append))
-    assert sorted((o.task, o.result) for o in outcomes) == [((k,), (1000 + k, False, 2)) for k in (1, 2, 3)]
+    data = LongTailedDataset(
+        np.ones((10, 1, 10, 10), dtype=np.uint8), np.zeros(10, dtype=np.int64), ("only",)
+    )
+    outcomes = list(
+        run_tasks(
+            task, [(1,), (2,), (3,)], shared=(data,), compute=TWO_ACTORS, on_report=heard.append
+        )
+    )
+    assert sorted((o.task, o.result) for o in outcomes) == [
+        ((k,), (1000 + k, False, 2)) for k in (1, 2, 3)
+    ]
     assert all(o.peak_memory > 10_000_000 for o in outcomes)
     assert sorted(heard) == [("seen", 1), ("seen", 2), ("seen", 3)]
 
@@ -40,7 +50,11 @@ def test_an_error_in_a_task_arrives_as_it_was(kind: type[Exception]) -> None:
             raise kind("number is 1")
 
     with pytest.raises(kind, match=r"^number is 1$") as caught:
-        list(run_tasks(task, [(k,) for k in range(3)], shared=(), compute=TWO_ACTORS, on_report=print))
+        list(
+            run_tasks(
+                task, [(k,) for k in range(3)], shared=(), compute=TWO_ACTORS, on_report=print
+            )
+        )
     assert type(caught.value) is kind
 
 
@@ -51,7 +65,9 @@ def test_a_killed_actor_costs_its_task_once(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return number
 
-    outcomes = list(run_tasks(task, [(k,) for k in range(4)], shared=(), compute=TWO_ACTORS, on_report=print))
+    outcomes = list(
+        run_tasks(task, [(k,) for k in range(4)], shared=(), compute=TWO_ACTORS, on_report=print)
+    )
     assert sorted(o.result for o in outcomes) == [0, 1, 2, 3]
     begun = sorted(file.name[0] for file in tmp_path.iterdir())
     assert begun == ["0", "1", "1", "2", "3"]
@@ -74,7 +90,9 @@ def test_a_failed_pool_gives_its_cpus_back_though_its_error_is_kept() -> None:
 
     with pytest.raises(UserError) as kept:
         list(run_tasks(task, [(), ()], shared=(), compute=TWO_ACTORS, on_report=print))
-    wait_for_condition(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], timeout=20)
+    wait_for_condition(
+        lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], timeout=20
+    )
     assert kept.value.__traceback__ is not None
 
 
@@ -101,7 +119,16 @@ def test_as_many_actors_share_a_gpu_as_fit_by_measured_memory(tmp_path: Path) ->
     heard: list[str] = []
     packed = ComputeConfig(gpus_per_actor="auto", num_actors=1)
     tasks = [(number,) for number in range(5)]
-    outcomes = list(run_tasks(task, tasks, shared=("shared",), compute=packed, on_report=heard.append, rehearse=rehearse))
+    outcomes = list(
+        run_tasks(
+            task,
+            tasks,
+            shared=("shared",),
+            compute=packed,
+            on_report=heard.append,
+            rehearse=rehearse,
+        )
+    )
     assert sorted(o.task for o in outcomes) == tasks and all(o.result == 1 for o in outcomes)
     assert heard == ["an actor takes 2.3e-08 of a GPU's 9.3e-08 GiB: 3 actors, 3 to a GPU"]
 
@@ -113,5 +140,7 @@ def test_one_task_has_a_gpu_for_itself_and_nothing_is_measured() -> None:
         return ray.get_runtime_context().get_assigned_resources()["GPU"]
 
     alone = ComputeConfig(gpus_per_actor="auto")
-    (outcome,) = run_tasks(task, [()], shared=(), compute=alone, on_report=print, rehearse=lambda tasks: 1 / 0)
+    (outcome,) = run_tasks(
+        task, [()], shared=(), compute=alone, on_report=print, rehearse=lambda tasks: 1 / 0
+    )
     assert outcome.result == 1

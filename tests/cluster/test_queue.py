@@ -5,7 +5,7 @@ import random
 import pytest
 
 from ltdd_ray.cluster.queue import TaskQueue
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -43,5 +43,7 @@ def test_one_death_more_than_allowed_ends_the_stage() -> None:
         queue.start(worker)
         queue.lose(worker)
     queue.start(2)
-    with pytest.raises(UserError, match=r"3 worker processes died, more than compute\.max_failures = 2"):
+    with pytest.raises(
+        UserError, match=r"3 worker processes died, more than compute\.max_failures = 2"
+    ):
         queue.lose(2)

@@ -1,8 +1,8 @@
 import pytest
 
 from ltdd_ray.cluster.session import capacity, ray_session, require_capacity
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import ComputeConfig
-from ltdd_ray.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -10,7 +10,12 @@ from ltdd_ray.errors import UserError
     [
         ([{"CPU": 2.0}], 1, 0, 2),
         ([{"CPU": 2.0}], 1, 1, 0),
-        ([{"CPU": 3.0}, {"CPU": 3.0}], 2, 0, 2),  # two nodes with one CPU left each do not hold a third
+        (
+            [{"CPU": 3.0}, {"CPU": 3.0}],
+            2,
+            0,
+            2,
+        ),  # two nodes with one CPU left each do not hold a third
         ([{"CPU": 16.0, "GPU": 1.0}], 1, 0.1, 9),  # 9: as many as were asked about
         ([{"CPU": 1.0}], 0.1, 0, 9),
         ([{"CPU": 1.0}], 0, 0, 9),
@@ -24,7 +29,10 @@ def test_capacity(nodes: list[dict[str, float]], cpus: float, gpus: float, room:
 @pytest.mark.ray
 def test_too_many_actors_are_refused_with_the_remedy(ray_cluster: None) -> None:
     require_capacity("num_actors", 4, 1, 0)
-    with pytest.raises(UserError, match=r"5 processes of 1 CPU.* have 4 CPU and 1 GPU, room for 4; --set compute\.num_actors=4"):
+    with pytest.raises(
+        UserError,
+        match=r"5 processes of 1 CPU.* have 4 CPU and 1 GPU, room for 4; --set compute\.num_actors=4",
+    ):
         require_capacity("num_actors", 5, 1, 0)
     with pytest.raises(UserError, match="room for 0; lower what each one asks for"):
         require_capacity("num_workers", 1, 1, 8)

@@ -1,8 +1,8 @@
 import pytest
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DistillConfig
 from ltdd_ray.data.budget import class_budget, describe_shortage, share_out
-from ltdd_ray.errors import UserError
 
 COUNTS = [100, 50, 10, 1]
 
@@ -34,7 +34,9 @@ def test_classes_that_are_too_small_are_spoken_of() -> None:
     assert describe_shortage((100, 50, 10, 1), COUNTS) == ""
 
 
-@pytest.mark.parametrize("weights", [[1] * 7, [500, 300, 20, 20, 3, 1, 1], [10**6, 1, 1, 1, 1, 1, 1]])
+@pytest.mark.parametrize(
+    "weights", [[1] * 7, [500, 300, 20, 20, 3, 1, 1], [10**6, 1, 1, 1, 1, 1, 1]]
+)
 def test_shares_add_up_and_never_vanish(weights: list[int]) -> None:
     for images in (7, 8, 23, 100, 4321):
         given = share_out(images, weights)
@@ -48,7 +50,10 @@ def test_shares_add_up_and_never_vanish(weights: list[int]) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"images": 3}, r"3 is less than one image for each of the 4 classes; raise it to at least 4"),
+        (
+            {"images": 3},
+            r"3 is less than one image for each of the 4 classes; raise it to at least 4",
+        ),
         ({"per_class": [1, 2]}, r"names 2 classes but the data has 4"),
     ],
 )

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.errors import UserError
 
 
 def _dataset(images=None, labels=None, names=("a", "b")) -> LongTailedDataset:
-    images = np.arange(4 * 3 * 2 * 5, dtype=np.uint8).reshape(4, 3, 2, 5) if images is None else images
+    images = (
+        np.arange(4 * 3 * 2 * 5, dtype=np.uint8).reshape(4, 3, 2, 5) if images is None else images
+    )
     return LongTailedDataset(images, np.array([1, 0, 1, 1]) if labels is None else labels, names)
 
 
@@ -28,7 +30,11 @@ def test_fingerprint_tells_images_labels_and_names_apart():
     dataset = _dataset()
     changed = dataset.images.copy()
     changed[2, 1, 0, 3] ^= 1
-    others = [_dataset(changed), _dataset(labels=np.array([1, 1, 0, 1])), _dataset(names=("a", "c"))]
+    others = [
+        _dataset(changed),
+        _dataset(labels=np.array([1, 1, 0, 1])),
+        _dataset(names=("a", "c")),
+    ]
     assert dataset.fingerprint == _dataset(labels=dataset.labels.astype(np.uint8)).fingerprint
     assert len({dataset.fingerprint, *(other.fingerprint for other in others)}) == 4
 

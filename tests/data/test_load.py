@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.info import describe, render
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.split import hold_out
-from ltdd_ray.errors import UserError
 
 
 @pytest.fixture
@@ -19,10 +19,15 @@ def source(tmp_path):
 
     def write(counts, test=False, size=(8, 10), **settings) -> DataConfig:
         labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
-        images = np.broadcast_to(np.arange(len(labels), dtype=np.uint8)[:, None, None], (len(labels), 8, 10))
+        images = np.broadcast_to(
+            np.arange(len(labels), dtype=np.uint8)[:, None, None], (len(labels), 8, 10)
+        )
         arrays = {"train_images": images, "train_labels": labels}
         if test:
-            arrays |= {"test_images": np.zeros((len(counts), *size), np.uint8), "test_labels": np.arange(len(counts))}
+            arrays |= {
+                "test_images": np.zeros((len(counts), *size), np.uint8),
+                "test_labels": np.arange(len(counts)),
+            }
         np.savez(tmp_path / "x.npz", **arrays)
         return DataConfig(source="npz", path=str(tmp_path / "x.npz"), **settings)
 
@@ -41,7 +46,9 @@ def test_natural_counts_without_a_profile(source):
 
 
 def test_parts_are_disjoint_and_counted(source):
-    config = source([60, 60, 60], test_fraction=1 / 3, imbalance_factor=10, validation_fraction=0.25)
+    config = source(
+        [60, 60, 60], test_fraction=1 / 3, imbalance_factor=10, validation_fraction=0.25
+    )
     splits = load_data(config, 0)
     assert splits.test.class_counts.tolist() == [20, 20, 20]
     assert splits.train.class_counts.tolist() == [30, 9, 3]
@@ -56,7 +63,9 @@ def test_seed_decides_validation_alone(source):
     assert _numbers(one.validation) == _numbers(again.validation)
     assert _numbers(one.validation) != _numbers(other.validation)
     assert _numbers(one.test) == _numbers(other.test)
-    joined = [sorted(_numbers(splits.train) + _numbers(splits.validation)) for splits in (one, other)]
+    joined = [
+        sorted(_numbers(splits.train) + _numbers(splits.validation)) for splits in (one, other)
+    ]
     assert joined[0] == joined[1]
 
 
@@ -76,17 +85,23 @@ def test_hold_out_keeps_file_order(source):
 
 
 def test_a_single_image_cannot_be_divided(source):
-    with pytest.raises(UserError, match=r"validation split: 1 class\(es\) with a single image.*'1'"):
+    with pytest.raises(
+        UserError, match=r"validation split: 1 class\(es\) with a single image.*'1'"
+    ):
         load_data(source([9, 1], test=True, validation_fraction=0.1), 0)
 
 
 def test_missing_test_part(source):
-    with pytest.raises(UserError, match=r"no test images; set data.test_path, or data.test_fraction"):
+    with pytest.raises(
+        UserError, match=r"no test images; set data.test_path, or data.test_fraction"
+    ):
         load_data(source([9, 9]), 0)
 
 
 def test_test_images_of_another_shape(source):
-    with pytest.raises(UserError, match=r"shape \(1, 8, 10\).* but test images \(1, 9, 9\); set data.image_size"):
+    with pytest.raises(
+        UserError, match=r"shape \(1, 8, 10\).* but test images \(1, 9, 9\); set data.image_size"
+    ):
         load_data(source([9, 9], test=True, size=(9, 9)), 0)
 
 

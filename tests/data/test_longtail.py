@@ -3,8 +3,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.data.longtail import long_tail_counts, long_tail_indices
-from ltdd_ray.errors import UserError
 
 
 def _balanced(per_class: int, classes: int) -> tuple[np.ndarray, list[str]]:
@@ -14,7 +14,12 @@ def _balanced(per_class: int, classes: int) -> tuple[np.ndarray, list[str]]:
 
 @pytest.mark.parametrize(
     ("n_max", "imbalance_factor", "classes", "total", "smallest"),
-    [(5000, 10, 10, 20431, 500), (5000, 100, 10, 12406, 50), (5000, 200, 10, 11203, 25), (500, 10, 200, 39072, 50)],
+    [
+        (5000, 10, 10, 20431, 500),
+        (5000, 100, 10, 12406, 50),
+        (5000, 200, 10, 11203, 25),
+        (500, 10, 200, 39072, 50),
+    ],
 )
 def test_published_sizes(n_max, imbalance_factor, classes, total, smallest):
     counts = long_tail_counts(n_max, imbalance_factor, classes)
@@ -39,7 +44,10 @@ def test_random_selection_is_the_published_one():
     labels, names = _balanced(40, 4)
     indices = long_tail_indices(labels, names, 8, "random")
     counts = long_tail_counts(40, 8, 4)
-    expected = [np.flatnonzero(labels == k)[np.random.RandomState(42).choice(40, n, replace=False)] for k, n in enumerate(counts)]
+    expected = [
+        np.flatnonzero(labels == k)[np.random.RandomState(42).choice(40, n, replace=False)]
+        for k, n in enumerate(counts)
+    ]
     assert indices.tolist() == np.concatenate(expected).tolist()
 
 
@@ -51,7 +59,10 @@ def test_first_selection_follows_file_order():
 @pytest.mark.parametrize("selection", ["random", "first"])
 def test_larger_factors_are_contained_in_smaller(selection):
     labels, names = _balanced(100, 5)
-    kept = [set(long_tail_indices(labels, names, factor, selection).tolist()) for factor in (1, 2, 10, 50, 100)]
+    kept = [
+        set(long_tail_indices(labels, names, factor, selection).tolist())
+        for factor in (1, 2, 10, 50, 100)
+    ]
     assert len(kept[0]) == 500
     assert all(smaller < larger for larger, smaller in pairwise(kept))
 

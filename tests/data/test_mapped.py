@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.mapped import MappedImages, open_shard, write_shard
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.data.prepare import LazyImages, model_space
-from ltdd_ray.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (23, 3, 4, 5), dtype=np.uint8)
 
@@ -30,7 +30,11 @@ def test_rows_of_any_file_in_any_order(mapped: MappedImages) -> None:
     assert np.array_equal(mapped[order.tolist()], PIXELS[order])
     assert np.array_equal(mapped[7:21], PIXELS[7:21])
     assert np.array_equal(mapped.take(order)[3:9], PIXELS[order][3:9])
-    assert (mapped.shape, mapped.take(order[:4]).shape, len(mapped)) == ((23, 3, 4, 5), (4, 3, 4, 5), 23)
+    assert (mapped.shape, mapped.take(order[:4]).shape, len(mapped)) == (
+        (23, 3, 4, 5),
+        (4, 3, 4, 5),
+        23,
+    )
 
 
 def test_a_shard_is_mapped_not_read(mapped: MappedImages) -> None:
@@ -58,7 +62,9 @@ def test_a_damaged_file_is_named(mapped: MappedImages, damage: str) -> None:
     file.unlink()
     if damage != "gone":
         file.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
-    with pytest.raises(UserError, match=r"10.arrow is not a readable image cache .* fills it again"):
+    with pytest.raises(
+        UserError, match=r"10.arrow is not a readable image cache .* fills it again"
+    ):
         mapped[12:13]
 
 
@@ -69,16 +75,34 @@ def test_a_dataset_leaves_them_on_disk(mapped: MappedImages) -> None:
     assert isinstance(subset.images, MappedImages) and subset.bytes_in_memory == 0
     assert np.array_equal(subset.images[:], PIXELS[[22, 0, 11, 4]])
     assert dataset.fingerprint == LongTailedDataset(mapped, labels, ("a", "b", "c")).fingerprint
-    assert len({dataset.fingerprint, subset.fingerprint, dataset.subset(np.array([0, 22, 11, 4])).fingerprint}) == 3
+    assert (
+        len(
+            {
+                dataset.fingerprint,
+                subset.fingerprint,
+                dataset.subset(np.array([0, 22, 11, 4])).fingerprint,
+            }
+        )
+        == 3
+    )
 
 
 @pytest.mark.parametrize("kind", ["standard", "zca", "zca_raw"])
 def test_model_space_batch_by_batch_is_that_of_an_array(mapped: MappedImages, kind: str) -> None:
     labels, names = np.arange(23) % 3, ("a", "b", "c")
     normalisation = Normalisation.fit(mapped, kind)
-    assert all(torch.equal(a, b) for a, b in zip(normalisation.state().values(), Normalisation.fit(PIXELS, kind).state().values()))
-    resident, _ = model_space(LongTailedDataset(PIXELS, labels, names), normalisation, torch.device("cpu"))
-    lazy, found = model_space(LongTailedDataset(mapped, labels, names), normalisation, torch.device("cpu"))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            normalisation.state().values(), Normalisation.fit(PIXELS, kind).state().values()
+        )
+    )
+    resident, _ = model_space(
+        LongTailedDataset(PIXELS, labels, names), normalisation, torch.device("cpu")
+    )
+    lazy, found = model_space(
+        LongTailedDataset(mapped, labels, names), normalisation, torch.device("cpu")
+    )
     assert isinstance(lazy, LazyImages) and len(lazy) == 23 and found.tolist() == labels.tolist()
     index = torch.tensor([20, 3, 3, 11])
     torch.testing.assert_close(lazy[index], resident[index])

@@ -4,8 +4,8 @@ import torch
 from kornia.enhance import ZCAWhitening
 from safetensors.torch import load, save
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.data.normalisation import ZCA_EPS, Normalisation
-from ltdd_ray.errors import UserError
 
 torch.set_num_threads(1)
 
@@ -15,7 +15,9 @@ def _images(n: int = 600, shape: tuple[int, int, int] = (3, 6, 5)) -> np.ndarray
     rng = np.random.default_rng(0)
     smooth = rng.normal(size=(n, 1, 1, 1)) + 0.5 * rng.normal(size=(n, *shape))
     scale = np.array([20.0, 30.0, 40.0])[: shape[0], None, None]
-    images = np.clip(100 + scale * (smooth + np.arange(shape[0])[:, None, None]), 0, 255).astype(np.uint8)
+    images = np.clip(100 + scale * (smooth + np.arange(shape[0])[:, None, None]), 0, 255).astype(
+        np.uint8
+    )
     images.flags.writeable = False  # as arrays from Ray's object store are
     return images
 
@@ -34,7 +36,9 @@ def test_zca_whitens_the_covariance():
     spectrum, basis = torch.linalg.eigh(standard.T.cov())
     white = Normalisation.fit(images, "zca").apply(torch.tensor(images)).flatten(1).double()
     expected = basis @ torch.diag(spectrum / (spectrum + ZCA_EPS)) @ basis.T
-    torch.testing.assert_close(white.mean(0), torch.zeros(90, dtype=torch.float64), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        white.mean(0), torch.zeros(90, dtype=torch.float64), atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(white.T.cov(), expected, atol=1e-4, rtol=0)
 
 
@@ -45,9 +49,13 @@ def test_zca_raw_is_kornias_whitening_of_pixels():
     published = ZCAWhitening(eps=ZCA_EPS, compute_inv=True).fit(pixels)
     ours = Normalisation.fit(images, "zca_raw")
     assert ours.kind == "zca_raw"
-    torch.testing.assert_close(ours.apply(torch.tensor(images)), published(pixels), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        ours.apply(torch.tensor(images)), published(pixels), atol=1e-4, rtol=0
+    )
     torch.testing.assert_close(ours.invert(published(pixels)), pixels, atol=1e-4, rtol=0)
-    assert not torch.allclose(Normalisation.fit(images, "zca").apply(torch.tensor(images)), published(pixels), atol=0.1)
+    assert not torch.allclose(
+        Normalisation.fit(images, "zca").apply(torch.tensor(images)), published(pixels), atol=0.1
+    )
 
 
 @pytest.mark.parametrize("kind", ["standard", "zca", "zca_raw"])
@@ -55,7 +63,9 @@ def test_zca_raw_is_kornias_whitening_of_pixels():
 def test_round_trip(kind, shape):
     images = _images(shape=shape)
     normalisation = Normalisation.fit(images, kind)
-    pixels = torch.randint(0, 256, (50, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    pixels = torch.randint(
+        0, 256, (50, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     back = normalisation.invert(normalisation.apply(pixels))
     torch.testing.assert_close(back, pixels / 255, atol=1e-4, rtol=0)
     torch.testing.assert_close(normalisation.apply(pixels.float()), normalisation.apply(pixels))
@@ -86,7 +96,9 @@ def test_state_survives_safetensors(kind):
 
 def test_foreign_state_is_refused():
     with pytest.raises(UserError, match="centre"):
-        Normalisation.from_state({"mean": torch.zeros(1), "std": torch.ones(1), "centre": torch.zeros(1)})
+        Normalisation.from_state(
+            {"mean": torch.zeros(1), "std": torch.ones(1), "centre": torch.zeros(1)}
+        )
 
 
 def test_too_large_for_zca():

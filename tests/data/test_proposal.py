@@ -4,18 +4,27 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config_file import load_config
+from ltdd_ray.config.loading import load_config
 from ltdd_ray.data.proposal import sensible_ipc, write_proposal
-from ltdd_ray.data.survey import Survey, survey_folder
-from ltdd_ray.errors import UserError
+from ltdd_ray.data.scan import Survey, survey_folder
 
 
 @pytest.mark.parametrize(
     ("counts", "ipc"),
-    [([5000, 500, 50], 50), ([500, 500], 50), ([100, 60, 20], 10), ([100, 60, 7], 5), ([1000, 1000, 1], 1), ([4, 4], 1)],
+    [
+        ([5000, 500, 50], 50),
+        ([500, 500], 50),
+        ([100, 60, 20], 10),
+        ([100, 60, 7], 5),
+        ([1000, 1000, 1], 1),
+        ([4, 4], 1),
+    ],
 )
-def test_images_per_class_are_few_and_each_has_a_real_one_to_start_from(counts: list[int], ipc: int) -> None:
+def test_images_per_class_are_few_and_each_has_a_real_one_to_start_from(
+    counts: list[int], ipc: int
+) -> None:
     assert sensible_ipc(counts) == ipc
 
 
@@ -36,7 +45,11 @@ def propose(folder: Path, gpus: int = 0, **changes) -> tuple[RunConfig, str]:
 
 def test_a_proposal_fits_images_and_machine(tmp_path: Path) -> None:
     small, text = propose(tmp_path)
-    assert small.name == "my-photos" and small.data.path == str(tmp_path / "my photos!") and small.data.test_fraction == 0.2
+    assert (
+        small.name == "my-photos"
+        and small.data.path == str(tmp_path / "my photos!")
+        and small.data.test_fraction == 0.2
+    )
     assert (small.data.image_size, small.model.depth, small.model.width) == (32, 3, 32)
     assert (small.distill.ipc, small.distill.lr_image) == (10, 300)
     assert small.experts.representation.epochs == 44 and small.compute.num_actors == 2
@@ -47,8 +60,15 @@ def test_a_proposal_fits_images_and_machine(tmp_path: Path) -> None:
     assert (large.data.image_size, large.model.width, large.distill.ipc) == (32, 128, 20)
     assert large.compute.gpus_per_worker == 1 and large.compute.num_workers == 2
 
-    tiny, _ = propose(tmp_path, short_side=5, colour=False, has_test=True, class_counts={"a": 12, "b": 3})
-    assert (tiny.data.image_size, tiny.model.depth, tiny.distill.ipc, tiny.distill.lr_image) == (8, 2, 1, 1)
+    tiny, _ = propose(
+        tmp_path, short_side=5, colour=False, has_test=True, class_counts={"a": 12, "b": 3}
+    )
+    assert (tiny.data.image_size, tiny.model.depth, tiny.distill.ipc, tiny.distill.lr_image) == (
+        8,
+        2,
+        1,
+        1,
+    )
     assert tiny.data.test_fraction is None and tiny.experts.representation.epochs == 60
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torchvision.datasets.cifar as torchvision_cifar
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.sources import load_source
-from ltdd_ray.errors import UserError
 
 
 def _levels(dataset) -> list[int]:
@@ -18,7 +18,9 @@ def _levels(dataset) -> list[int]:
 
 
 def _load(source: str, path: Path | str | None, **settings):
-    return load_source(DataConfig(source=source, path=None if path is None else str(path), **settings))
+    return load_source(
+        DataConfig(source=source, path=None if path is None else str(path), **settings)
+    )
 
 
 class TestDigits:
@@ -28,7 +30,9 @@ class TestDigits:
         assert train.class_counts.tolist() == [134] * 10
         assert test.class_counts.tolist() == [40] * 10
         assert train.images.max() == 255
-        assert not {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
+        assert not {image.tobytes() for image in train.images} & {
+            image.tobytes() for image in test.images
+        }
 
     def test_resize(self):
         train, test = _load("digits", None, image_size=16)
@@ -46,7 +50,9 @@ class TestCifar:
             labels = list(range(10)) if name == "test_batch" else [2 * k, 2 * k + 1]
             data = np.array(labels, np.uint8)[:, None] * np.ones((1, 3072), np.uint8)
             (folder / name).write_bytes(pickle.dumps({"data": data, "labels": labels}))
-        (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"name{k}" for k in range(10)]}))
+        (folder / "batches.meta").write_bytes(
+            pickle.dumps({"label_names": [f"name{k}" for k in range(10)]})
+        )
         return tmp_path
 
     def test_reads_torchvision_files(self, root):
@@ -65,7 +71,9 @@ class TestCifar:
 class TestNpz:
     @staticmethod
     def _arrays(shape: tuple[int, ...] = (4, 7, 9), **changes) -> dict[str, np.ndarray]:
-        images = np.broadcast_to(np.arange(4, dtype=np.uint8).reshape(4, *[1] * (len(shape) - 1)), shape)
+        images = np.broadcast_to(
+            np.arange(4, dtype=np.uint8).reshape(4, *[1] * (len(shape) - 1)), shape
+        )
         labels = np.array([[0], [1], [1], [0]], np.uint8)
         arrays = {
             "train_images": images,
@@ -86,9 +94,15 @@ class TestNpz:
 
     def test_separate_test_file_and_flat_labels(self, tmp_path):
         arrays = self._arrays(train_labels=np.array([0, 1, 1, 0]))
-        np.savez(tmp_path / "train.npz", **{key: arrays[key] for key in ("train_images", "train_labels")})
-        np.savez(tmp_path / "test.npz", **{key: arrays[key] for key in ("test_images", "test_labels")})
-        train, test = _load("npz", tmp_path / "train.npz", test_path=str(tmp_path / "test.npz"), image_size=16)
+        np.savez(
+            tmp_path / "train.npz", **{key: arrays[key] for key in ("train_images", "train_labels")}
+        )
+        np.savez(
+            tmp_path / "test.npz", **{key: arrays[key] for key in ("test_images", "test_labels")}
+        )
+        train, test = _load(
+            "npz", tmp_path / "train.npz", test_path=str(tmp_path / "test.npz"), image_size=16
+        )
         assert train.image_shape == (1, 16, 16)
         assert _levels(test) == [50, 51]
         assert _load("npz", tmp_path / "train.npz")[1] is None
@@ -97,7 +111,10 @@ class TestNpz:
         ("changes", "message"),
         [
             ({"train_images": np.zeros((4, 7, 9))}, r"train_images is float64 .*expected uint8"),
-            ({"train_images": np.zeros((4, 7, 9, 9), np.uint8)}, r"train_images is uint8 of shape \(4, 7, 9, 9\)"),
+            (
+                {"train_images": np.zeros((4, 7, 9, 9), np.uint8)},
+                r"train_images is uint8 of shape \(4, 7, 9, 9\)",
+            ),
             ({"train_labels": np.zeros((4, 14), int)}, r"train_labels is int64 of shape \(4, 14\)"),
             ({"train_labels": np.zeros(3, int)}, r"x.npz train: .*expected 4 whole numbers"),
             ({"train_labels": np.array([None] * 4)}, r"not a readable npz file of plain arrays"),

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.sources import load_source
-from ltdd_ray.errors import UserError
 
 
 def _flat(value: int, size: tuple[int, int] = (9, 7), mode: str = "RGB") -> Image.Image:
@@ -25,9 +25,13 @@ def _png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _write_parquet(path: Path, images: list[bytes | None], labels: list, names: list[str] | None = None) -> None:
+def _write_parquet(
+    path: Path, images: list[bytes | None], labels: list, names: list[str] | None = None
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table({"image": [{"bytes": image, "path": None} for image in images], "label": labels})
+    table = pa.table(
+        {"image": [{"bytes": image, "path": None} for image in images], "label": labels}
+    )
     if names:
         features = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
         table = table.replace_schema_metadata({b"huggingface": json.dumps(features).encode()})
@@ -47,7 +51,9 @@ def _levels(dataset) -> list[int]:
 
 
 def _load(source: str, path: Path | str | None, **settings):
-    return load_source(DataConfig(source=source, path=None if path is None else str(path), **settings))
+    return load_source(
+        DataConfig(source=source, path=None if path is None else str(path), **settings)
+    )
 
 
 class TestTinyImagenet:
@@ -64,7 +70,9 @@ class TestTinyImagenet:
         (tmp_path / "val" / "images").mkdir(parents=True)
         _flat(200, (8, 8), "L").save(tmp_path / "val" / "images" / "val_0.JPEG", quality=100)
         _flat(50, (8, 8)).save(tmp_path / "val" / "images" / "val_1.JPEG", quality=100)
-        (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn02\t0\t0\t62\t62\nval_1.JPEG\tn01\t0\t0\t62\t62\n")
+        (tmp_path / "val" / "val_annotations.txt").write_text(
+            "val_0.JPEG\tn02\t0\t0\t62\t62\nval_1.JPEG\tn01\t0\t0\t62\t62\n"
+        )
         return tmp_path
 
     def test_reads_the_distributed_folder(self, root):
@@ -98,10 +106,24 @@ class TestTinyImagenet:
 class TestParquet:
     def test_folder_of_many_files(self, tmp_path):
         names = ["cat", "dog"]
-        _write_parquet(tmp_path / "data/train-00001-of-00002.parquet", [_png(_flat(30))], [0], names)
-        _write_parquet(tmp_path / "data/train-00000-of-00002.parquet", [_png(_flat(10)), _png(_flat(20))], [0, 1], names)
-        _write_parquet(tmp_path / "data/test-00000-of-00001.parquet", [_png(_flat(5)), _png(_flat(6))], [1, 0], names)
-        _write_parquet(tmp_path / "data/validation-00000-of-00001.parquet", [_png(_flat(7))], [1], names)
+        _write_parquet(
+            tmp_path / "data/train-00001-of-00002.parquet", [_png(_flat(30))], [0], names
+        )
+        _write_parquet(
+            tmp_path / "data/train-00000-of-00002.parquet",
+            [_png(_flat(10)), _png(_flat(20))],
+            [0, 1],
+            names,
+        )
+        _write_parquet(
+            tmp_path / "data/test-00000-of-00001.parquet",
+            [_png(_flat(5)), _png(_flat(6))],
+            [1, 0],
+            names,
+        )
+        _write_parquet(
+            tmp_path / "data/validation-00000-of-00001.parquet", [_png(_flat(7))], [1], names
+        )
         _write_parquet(tmp_path / "data/extra.parquet", [_png(_flat(8))], [1], names)
         train, test = _load("parquet", tmp_path)
         assert (_levels(train), train.labels.tolist()) == ([10, 20, 30], [0, 1, 0])
@@ -115,8 +137,12 @@ class TestParquet:
         assert _levels(_load("parquet", tmp_path)[1]) == [3, 4]
 
     def test_single_files_by_uri_without_names(self, tmp_path):
-        _write_parquet(tmp_path / "a.parquet", [_png(_flat(1, mode="L")), _png(_flat(2, mode="L"))], [0, 1])
-        _write_parquet(tmp_path / "b.parquet", [_png(_flat(3, mode="L")), _png(_flat(4, mode="L"))], [0, 1])
+        _write_parquet(
+            tmp_path / "a.parquet", [_png(_flat(1, mode="L")), _png(_flat(2, mode="L"))], [0, 1]
+        )
+        _write_parquet(
+            tmp_path / "b.parquet", [_png(_flat(3, mode="L")), _png(_flat(4, mode="L"))], [0, 1]
+        )
         uri = (tmp_path / "a.parquet").as_uri()
         train, test = _load("parquet", uri, test_path=str(tmp_path / "b.parquet"))
         assert (_levels(train), _levels(test)) == ([1, 2], [3, 4])
@@ -127,14 +153,30 @@ class TestParquet:
     @pytest.mark.parametrize(
         ("images", "labels", "message"),
         [
-            ([_png(_flat(1)), b"\x89PNG broken"], [0, 1], r"train.parquet row 1 is not a readable image"),
-            ([_png(_flat(1)), _png(_flat(1))[:-30]], [0, 1], r"train.parquet row 1 is not a readable image"),
+            (
+                [_png(_flat(1)), b"\x89PNG broken"],
+                [0, 1],
+                r"train.parquet row 1 is not a readable image",
+            ),
+            (
+                [_png(_flat(1)), _png(_flat(1))[:-30]],
+                [0, 1],
+                r"train.parquet row 1 is not a readable image",
+            ),
             ([_png(_flat(1)), None], [0, 1], r"row 1 has no image bytes"),
-            ([_png(_flat(1)), _png(_flat(1, (8, 8)))], [0, 1], r"row 0 is 9 x 7 .* row 1 is 8 x 8; set data.image_size"),
+            (
+                [_png(_flat(1)), _png(_flat(1, (8, 8)))],
+                [0, 1],
+                r"row 0 is 9 x 7 .* row 1 is 8 x 8; set data.image_size",
+            ),
             ([_png(_flat(1)), _png(_flat(1))], [0, 2], r"without a single image: '1'"),
             ([_png(_flat(1)), _png(_flat(1))], [0, -1], r"label -1 lies outside 0..0"),
             ([_png(_flat(1)), _png(_flat(1))], [0, None], r"1 rows have no label"),
-            ([_png(_flat(1)), _png(_flat(1))], ["a", "b"], r"label is string; expected whole numbers"),
+            (
+                [_png(_flat(1)), _png(_flat(1))],
+                ["a", "b"],
+                r"label is string; expected whole numbers",
+            ),
         ],
     )
     def test_bad_rows(self, tmp_path, images, labels, message):
@@ -177,7 +219,9 @@ class TestParquet:
         with pytest.raises(UserError, match=r"no parquet file is called train\*"):
             _load("parquet", tmp_path / "only")
         _write_parquet(tmp_path / "other/train.parquet", [_png(_flat(1))], [0])
-        with pytest.raises(UserError, match=r"data.test_path .*: no parquet file is called test\* or val\*"):
+        with pytest.raises(
+            UserError, match=r"data.test_path .*: no parquet file is called test\* or val\*"
+        ):
             _load("parquet", tmp_path / "other", test_path=str(tmp_path / "other"))
 
 
@@ -200,7 +244,10 @@ class TestImagefolder:
         assert _levels(test) == [3, 4]
 
     def test_modes(self, tmp_path):
-        _write_folder(tmp_path, {"a": [_flat(9, mode="L"), _flat(9, mode="RGBA")], "b": [_flat(9, mode="P"), _flat(9)]})
+        _write_folder(
+            tmp_path,
+            {"a": [_flat(9, mode="L"), _flat(9, mode="RGBA")], "b": [_flat(9, mode="P"), _flat(9)]},
+        )
         images = _load("imagefolder", tmp_path)[0].images
         assert images.shape == (4, 3, 7, 9)
         assert (images == 9).all()
@@ -223,7 +270,9 @@ class TestImagefolder:
     def test_corrupt_file_is_named(self, tmp_path):
         _write_folder(tmp_path, {"a": [_flat(1)], "b": [_flat(2)]})
         (tmp_path / "b" / "0.png").write_bytes(b"nothing")
-        with pytest.raises(UserError, match=r"b/0.png is not a readable image .*; repair or remove it"):
+        with pytest.raises(
+            UserError, match=r"b/0.png is not a readable image .*; repair or remove it"
+        ):
             _load("imagefolder", tmp_path)
 
     def test_missing_parts(self, tmp_path):

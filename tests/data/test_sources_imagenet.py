@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from ltdd_ray.cluster import image_cache
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.sources import imagenet
 from ltdd_ray.data.sources.imagenet import Shard
-from ltdd_ray.errors import UserError
 
 COUNTS = {"n01": 12, "n02": 8, "n03": 4}
 
@@ -21,12 +21,18 @@ COUNTS = {"n01": 12, "n02": 8, "n03": 4}
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataConfig:
     """24 training images of three classes and 6 test images, each 5 grey levels lighter; four images a file of the cache."""
     monkeypatch.setattr(imagenet, "SHARD_BYTES", 4 * 3 * 8 * 8)
-    lines = [f"train/{name}/{name}_{at}.JPEG {k}" for k, (name, count) in enumerate(COUNTS.items()) for at in range(count)]
+    lines = [
+        f"train/{name}/{name}_{at}.JPEG {k}"
+        for k, (name, count) in enumerate(COUNTS.items())
+        for at in range(count)
+    ]
     tests = [f"val/{name}/val {at}.JPEG {k}" for k, name in enumerate(COUNTS) for at in range(2)]
     for at, line in enumerate([*lines, *tests]):
         file = tmp_path / "images" / line.rpartition(" ")[0]
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (20 + at, 16), 40 + 5 * at).convert("RGB" if at % 3 else "L").save(file, "jpeg", quality=95)
+        Image.new("L", (20 + at, 16), 40 + 5 * at).convert("RGB" if at % 3 else "L").save(
+            file, "jpeg", quality=95
+        )
     (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
     (tmp_path / "test.txt").write_text("\n".join(tests))
     return DataConfig(
@@ -61,7 +67,11 @@ def levels(images: np.ndarray) -> list[int]:
 def is_as_listed(config: DataConfig) -> bool:
     splits = load_data(config, 0)
     assert splits.train.class_names == splits.test.class_names == ("n01", "n02", "n03")
-    assert splits.train.class_counts.tolist() == [12, 8, 4] and splits.test.class_counts.tolist() == [2, 2, 2]
+    assert splits.train.class_counts.tolist() == [
+        12,
+        8,
+        4,
+    ] and splits.test.class_counts.tolist() == [2, 2, 2]
     expected = 40 + 5 * np.arange(30)
     found = levels(splits.train.images[:]) + levels(splits.test.images[:])
     return splits.train.image_shape == (3, 8, 8) and bool((np.abs(found - expected) <= 1).all())
@@ -82,10 +92,16 @@ def test_what_is_cached_is_not_decoded_again(config: DataConfig, written: list[s
     assert len(written) > 8
 
 
-def test_an_interrupted_cache_is_completed(config: DataConfig, written: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_cache_is_completed(
+    config: DataConfig, written: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     load_data(config, 0)
     folders = list(Path(config.cache or "").iterdir())
-    train = next(folder for folder in folders if json.loads((folder / "cache.json").read_text())["images"] == 24)
+    train = next(
+        folder
+        for folder in folders
+        if json.loads((folder / "cache.json").read_text())["images"] == 24
+    )
     (train / "cache.json").unlink()
     (train / "00002.arrow").unlink()
     (train / ".00002.arrow.tmp").write_bytes(b"half a file")
@@ -95,10 +111,20 @@ def test_an_interrupted_cache_is_completed(config: DataConfig, written: list[str
 
 @pytest.mark.usefixtures("written")
 def test_the_profile_and_splits_are_views(config: DataConfig) -> None:
-    settings = {"imbalance_factor": 2.0, "largest_class": 8, "selection": "first", "validation_fraction": 0.25}
+    settings = {
+        "imbalance_factor": 2.0,
+        "largest_class": 8,
+        "selection": "first",
+        "validation_fraction": 0.25,
+    }
     splits = load_data(config.model_copy(update=settings), 0)
     assert splits.train.class_counts.tolist() == [6, 4, 3] and splits.validation is not None
-    assert splits.train.bytes_in_memory == splits.validation.bytes_in_memory == splits.test.bytes_in_memory == 0
+    assert (
+        splits.train.bytes_in_memory
+        == splits.validation.bytes_in_memory
+        == splits.test.bytes_in_memory
+        == 0
+    )
     assert levels(splits.train.images[-3:])[0] >= 40 + 5 * 20
 
 
@@ -109,7 +135,10 @@ def test_the_profile_and_splits_are_views(config: DataConfig) -> None:
         ("train/n01/x.JPEG", r"train.txt line 25: .* is not `relative/path label`"),
         ("train/n01/x.JPEG -1", r"line 25"),
         ("", r"line 25: ''"),
-        ("train/n09/x.JPEG 3", r"n09/x.JPEG \(.*train.txt line 25\) is not a readable image .*; repair or remove it"),
+        (
+            "train/n09/x.JPEG 3",
+            r"n09/x.JPEG \(.*train.txt line 25\) is not a readable image .*; repair or remove it",
+        ),
         ("train/n01/bad.JPEG 0", r"n01/bad.JPEG \(.*train.txt line 25\) is not a readable image"),
     ],
 )
@@ -123,7 +152,9 @@ def test_a_bad_line_or_image_is_named(config: DataConfig, line: str, message: st
 
 def test_missing_settings(config: DataConfig) -> None:
     for key in ("train_list", "cache", "image_size"):
-        with pytest.raises(UserError, match=r"needs data.train_list .*, data.cache .* and data.image_size"):
+        with pytest.raises(
+            UserError, match=r"needs data.train_list .*, data.cache .* and data.image_size"
+        ):
             load_data(config.model_copy(update={key: None}), 0)
     with pytest.raises(UserError, match=r"data.test_list: .*nowhere does not exist"):
         load_data(config.model_copy(update={"test_list": "nowhere"}), 0)
@@ -131,15 +162,20 @@ def test_missing_settings(config: DataConfig) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-def test_ray_decodes_and_reports_a_damaged_image(config: DataConfig, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ray_decodes_and_reports_a_damaged_image(
+    config: DataConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
     damaged = Path(config.path or "") / "train/n02/n02_3.JPEG"
     content = damaged.read_bytes()
     damaged.write_bytes(content[: len(content) // 2])
     with pytest.raises(
-        UserError, match=r"^\S+n02_3.JPEG \(\S+train.txt line 16\) is not a readable image .*; repair or remove it$"
+        UserError,
+        match=r"^\S+n02_3.JPEG \(\S+train.txt line 16\) is not a readable image .*; repair or remove it$",
     ):
         load_data(config, 0)
-    assert not list(Path(config.cache or "").glob("*/cache.json")), "an incomplete cache must not be taken for a whole one"
+    assert not list(Path(config.cache or "").glob("*/cache.json")), (
+        "an incomplete cache must not be taken for a whole one"
+    )
     damaged.write_bytes(content)
     assert is_as_listed(config)
     assert capfd.readouterr().out == ""

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 import ltdd_ray
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.errors import UserError
 
 
 @pytest.fixture(params=["standard", "zca", "zca_raw"])
@@ -35,9 +35,15 @@ def test_survives_the_file(distilled: DistilledSet, tmp_path: Path) -> None:
     file = distilled.save(tmp_path / "distilled")
     for place in (tmp_path, tmp_path / "distilled", file):
         found = ltdd_ray.load_distilled(str(place))
-        assert torch.equal(found.images, distilled.images) and torch.equal(found.soft_labels, distilled.soft_labels)
+        assert torch.equal(found.images, distilled.images) and torch.equal(
+            found.soft_labels, distilled.soft_labels
+        )
         assert torch.equal(found.classes, distilled.classes)
-        assert (found.learning_rate, found.class_names, found.augmentation) == (0.03, ("cat", "dog", "owl"), "flip_crop")
+        assert (found.learning_rate, found.class_names, found.augmentation) == (
+            0.03,
+            ("cat", "dog", "owl"),
+            "flip_crop",
+        )
         assert found.provenance == {"update": 7} and found.class_counts == (20, 8, 2)
         torch.testing.assert_close(found.denormalize(), distilled.denormalize())
 
@@ -47,10 +53,14 @@ def test_is_a_dataset_and_denormalises_to_pixels(distilled: DistilledSet) -> Non
     assert len(distilled) == 6
     image, soft_label = distilled[2]
     assert torch.equal(image, distilled.images[2]) and soft_label.shape == (3,)
-    torch.testing.assert_close(distilled.denormalize(), torch.tensor(pixels) / 255, rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        distilled.denormalize(), torch.tensor(pixels) / 255, rtol=0, atol=1e-4
+    )
 
 
-def test_a_missing_or_cut_file_is_named_with_the_remedy(distilled: DistilledSet, tmp_path: Path) -> None:
+def test_a_missing_or_cut_file_is_named_with_the_remedy(
+    distilled: DistilledSet, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=r"no distilled.safetensors in it; run `ltdd-ray distill"):
         ltdd_ray.load_distilled(str(tmp_path))
     file = distilled.save(tmp_path)
@@ -62,7 +72,9 @@ def test_a_missing_or_cut_file_is_named_with_the_remedy(distilled: DistilledSet,
 
 
 @pytest.mark.parametrize("metadata", [None, {"ltdd_ray": "{}"}, {"ltdd_ray": '{"format": 1}'}])
-def test_another_safetensors_file_is_refused_in_one_sentence(metadata: dict[str, str] | None, tmp_path: Path) -> None:
+def test_another_safetensors_file_is_refused_in_one_sentence(
+    metadata: dict[str, str] | None, tmp_path: Path
+) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors", metadata)
     with pytest.raises(UserError, match=r"not a readable distilled set .*distil again") as error:
         ltdd_ray.load_distilled(tmp_path / "model.safetensors")
@@ -70,7 +82,9 @@ def test_another_safetensors_file_is_refused_in_one_sentence(metadata: dict[str,
 
 
 def test_a_format_of_the_future_is_refused(tmp_path: Path) -> None:
-    save_file({"images": torch.zeros(2)}, tmp_path / "new.safetensors", {"ltdd_ray": '{"format": 99}'})
+    save_file(
+        {"images": torch.zeros(2)}, tmp_path / "new.safetensors", {"ltdd_ray": '{"format": 99}'}
+    )
     with pytest.raises(UserError, match=r"format 99; this version reads 1\)"):
         ltdd_ray.load_distilled(tmp_path / "new.safetensors")
 
@@ -85,4 +99,6 @@ def test_8_bits_cost_half_a_grey_level_and_what_lies_outside(distilled: Distille
     far = replace(distilled, images=distilled.normalisation.apply(outside * 255))
     assert far.pixels()[0, 0, 0, :4].tolist() == [0, 255, 128, 255]
     assert far.clipped_share() == pytest.approx(2 / far.images.numel())
-    torch.testing.assert_close(far.in_8_bits().denormalize() * 255, far.pixels().float(), rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        far.in_8_bits().denormalize() * 255, far.pixels().float(), rtol=0, atol=0.02
+    )

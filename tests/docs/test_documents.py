@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 
-from ltdd_ray.commands import build_parser
-from ltdd_ray.config_file import load_config, parse_config
+from ltdd_ray.cli.parser import build_parser
+from ltdd_ray.common.layout import Parameter, ParameterLayout
+from ltdd_ray.config.loading import load_config, parse_config
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.layout import Parameter, ParameterLayout
 from ltdd_ray.store import TrajectoryHeader, TrajectoryWriter
 
 ROOT = Path(__file__).parents[2]
@@ -27,14 +27,18 @@ def snippets(language: str) -> list:
     for page in PAGES:
         text = page.read_text()
         for found in re.finditer(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-            blocks.append(pytest.param(found[1], id=f"{page.name}:{text[: found.start()].count(chr(10)) + 1}"))
+            blocks.append(
+                pytest.param(found[1], id=f"{page.name}:{text[: found.start()].count(chr(10)) + 1}")
+            )
     return blocks
 
 
 @pytest.fixture
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working folder that holds a distilled set and a trajectory store where the demo leaves its own."""
-    normalisation = Normalisation.fit(np.random.default_rng(0).integers(0, 256, (30, 1, 8, 8), dtype=np.uint8), "standard")
+    normalisation = Normalisation.fit(
+        np.random.default_rng(0).integers(0, 256, (30, 1, 8, 8), dtype=np.uint8), "standard"
+    )
     draw = torch.Generator().manual_seed(0)
     DistilledSet(
         images=torch.randn(6, 1, 8, 8, generator=draw),
@@ -46,8 +50,12 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         augmentation="flip_crop",
         provenance={},
     ).save(tmp_path / "runs" / "demo" / "distilled")
-    layout = ParameterLayout((Parameter("body", (6,), 0), Parameter("classifier.weight", (4,), 6)), backbone_size=6)
-    header = TrajectoryHeader(3, "representation", "identity", "config", "data", layout, (5, 2), seed=0)
+    layout = ParameterLayout(
+        (Parameter("body", (6,), 0), Parameter("classifier.weight", (4,), 6)), backbone_size=6
+    )
+    header = TrajectoryHeader(
+        3, "representation", "identity", "config", "data", layout, (5, 2), seed=0
+    )
     with TrajectoryWriter(str(tmp_path / "runs" / "demo" / "experts"), header) as writer:
         for epoch in range(13):
             writer.append(epoch, np.ones(4, np.float32), np.ones(6, np.float32))
@@ -82,7 +90,10 @@ def understand(words: list[str]) -> None:
             if "config" in options and options.config.startswith("configs/"):
                 load_config(ROOT / options.config, options.set)
         case "make":
-            assert all(re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE) for target in rest)
+            assert all(
+                re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+                for target in rest
+            )
         case "python":
             assert (ROOT / rest[0]).exists(), rest[0]
             if rest[0].startswith("jobs/"):
@@ -92,10 +103,17 @@ def understand(words: list[str]) -> None:
             if "--" in rest:
                 understand(rest[rest.index("--") + 1 :])
         case _:
-            assert program in {"cd", "git", "kubectl", "pip", "curl", "export"}, f"nothing checks `{program}`"
+            assert program in {"cd", "git", "kubectl", "pip", "curl", "export"}, (
+                f"nothing checks `{program}`"
+            )
 
 
 def test_a_wrong_command_would_be_noticed() -> None:
-    for wrong in (["ltdd-ray", "runs", "x.yaml"], ["ltdd-ray", "run", "configs/none.yaml"], ["make", "nonsense"], ["mkae"]):
+    for wrong in (
+        ["ltdd-ray", "runs", "x.yaml"],
+        ["ltdd-ray", "run", "configs/none.yaml"],
+        ["make", "nonsense"],
+        ["mkae"],
+    ):
         with pytest.raises((SystemExit, Exception)):
             understand(wrong)

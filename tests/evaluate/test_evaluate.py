@@ -9,15 +9,15 @@ import torch
 from torch import nn
 
 import ltdd_ray.evaluate.train
-from ltdd_ray.augment import Augmentation
+from ltdd_ray.common.errors import NonFiniteLossError
 from ltdd_ray.config import EvaluateConfig, ModelConfig, RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.errors import NonFiniteLossError
 from ltdd_ray.evaluate.results import architectures_table, results_table, summarise
 from ltdd_ray.evaluate.sets import TrainingSet, random_selection, training_set
 from ltdd_ray.evaluate.train import NetworkResult, measure, train_network
+from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.networks import build_network
 
 COUNTS = (9, 4, 2)
@@ -49,7 +49,9 @@ def test_accuracy_counts_every_class_alike() -> None:
     assert measured.true_confidence == pytest.approx(((3 * sure + unsure) / 4, sure, never))
 
 
-def test_random_selection_is_balanced_and_repeats_only_where_it_must(train: LongTailedDataset) -> None:
+def test_random_selection_is_balanced_and_repeats_only_where_it_must(
+    train: LongTailedDataset,
+) -> None:
     index = random_selection(train, [4] * 3, seed=0, network=0)
     assert train.labels[index].tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert len(set(index[:4])) == 4 and set(index[4:8]) == {9, 10, 11, 12}
@@ -59,18 +61,32 @@ def test_random_selection_is_balanced_and_repeats_only_where_it_must(train: Long
 
 
 def test_random_selection_follows_an_unequal_budget(train: LongTailedDataset) -> None:
-    assert train.labels[random_selection(train, [5, 1, 3], seed=0, network=0)].tolist() == [0] * 5 + [1] + [2] * 3
+    assert (
+        train.labels[random_selection(train, [5, 1, 3], seed=0, network=0)].tolist()
+        == [0] * 5 + [1] + [2] * 3
+    )
 
 
-def test_the_8_bit_set_is_what_an_export_holds(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
+def test_the_8_bit_set_is_what_an_export_holds(
+    tmp_path: Path, tiny: Callable[..., RunConfig]
+) -> None:
     config = tiny(tmp_path)
     data = prepare_data(config)
-    images = data.normalisation.apply(torch.rand(4, *data.train.image_shape, generator=torch.Generator().manual_seed(0)) * 300 - 20)
+    images = data.normalisation.apply(
+        torch.rand(4, *data.train.image_shape, generator=torch.Generator().manual_seed(0)) * 300
+        - 20
+    )
     labels, classes = torch.full((4, 10), 0.1), torch.arange(4)
-    distilled = DistilledSet(images, labels, classes, 0.03, data.normalisation, data.train.class_names, "flip")
+    distilled = DistilledSet(
+        images, labels, classes, 0.03, data.normalisation, data.train.class_names, "flip"
+    )
     distilled.save(config.folder / "distilled")
-    exact, rounded = (training_set(config, data, name, 0) for name in ("distilled", "distilled_8bit"))
-    assert torch.equal(exact.images, images) and rounded.learning_rate == exact.learning_rate == 0.03
+    exact, rounded = (
+        training_set(config, data, name, 0) for name in ("distilled", "distilled_8bit")
+    )
+    assert (
+        torch.equal(exact.images, images) and rounded.learning_rate == exact.learning_rate == 0.03
+    )
     assert torch.equal(rounded.images, data.normalisation.apply(distilled.pixels()))
     assert float((rounded.images - images).abs().max()) > 0.01
 
@@ -84,24 +100,42 @@ def test_training_learns_a_separable_set_and_repeats_exactly() -> None:
     for _ in range(2):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-        train_network(model, given, EvaluateConfig(epochs=20, batch_size=8), Augmentation("flip_crop"), seed=1)
+        train_network(
+            model, given, EvaluateConfig(epochs=20, batch_size=8), Augmentation("flip_crop"), seed=1
+        )
         weights.append(model[1].weight.detach().clone())
         assert measure(model, images, labels).per_class[:2] == (1.0, 1.0)
     assert torch.equal(*weights)
 
 
-def test_a_convnet_trained_by_hand_is_the_one_autograd_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_convnet_trained_by_hand_is_the_one_autograd_trains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     draw = torch.Generator().manual_seed(0)
     given = TrainingSet(
-        torch.randn(12, 3, 8, 8, generator=draw).double(), torch.randn(12, 4, generator=draw).softmax(1).double(), 0.05
+        torch.randn(12, 3, 8, 8, generator=draw).double(),
+        torch.randn(12, 4, generator=draw).softmax(1).double(),
+        0.05,
     )
     trained = []
     for by_hand in (True, False):
-        monkeypatch.setattr(ltdd_ray.evaluate.train, "is_convnet", lambda model, by_hand=by_hand: by_hand)
+        monkeypatch.setattr(
+            ltdd_ray.evaluate.train, "is_convnet", lambda model, by_hand=by_hand: by_hand
+        )
         model = build_network(ModelConfig(width=5, depth=2), (3, 8, 8), 4, seed=0).double()
-        train_network(model, given, EvaluateConfig(epochs=4, batch_size=5, momentum=0.9), Augmentation("flip_scale"), seed=1)
+        train_network(
+            model,
+            given,
+            EvaluateConfig(epochs=4, batch_size=5, momentum=0.9),
+            Augmentation("flip_scale"),
+            seed=1,
+        )
         trained.append({name: p.detach() for name, p in model.named_parameters()})
-    start = dict(build_network(ModelConfig(width=5, depth=2), (3, 8, 8), 4, seed=0).double().named_parameters())
+    start = dict(
+        build_network(ModelConfig(width=5, depth=2), (3, 8, 8), 4, seed=0)
+        .double()
+        .named_parameters()
+    )
     for name, by_hand in trained[0].items():
         assert torch.allclose(by_hand, trained[1][name], rtol=1e-9, atol=1e-12)
         assert not torch.equal(by_hand, start[name])
@@ -115,11 +149,23 @@ def test_a_network_that_diverges_says_so() -> None:
 
 
 def config_of(**evaluate: Any) -> RunConfig:
-    tree = {"name": "r", "data": {"source": "digits"}, "distill": {"ipc": 1}, "model": {"width": 8}, "evaluate": evaluate}
+    tree = {
+        "name": "r",
+        "data": {"source": "digits"},
+        "distill": {"ipc": 1},
+        "model": {"width": 8},
+        "evaluate": evaluate,
+    }
     return RunConfig.model_validate(tree)
 
 
-def result(set_name: str, network: int, per_class: tuple[float, ...], model: str = OWN, tau: float | None = None) -> NetworkResult:
+def result(
+    set_name: str,
+    network: int,
+    per_class: tuple[float, ...],
+    model: str = OWN,
+    tau: float | None = None,
+) -> NetworkResult:
     return NetworkResult(
         accuracy=sum(per_class) / 3,
         per_class=per_class,
@@ -139,7 +185,9 @@ def result(set_name: str, network: int, per_class: tuple[float, ...], model: str
 @pytest.fixture
 def results(train: LongTailedDataset) -> dict[str, Any]:
     config = config_of(
-        networks=2, sets=["distilled", "random", "distilled_calibrated"], models=[{"name": "resnet18", "norm": "batch"}]
+        networks=2,
+        sets=["distilled", "random", "distilled_calibrated"],
+        models=[{"name": "resnet18", "norm": "batch"}],
     )
     networks = [
         result("distilled", 0, (0.9, 0.4, 0.2)),
@@ -173,7 +221,11 @@ def test_every_set_says_what_it_is_and_how_sure_its_networks_are(results: dict[s
         ("Random selection", "hard"),
         ("LTDD, calibrated", "soft"),
     ]
-    assert {name: one.get("tau") for name, one in sets.items()} == {"distilled": None, "random": None, "distilled_calibrated": 0.25}
+    assert {name: one.get("tau") for name, one in sets.items()} == {
+        "distilled": None,
+        "random": None,
+        "distilled_calibrated": 0.25,
+    }
     assert results["teacher_queried"] is False
     assert sets["distilled"]["confidence"]["predicted_class"]["few"] == {"mean": 0.5, "std": 0.0}
     few = sets["distilled"]["confidence"]["true_class"]["few"]
@@ -185,25 +237,44 @@ def test_the_first_set_is_the_runs_result(train: LongTailedDataset) -> None:
     networks = [result("distilled", 0, (0.9, 0.4, 0.2)), result("random", 0, (0.5, 0.3, 0.1))]
     results = summarise(config_of(networks=1, sets=["random", "distilled"]), train, networks, {})
     assert results["set"] == "random" and results["title"] == "Random selection"
-    assert results["accuracy"]["mean"] == results["random_baseline"]["accuracy"]["mean"] == pytest.approx(0.3)
+    assert (
+        results["accuracy"]["mean"]
+        == results["random_baseline"]["accuracy"]["mean"]
+        == pytest.approx(0.3)
+    )
     assert "cross_architecture" not in results
 
 
 def test_other_architectures_stand_beside_the_runs_own(results: dict[str, Any]) -> None:
     table = {label: one["accuracy"]["mean"] for label, one in results["cross_architecture"].items()}
     assert table == pytest.approx({OWN: 0.6, "resnet18-batch": 0.8})
-    assert set(results["cross_architecture"]["resnet18-batch"]) == {"accuracy", "per_class", "groups"}
+    assert set(results["cross_architecture"]["resnet18-batch"]) == {
+        "accuracy",
+        "per_class",
+        "groups",
+    }
     shown = architectures_table(results)
-    assert [list(column.cells)[1] for column in shown.columns] == ["resnet18-batch"] + ["80.0 ± 14.1"] * 4
+    assert [list(column.cells)[1] for column in shown.columns] == ["resnet18-batch"] + [
+        "80.0 ± 14.1"
+    ] * 4
 
 
 def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:
     table = results_table(results)
-    assert [column.header for column in table.columns] == ["", "labels", "all", "many", "medium", "few"]
+    assert [column.header for column in table.columns] == [
+        "",
+        "labels",
+        "all",
+        "many",
+        "medium",
+        "few",
+    ]
     assert list(table.columns[1].cells) == ["soft", "hard", "soft"]
     assert table.caption == "LTDD, calibrated: logits adjusted with tau 0.25"
     assert str(table.title).endswith("IPC 1")
-    assert str(results_table({**results, "pictures_per_image": 4}).title).endswith("IPC 1 of 4 pictures each")
+    assert str(results_table({**results, "pictures_per_image": 4}).title).endswith(
+        "IPC 1 of 4 pictures each"
+    )
     assert list(table.columns[2].cells) == ["60.0 ± 14.1", "30.0 ± 0.0", "30.0 ± 0.0"]
 
 

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from ltdd_ray.cluster.evaluation import plan_networks, require_models
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import prepare_data
-from ltdd_ray.errors import UserError
-from ltdd_ray.evaluate.pool import plan_networks, require_models
 from ltdd_ray.evaluate.train import NetworkResult, evaluate_network
-from ltdd_ray.runfolder import RunFolder
+from ltdd_ray.runs.folder import RunFolder
 
 RESULT = NetworkResult(
     accuracy=0.5,
@@ -26,15 +26,27 @@ RESULT = NetworkResult(
 )
 
 
-def test_a_result_is_found_again_only_for_the_same_distilled_set(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
+def test_a_result_is_found_again_only_for_the_same_distilled_set(
+    tmp_path: Path, tiny: Callable[..., RunConfig]
+) -> None:
     config = tiny(tmp_path)
     data, folder = prepare_data(config), RunFolder(tmp_path)
     folder.distilled.mkdir()
     (folder.distilled / "distilled.safetensors").write_bytes(b"one")
     records = plan_networks(config, data, folder)
-    assert [(r.set_name, r.network) for r in records] == [("distilled", 0), ("distilled", 1), ("random", 0), ("random", 1)]
+    assert [(r.set_name, r.network) for r in records] == [
+        ("distilled", 0),
+        ("distilled", 1),
+        ("random", 0),
+        ("random", 1),
+    ]
     records[3].write(RESULT)
-    assert [record.read() for record in plan_networks(config, data, folder)] == [None, None, None, RESULT]
+    assert [record.read() for record in plan_networks(config, data, folder)] == [
+        None,
+        None,
+        None,
+        RESULT,
+    ]
 
     assert plan_networks(tiny(tmp_path, seed=4), data, folder)[3].read() is None
     (folder.distilled / "distilled.safetensors").write_bytes(b"another")
@@ -55,8 +67,14 @@ def test_a_broken_file_counts_as_missing(tmp_path: Path, tiny: Callable[..., Run
 def test_other_architectures_are_trained_on_the_first_set_in_files_of_their_own(
     tmp_path: Path, tiny: Callable[..., RunConfig]
 ) -> None:
-    models = [{"name": "resnet18", "norm": "batch"}, {"name": "alexnet"}, {"width": 4, "depth": 2}]  # the last is the run's own
-    config = tiny(tmp_path, evaluate={"networks": 1, "sets": ["random", "distilled"], "models": models})
+    models = [
+        {"name": "resnet18", "norm": "batch"},
+        {"name": "alexnet"},
+        {"width": 4, "depth": 2},
+    ]  # the last is the run's own
+    config = tiny(
+        tmp_path, evaluate={"networks": 1, "sets": ["random", "distilled"], "models": models}
+    )
     folder = RunFolder(tmp_path)
     folder.distilled.mkdir()
     (folder.distilled / "distilled.safetensors").write_bytes(b"one")
@@ -69,21 +87,43 @@ def test_other_architectures_are_trained_on_the_first_set_in_files_of_their_own(
     ]
 
 
-@pytest.mark.parametrize(("name", "why"), [("vgg11", "vanish in the pooling"), ("resnet18", "set model.norm to batch")])
+@pytest.mark.parametrize(
+    ("name", "why"), [("vgg11", "vanish in the pooling"), ("resnet18", "set model.norm to batch")]
+)
 def test_an_architecture_too_large_for_the_images_is_named(
     tmp_path: Path, tiny: Callable[..., RunConfig], name: str, why: str
 ) -> None:
     config = tiny(tmp_path, evaluate={"models": [{"name": name}]})
-    with pytest.raises(UserError, match=rf"evaluate\.models: .*{why}.*; or leave {name}-instance out"):
+    with pytest.raises(
+        UserError, match=rf"evaluate\.models: .*{why}.*; or leave {name}-instance out"
+    ):
         require_models(config, prepare_data(config))
 
 
 def test_a_network_is_trained_and_measured(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
     config = tiny(tmp_path, evaluate={"epochs": 2, "models": [{"name": "alexnet"}]})
     epochs: list[int] = []
-    found = evaluate_network(config, prepare_data(config), "random", "alexnet", 1, lambda report: epochs.append(report.epoch))
-    assert (found.set_name, found.model, found.network, found.tau, epochs) == ("random", "alexnet", 1, None, [1, 2])
-    for per_class in (found.per_class, found.confidence, found.true_confidence, found.classifier_norms):
+    found = evaluate_network(
+        config,
+        prepare_data(config),
+        "random",
+        "alexnet",
+        1,
+        lambda report: epochs.append(report.epoch),
+    )
+    assert (found.set_name, found.model, found.network, found.tau, epochs) == (
+        "random",
+        "alexnet",
+        1,
+        None,
+        [1, 2],
+    )
+    for per_class in (
+        found.per_class,
+        found.confidence,
+        found.true_confidence,
+        found.classifier_norms,
+    ):
         assert len(per_class) == 10 and min(per_class) >= 0
     assert all(top >= true for top, true in zip(found.confidence, found.true_confidence))
     assert min(found.classifier_norms) > 0

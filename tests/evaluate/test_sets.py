@@ -8,7 +8,7 @@ import torch
 from ltdd_ray.config import EvaluateConfig, RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.distill.calibrate import confidence_spread
+from ltdd_ray.evaluate.calibration import confidence_spread
 from ltdd_ray.evaluate.sets import SETS, training_set
 
 CLASSES = torch.arange(10).repeat_interleave(2)
@@ -28,7 +28,11 @@ def data(config: RunConfig) -> PreparedData:
 def stored(config: RunConfig, data: PreparedData) -> DistilledSet:
     """A set whose labels favour frequent classes, saved where a run leaves it."""
     draw = torch.Generator().manual_seed(0)
-    logits = torch.randn(20, 10, generator=draw) + 4 * torch.eye(10)[CLASSES] + torch.tensor(data.train.prior).log()
+    logits = (
+        torch.randn(20, 10, generator=draw)
+        + 4 * torch.eye(10)[CLASSES]
+        + torch.tensor(data.train.prior).log()
+    )
     made = DistilledSet(
         images=torch.randn(20, *data.train.image_shape, generator=draw),
         soft_labels=logits.float().softmax(-1),
@@ -57,14 +61,22 @@ def test_sets_made_of_the_distilled_one_differ_in_labels_alone(
     torch.testing.assert_close(given.soft_labels.sum(1), torch.ones(20))
 
 
-def test_hard_labels_are_the_class_a_soft_label_prefers(config: RunConfig, data: PreparedData, stored: DistilledSet) -> None:
+def test_hard_labels_are_the_class_a_soft_label_prefers(
+    config: RunConfig, data: PreparedData, stored: DistilledSet
+) -> None:
     labels = training_set(config, data, "distilled_hard", network=0).soft_labels
     assert torch.equal(labels, torch.eye(10)[stored.soft_labels.argmax(-1)])
-    assert not torch.equal(labels.argmax(-1), CLASSES), "the favoured classes must win somewhere, or the test shows nothing"
+    assert not torch.equal(labels.argmax(-1), CLASSES), (
+        "the favoured classes must win somewhere, or the test shows nothing"
+    )
 
 
-def test_calibration_makes_classes_equally_confident(config: RunConfig, data: PreparedData, stored: DistilledSet) -> None:
+def test_calibration_makes_classes_equally_confident(
+    config: RunConfig, data: PreparedData, stored: DistilledSet
+) -> None:
     given = training_set(config, data, "distilled_calibrated", network=0)
     assert given.tau is not None and 0.3 < given.tau < 2
-    assert confidence_spread(given.soft_labels, CLASSES) < 0.8 * confidence_spread(stored.soft_labels, CLASSES)
+    assert confidence_spread(given.soft_labels, CLASSES) < 0.8 * confidence_spread(
+        stored.soft_labels, CLASSES
+    )
     assert training_set(config, data, "distilled", network=0).tau is None

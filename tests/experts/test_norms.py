@@ -16,7 +16,9 @@ Tiny = Callable[..., RunConfig]
 
 
 def test_norms_are_means_over_experts_at_the_last_epoch(tmp_path: Path, tiny: Tiny) -> None:
-    config = tiny(tmp_path, experts={"count": 2, "representation": {"epochs": 5}, "classifier": {"epochs": 3}})
+    config = tiny(
+        tmp_path, experts={"count": 2, "representation": {"epochs": 5}, "classifier": {"epochs": 3}}
+    )
     train = prepare_data(config).train
     assert classifier_norms(config, train) == {}
     layout = expert_network(config, train, 0).layout
@@ -37,7 +39,9 @@ def test_norms_are_means_over_experts_at_the_last_epoch(tmp_path: Path, tiny: Ti
         with TrajectoryWriter(config.store_uri, header) as writer:
             for epoch, scale in ((0, 99), (2, last)):
                 theta = np.ones(layout.size, np.float32)
-                theta[weight.offset : weight.offset + weight.size] = np.repeat(rows * scale, weight.shape[1])
+                theta[weight.offset : weight.offset + weight.size] = np.repeat(
+                    rows * scale, weight.shape[1]
+                )
                 parts = {"classifier": theta[layout.backbone_size :]}
                 if task.stage == "representation":
                     parts["backbone"] = theta[: layout.backbone_size]
@@ -47,5 +51,7 @@ def test_norms_are_means_over_experts_at_the_last_epoch(tmp_path: Path, tiny: Ti
     assert found["representation"] == pytest.approx((1.5 * unit).tolist())
     assert found["classifier"] == pytest.approx((15 * unit).tolist())
 
-    more = tiny(tmp_path, experts={"count": 3, "representation": {"epochs": 5}, "classifier": {"epochs": 3}})
+    more = tiny(
+        tmp_path, experts={"count": 3, "representation": {"epochs": 5}, "classifier": {"epochs": 3}}
+    )
     assert classifier_norms(more, train) == {}

@@ -5,14 +5,14 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from ltdd_ray.augment import Augmentation
+from ltdd_ray.common.errors import NonFiniteLossError
+from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import ClassifierStage, ModelConfig, RepresentationStage
-from ltdd_ray.errors import NonFiniteLossError
-from ltdd_ray.experts.sharpness import sharpen
+from ltdd_ray.experts.sam import sharpen
 from ltdd_ray.experts.train import balanced_indices, classifier_stage, representation_stage
+from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
-from ltdd_ray.seeding import generator
 
 PLAIN = Augmentation("")
 LABELS = torch.tensor([0] * 12 + [1] * 5 + [2])
@@ -30,12 +30,16 @@ def images() -> torch.Tensor:
 
 
 def test_representation_stage_is_torchs_sgd(flat: FlatModel, images: torch.Tensor) -> None:
-    stage = RepresentationStage(epochs=2, batch_size=7, lr=0.1, momentum=0.9, weight_decay=0.01, sharpness="none")
+    stage = RepresentationStage(
+        epochs=2, batch_size=7, lr=0.1, momentum=0.9, weight_decay=0.01, sharpness="none"
+    )
     epochs = list(representation_stage(stage, flat, images, LABELS, PLAIN, seed=3, expert=1))
     model = build_network(ModelConfig(width=4, depth=1), (1, 8, 8), 3, seed=0)
     optimiser = SGD(model.parameters(), 0.1, 0.9, weight_decay=0.01)
     for epoch in (1, 2):
-        for index in torch.randperm(18, generator=generator(3, "representation", 1, epoch)).split(7):
+        for index in torch.randperm(18, generator=generator(3, "representation", 1, epoch)).split(
+            7
+        ):
             optimiser.zero_grad()
             cross_entropy(model(images[index]), LABELS[index]).backward()
             optimiser.step()
@@ -44,7 +48,9 @@ def test_representation_stage_is_torchs_sgd(flat: FlatModel, images: torch.Tenso
     assert epochs[0].loss is None and 0 < epochs[2].accuracy <= 1
 
 
-def test_classifier_stage_leaves_the_backbone_and_learns(flat: FlatModel, images: torch.Tensor) -> None:
+def test_classifier_stage_leaves_the_backbone_and_learns(
+    flat: FlatModel, images: torch.Tensor
+) -> None:
     stage = ClassifierStage(epochs=4, batch_size=6, lr=0.3, max_norm=None)
     theta = flat.initial()
     epochs = list(classifier_stage(stage, flat, theta, images, LABELS, PLAIN, seed=0, expert=0))
@@ -58,9 +64,18 @@ def test_max_norm_caps_every_row(flat: FlatModel, images: torch.Tensor) -> None:
     norms = flat.head_weight(flat.split(theta)[1]).norm(dim=1)
     cap = float(norms.min() + 0.1 * (norms.max() - norms.min()))
     capped, free = (
-        list(classifier_stage(ClassifierStage(epochs=2, lr=0.5, max_norm=share), flat, theta, images, LABELS, PLAIN, 0, 0))[
-            -1
-        ].theta
+        list(
+            classifier_stage(
+                ClassifierStage(epochs=2, lr=0.5, max_norm=share),
+                flat,
+                theta,
+                images,
+                LABELS,
+                PLAIN,
+                0,
+                0,
+            )
+        )[-1].theta
         for share in (0.1, None)
     )
     assert float(flat.head_weight(capped).norm(dim=1).max()) <= cap * (1 + 1e-5)
@@ -70,7 +85,11 @@ def test_max_norm_caps_every_row(flat: FlatModel, images: torch.Tensor) -> None:
 def test_a_stage_that_diverges_says_so(flat: FlatModel, images: torch.Tensor) -> None:
     stage = RepresentationStage(epochs=1, lr=0.1, sharpness="none")
     with pytest.raises(NonFiniteLossError, match="expert 7, representation epoch 1"):
-        list(representation_stage(stage, flat, images * float("inf"), LABELS, PLAIN, seed=0, expert=7))
+        list(
+            representation_stage(
+                stage, flat, images * float("inf"), LABELS, PLAIN, seed=0, expert=7
+            )
+        )
 
 
 def test_balanced_indices_give_every_class_the_same() -> None:

@@ -21,8 +21,14 @@ RESULTS: dict[str, Any] = {
     "split": "test",
     "model": {"name": "convnet"},
     "sets": {
-        "distilled": {"accuracy": {"mean": 0.4364, "std": 0.0051, "runs": [0.43, 0.44]}, "groups": GROUPS},
-        "random": {"accuracy": {"mean": 0.308, "std": 0.012, "runs": [0.3, 0.31]}, "groups": GROUPS},
+        "distilled": {
+            "accuracy": {"mean": 0.4364, "std": 0.0051, "runs": [0.43, 0.44]},
+            "groups": GROUPS,
+        },
+        "random": {
+            "accuracy": {"mean": 0.308, "std": 0.012, "runs": [0.3, 0.31]},
+            "groups": GROUPS,
+        },
     },
 }
 
@@ -34,11 +40,16 @@ def test_front_matter_and_text(make_set: Make, form: str, results: dict[str, Any
     _, front, body = text.split("---\n", 2)
     fields = yaml.safe_load(front)
     assert fields["license"] == "unknown" and "Unknown until you fill it in" in front
-    assert fields["size_categories"] == ["n<1K"] and fields["task_categories"] == ["image-classification"]
+    assert fields["size_categories"] == ["n<1K"] and fields["task_categories"] == [
+        "image-classification"
+    ]
     assert ("configs" in fields) == (form == "parquet")
     assert "6 synthetic images of 9 x 8 pixels (colour), 2 for each of 3 classes" in body
     assert "3,579 real images, 1,186 to 1,200 per class" in body
-    assert "- seed: 3\n- versions: torch 2, numpy 3\n" in body and "cat (1,200), dog (1,193), owl (1,186)\n" in body
+    assert (
+        "- seed: 3\n- versions: torch 2, numpy 3\n" in body
+        and "cat (1,200), dog (1,193), owl (1,186)\n" in body
+    )
     assert ("whitened" in body) == (form != "native")
     assert ("## Results" in body) == bool(results)
     assert not re.search(r"\n\n\n|[ \t]\n|\{[{%]", text)
@@ -61,7 +72,9 @@ def test_the_card_beside_the_set_gains_the_runs_numbers(make_set: Make, tmp_path
 
 
 @pytest.mark.parametrize("form", ["native", "imagefolder", "npz"])
-def test_the_cards_loading_code_runs(make_set: Make, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cards_loading_code_runs(
+    make_set: Make, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     distilled = make_set()
     file = distilled.save(tmp_path / "distilled")
     card = write_card(file) if form == "native" else export(file, form, None).folder / "README.md"
@@ -72,5 +85,9 @@ def test_the_cards_loading_code_runs(make_set: Make, form: str, tmp_path: Path, 
     if form == "imagefolder":
         labels = list(names["soft_labels"].values())
     else:
-        labels = names["distilled"].soft_labels if form == "native" else names["arrays"]["soft_labels"]
-    torch.testing.assert_close(torch.tensor(labels) if form != "native" else labels, distilled.soft_labels)
+        labels = (
+            names["distilled"].soft_labels if form == "native" else names["arrays"]["soft_labels"]
+        )
+    torch.testing.assert_close(
+        torch.tensor(labels) if form != "native" else labels, distilled.soft_labels
+    )

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torchvision.datasets import ImageFolder
 
-from ltdd_ray import cli
+from ltdd_ray.cli import main as cli
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.sources import load_source
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.errors import UserError
 from ltdd_ray.export.export import export
 from ltdd_ray.export.layouts import LAYOUTS, folder_names
 
@@ -24,10 +24,14 @@ Make = Callable[..., DistilledSet]
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_our_own_sources_read_every_layout(make_set: Make, layout: str, channels: int, tmp_path: Path) -> None:
+def test_our_own_sources_read_every_layout(
+    make_set: Make, layout: str, channels: int, tmp_path: Path
+) -> None:
     distilled = make_set(channels)
     folder = export(distilled.save(tmp_path), layout, None).folder
-    place = {"imagefolder": folder, "parquet": folder / "data", "npz": folder / "distilled.npz"}[layout]
+    place = {"imagefolder": folder, "parquet": folder / "data", "npz": folder / "distilled.npz"}[
+        layout
+    ]
     found, _ = load_source(DataConfig.model_validate({"source": layout, "path": str(place)}))
     np.testing.assert_array_equal(found.images, distilled.pixels().numpy())
     assert found.labels.tolist() == distilled.classes.tolist()
@@ -43,9 +47,12 @@ def test_soft_labels_survive_every_layout(make_set: Make, tmp_path: Path) -> Non
     assert images.classes == ["0_owl", "1_cat"] and images.targets == distilled.classes.tolist()
     with (folders["imagefolder"] / "soft_labels.csv").open() as lines:
         rows = list(csv.DictReader(lines))
-    assert [str(folders["imagefolder"] / row["file_name"]) for row in rows] == [path for path, _ in images.samples]
+    assert [str(folders["imagefolder"] / row["file_name"]) for row in rows] == [
+        path for path, _ in images.samples
+    ]
     np.testing.assert_array_equal(
-        np.float32([[row[name] for name in images.classes] for row in rows]), distilled.soft_labels.numpy()
+        np.float32([[row[name] for name in images.classes] for row in rows]),
+        distilled.soft_labels.numpy(),
     )
 
     table = pq.read_table(folders["parquet"] / "data")
@@ -55,9 +62,16 @@ def test_soft_labels_survive_every_layout(make_set: Make, tmp_path: Path) -> Non
 
     with np.load(folders["npz"] / "distilled.npz") as arrays:
         assert np.array_equal(arrays["soft_labels"], distilled.soft_labels.numpy())
-        assert arrays["class_names"].tolist() == ["owl", "cat"] and float(arrays["learning_rate"]) == 0.03
-        seen = (arrays["train_images"].transpose(0, 3, 1, 2) / 255 - arrays["mean"][:, None, None]) / arrays["std"][:, None, None]
-    torch.testing.assert_close(torch.tensor(seen, dtype=torch.float32), distilled.in_8_bits().images)
+        assert (
+            arrays["class_names"].tolist() == ["owl", "cat"]
+            and float(arrays["learning_rate"]) == 0.03
+        )
+        seen = (
+            arrays["train_images"].transpose(0, 3, 1, 2) / 255 - arrays["mean"][:, None, None]
+        ) / arrays["std"][:, None, None]
+    torch.testing.assert_close(
+        torch.tensor(seen, dtype=torch.float32), distilled.in_8_bits().images
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +85,9 @@ def test_soft_labels_survive_every_layout(make_set: Make, tmp_path: Path) -> Non
         (tuple("kjihgfedcba"), [f"{k:02d}_{name}" for k, name in enumerate("kjihgfedcba")]),
     ],
 )
-def test_folders_sort_in_label_order_whatever_the_names(names: tuple[str, ...], folders: list[str]) -> None:
+def test_folders_sort_in_label_order_whatever_the_names(
+    names: tuple[str, ...], folders: list[str]
+) -> None:
     assert folder_names(names) == folders == sorted(folders)
 
 
@@ -83,27 +99,44 @@ def test_the_command_says_what_was_lost_and_never_overwrites(
     assert cli.main(["export", run, "--to", "npz", "--output", str(output)]) == 0
     said = capsys.readouterr().out
     assert f"6 images with their soft labels to {output}" in said
-    assert f"{100 / (6 * 3 * 72):.2f} % of the pixel values lay outside 0..255" in said and "distilled_8bit" in said
+    assert (
+        f"{100 / (6 * 3 * 72):.2f} % of the pixel values lay outside 0..255" in said
+        and "distilled_8bit" in said
+    )
 
     (output / "mine.txt").touch()
     assert cli.main(["export", run, "--to", "npz", "--output", str(output)]) == 1
-    assert "is not overwritten; remove it, or choose another folder with --output" in capsys.readouterr().err
+    assert (
+        "is not overwritten; remove it, or choose another folder with --output"
+        in capsys.readouterr().err
+    )
     assert (output / "mine.txt").exists()
 
-    exact, rounded = ({"accuracy": {"mean": mean, "std": 0, "runs": [mean]}, "groups": {}} for mean in (0.436, 0.431))
+    exact, rounded = (
+        {"accuracy": {"mean": mean, "std": 0, "runs": [mean]}, "groups": {}}
+        for mean in (0.436, 0.431)
+    )
     sets = {"distilled": exact, "distilled_8bit": rounded}
     results = {"name": "a", "split": "test", "model": {"name": "convnet"}, "sets": sets}
     (tmp_path / "runs" / "a" / "results.json").write_text(json.dumps(results))
-    assert "as distilled 43.6 %, with its 8-bit images 43.1 %" in export(Path(run), "npz", tmp_path / "b").sentences()[1]
+    assert (
+        "as distilled 43.6 %, with its 8-bit images 43.1 %"
+        in export(Path(run), "npz", tmp_path / "b").sentences()[1]
+    )
 
 
-def test_a_failed_export_leaves_nothing(make_set: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_export_leaves_nothing(
+    make_set: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     file = make_set().save(tmp_path)
     before = sorted(tmp_path.iterdir())
     monkeypatch.setattr("ltdd_ray.export.export.render_card", full)
-    with pytest.raises(UserError, match="not writable: No space left on device; choose another folder with --output"):
+    with pytest.raises(
+        UserError,
+        match="not writable: No space left on device; choose another folder with --output",
+    ):
         export(file, "imagefolder", None)
     assert sorted(tmp_path.iterdir()) == before

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from ltdd_ray import methods
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig, Section
-from ltdd_ray.config_file import load_config
-from ltdd_ray.errors import UserError
+from ltdd_ray.config.loading import load_config
 from ltdd_ray.methods import METHODS, method_config
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "cifar10_lt"
@@ -54,7 +54,9 @@ def test_a_method_says_what_it_is_and_keeps_what_was_tuned(method: str, base: Ru
     for section in ("data", "model", "experts", "compute"):
         assert getattr(config, section) == getattr(base, section)
     assert set(differences(config.evaluate, base.evaluate)) <= {"sets"}
-    assert not [key for key in differences(config.distill, base.distill) if key.split(".")[0] in TUNED]
+    assert not [
+        key for key in differences(config.distill, base.distill) if key.split(".")[0] in TUNED
+    ]
     assert config.distill.representation.syn_steps == base.distill.representation.syn_steps
 
 
@@ -62,11 +64,19 @@ def test_a_method_says_what_it_is_and_keeps_what_was_tuned(method: str, base: Ru
     ("method", "expected"),
     [
         ("ltdd", {}),
-        ("ed", {"representation.dam.class_weights": "none", "representation.dam.lambda_prior": 0.0}),
-        ("dam", {"lambda_cls": 0.0, "label_expert": "representation", "representation.scope": "all"}),
+        (
+            "ed",
+            {"representation.dam.class_weights": "none", "representation.dam.lambda_prior": 0.0},
+        ),
+        (
+            "dam",
+            {"lambda_cls": 0.0, "label_expert": "representation", "representation.scope": "all"},
+        ),
     ],
 )
-def test_ltdd_and_the_two_rows_of_its_ablation(method: str, expected: dict[str, object], base: RunConfig) -> None:
+def test_ltdd_and_the_two_rows_of_its_ablation(
+    method: str, expected: dict[str, object], base: RunConfig
+) -> None:
     config = method_config(base, method)
     assert differences(config.distill, base.distill) == expected
     assert config.evaluate.sets == ("distilled",)
@@ -79,13 +89,22 @@ def test_datm_is_the_config_that_was_written_out(base: RunConfig) -> None:
 
 def test_mtt_is_datm_with_hard_labels_on_random_images(base: RunConfig) -> None:
     mtt, datm = method_config(base, "mtt"), method_config(base, "datm")
-    wanted = {"initial_labels": "one_hot", "lr_label": 0.0, "label_expert": "classifier"}  # of which the last has no meaning
+    wanted = {
+        "initial_labels": "one_hot",
+        "lr_label": 0.0,
+        "label_expert": "classifier",
+    }  # of which the last has no meaning
     assert differences(mtt.distill, datm.distill) == wanted
 
 
-@pytest.mark.parametrize("method", ["random", "k_center", "full_ce", "full_balanced_softmax", "full_decoupled"])
+@pytest.mark.parametrize(
+    "method", ["random", "k_center", "full_ce", "full_balanced_softmax", "full_decoupled"]
+)
 def test_what_is_not_distilled_differs_in_its_set_alone(method: str, base: RunConfig) -> None:
-    assert differences(method_config(base, method), base) == {"method": method, "evaluate.sets": (method,)}
+    assert differences(method_config(base, method), base) == {
+        "method": method,
+        "evaluate.sets": (method,),
+    }
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from torch.nn.functional import cosine_similarity
 
 from ltdd_ray.bench.problem import Problem
 from ltdd_ray.bench.sizes import Sizes
-from ltdd_ray.distill.matching import Scope
+from ltdd_ray.distill.trajectory.matching import Scope
 
 
 @pytest.fixture(scope="module")

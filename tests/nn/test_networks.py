@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import ModelConfig
-from ltdd_ray.errors import UserError
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
 
@@ -43,7 +43,8 @@ def test_grey_odd_and_oblong_images(shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "remedy"), [({"depth": 4}, "lower model.depth or set"), ({"name": "vgg11"}, "set data.image_size")]
+    ("settings", "remedy"),
+    [({"depth": 4}, "lower model.depth or set"), ({"name": "vgg11"}, "set data.image_size")],
 )
 def test_images_too_small_for_the_network(settings: dict, remedy: str) -> None:
     with pytest.raises(UserError, match=f"8x8 pixels vanish.*{remedy}"):
@@ -51,7 +52,9 @@ def test_images_too_small_for_the_network(settings: dict, remedy: str) -> None:
 
 
 def test_instance_norm_of_a_single_pixel_is_refused() -> None:
-    with pytest.raises(UserError, match=r"shrink to one pixel inside model.name resnet18.*set model.norm to batch"):
+    with pytest.raises(
+        UserError, match=r"shrink to one pixel inside model.name resnet18.*set model.norm to batch"
+    ):
         flat((1, 8, 8), name="resnet18")
     assert flat((1, 8, 8), name="resnet18", norm="batch").layout.size
 

@@ -14,8 +14,12 @@ from reportkit import results, write_run
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.report.page import write_report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: install chromium to try the pages in a browser")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on PATH: install chromium to try the pages in a browser"
+)
 
 CONFIG = "method: ltdd\ndata: {name: cifar10, imbalance_factor: 100}\ndistill: {ipc: 10}\n"  # a cell with published numbers
 PAGES = ("report", "compare")
@@ -24,7 +28,9 @@ PAGES = ("report", "compare")
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--disable-gpu", "--disable-quic", "--disable-sync"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--disable-gpu", "--disable-quic", "--disable-sync"]
+        )
         yield browser
         browser.close()
 
@@ -36,8 +42,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     names = ("trial", "other", "a_run_whose_name_has_no_space_and_does_not_end_" + "x" * 40)
     runs = [write_run(folder / name, results() | {"name": name}, CONFIG) for name in names]
     ways = {f"distance/classifier/{way}": 0.5 for way in ("student", "expert", "left")}
-    (runs[0] / "distilled" / "history.jsonl").write_text(json.dumps({"update": 1, "loss/total": 0.9, **ways}))
-    return {"report": write_report(runs[0]), "compare": write_comparison(runs, folder / "compare.html")}
+    (runs[0] / "distilled" / "history.jsonl").write_text(
+        json.dumps({"update": 1, "loss/total": 0.9, **ways})
+    )
+    return {
+        "report": write_report(runs[0]),
+        "compare": write_comparison(runs, folder / "compare.html"),
+    }
 
 
 @contextmanager
@@ -68,18 +79,33 @@ def test_every_image_decodes(browser: Browser, pages: dict[str, Path], name: str
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("width", [320, 390, 1280])
-def test_no_width_makes_the_page_scroll_sideways(browser: Browser, pages: dict[str, Path], name: str, width: int) -> None:
+def test_no_width_makes_the_page_scroll_sideways(
+    browser: Browser, pages: dict[str, Path], name: str, width: int
+) -> None:
     with opened(browser, pages[name], viewport={"width": width, "height": 800}) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_readable_in_both_schemes(browser: Browser, pages: dict[str, Path], name: str, scheme: str) -> None:
+def test_text_is_readable_in_both_schemes(
+    browser: Browser, pages: dict[str, Path], name: str, scheme: str
+) -> None:
     """By the contrast ratio of WCAG 2, level AA."""
     with opened(browser, pages[name], color_scheme=scheme) as page:
-        assert (luminance(page.evaluate("getComputedStyle(document.body).backgroundColor")) < 0.1) == (scheme == "dark")
-        for text in ("h1", ".lead", ".note", ".eyebrow", "nav a", "main th", "main td.number", "main .spread"):
+        assert (
+            luminance(page.evaluate("getComputedStyle(document.body).backgroundColor")) < 0.1
+        ) == (scheme == "dark")
+        for text in (
+            "h1",
+            ".lead",
+            ".note",
+            ".eyebrow",
+            "nav a",
+            "main th",
+            "main td.number",
+            "main .spread",
+        ):
             colours = page.locator(text).first.evaluate("""(element) => {
                 let behind = element;
                 while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
@@ -115,7 +141,9 @@ def test_runs_are_chosen_with_the_keyboard(browser: Browser, pages: dict[str, Pa
         assert {style: shown(page, f"main .{style}") for style in everywhere} == everywhere
 
 
-def test_a_run_that_is_shown_alone_keeps_its_place_in_every_part(browser: Browser, pages: dict[str, Path]) -> None:
+def test_a_run_that_is_shown_alone_keeps_its_place_in_every_part(
+    browser: Browser, pages: dict[str, Path]
+) -> None:
     with opened(browser, pages["compare"]) as page:
         page.get_by_role("button", name="None").click()
         page.get_by_role("checkbox", name="other").check()

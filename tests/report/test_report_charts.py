@@ -17,15 +17,25 @@ def points(element) -> np.ndarray:
 
 def y_labels(element) -> dict[str, float]:
     """{text: distance from the top in percent} of the y axis."""
-    return {text.text: float(text.get("y").rstrip("%")) for text in element.iter("text") if text.get("class") == "y"}
+    return {
+        text.text: float(text.get("y").rstrip("%"))
+        for text in element.iter("text")
+        if text.get("class") == "y"
+    }
 
 
 def test_bar_places_mean_whisker_and_marks_on_its_axis():
     drawn = svg(bar(0.3, 0.6, "distilled", "deer: 30.0 %", spread=0.06, marks=[("random", 0.15)]))
     fill = drawn.find("rect[@class='fill distilled']")
     assert fill is not None and fill.get("width") == "50.00%"
-    assert [line.get("x1") for line in drawn.iter("line") if line.get("class") == "whisker"] == ["40.00%", "40.00%", "60.00%"]
-    assert [line.get("x1") for line in drawn.iter("line") if line.get("class") == "mark random"] == ["25.00%"]
+    assert [line.get("x1") for line in drawn.iter("line") if line.get("class") == "whisker"] == [
+        "40.00%",
+        "40.00%",
+        "60.00%",
+    ]
+    assert [
+        line.get("x1") for line in drawn.iter("line") if line.get("class") == "mark random"
+    ] == ["25.00%"]
 
 
 def test_bar_stays_inside_its_axis():
@@ -55,10 +65,14 @@ def test_lines_of_a_chart_share_their_axes():
 
 
 def test_ranks_have_a_band_of_their_spread_that_stays_on_the_axis():
-    drawn = svg(rank_chart({"a": [80, 40, 5], "b": [100, 0, 0]}, ("head", "tail"), "", {"a": [10, 20, 10]}))
+    drawn = svg(
+        rank_chart({"a": [80, 40, 5], "b": [100, 0, 0]}, ("head", "tail"), "", {"a": [10, 20, 10]})
+    )
     (band,) = drawn.iter("polygon")
     assert band.get("class") == "band a"
-    assert points(band) == pytest.approx(np.array([[0, 100], [500, 400], [1000, 850], [1000, 1000], [500, 800], [0, 300]]))
+    assert points(band) == pytest.approx(
+        np.array([[0, 100], [500, 400], [1000, 850], [1000, 1000], [500, 800], [0, 300]])
+    )
 
 
 def test_wide_ranges_get_a_logarithmic_axis():
@@ -82,6 +96,8 @@ def test_constant_values_still_make_a_chart(values):
     assert not re.search(r"nan|inf", markup)
 
 
-@pytest.mark.parametrize(("values", "limit"), [([0.05], 0.1), ([0.2, 0.31], 0.4), ([0.3], 0.3), ([1.02], 1.0)])
+@pytest.mark.parametrize(
+    ("values", "limit"), [([0.05], 0.1), ([0.2, 0.31], 0.4), ([0.3], 0.3), ([1.02], 1.0)]
+)
 def test_axis_limit(values, limit):
     assert axis_limit(values) == pytest.approx(limit)

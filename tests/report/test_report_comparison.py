@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from reportkit import CLASS_NAMES, Page, measured, results, write_run
 
-from ltdd_ray import cli
-from ltdd_ray.errors import UserError
-from ltdd_ray.report.command import report
+from ltdd_ray.cli import main as cli
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.report.page import write_report
+from ltdd_ray.workflows.report import report
 
 CONFIG = (
     "name: {name}\noutput: runs\nmethod: {method}\ndata: {{name: cifar10, imbalance_factor: 100.0}}\n"
@@ -22,14 +22,23 @@ CONFIG = (
 def named(name: str, shift: float) -> dict:
     """Results whose leading set has every mean ``shift`` above the base."""
     leading = measured("LTDD", "distilled", "soft", shift)
-    return results() | {"name": name, **leading, "sets": {"distilled": leading}, "imbalance_factor": 100.0}
+    return results() | {
+        "name": name,
+        **leading,
+        "sets": {"distilled": leading},
+        "imbalance_factor": 100.0,
+    }
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[Path]:
     """`lab/low`, `lab/high` and `lab/dm`, which has no published number and distilled nothing."""
     made = []
-    for name, method, shift, rate in (("low", "datm", 0.05, 10), ("high", "ltdd", 0.15, 1000), ("dm", "dm", 0.1, 10)):
+    for name, method, shift, rate in (
+        ("low", "datm", 0.05, 10),
+        ("high", "ltdd", 0.15, 1000),
+        ("dm", "dm", 0.1, 10),
+    ):
         config = CONFIG.format(name=f"lab/{name}", method=method, rate=rate)
         made.append(write_run(tmp_path / "lab" / name, named(f"lab/{name}", shift), config))
     (made[2] / "distilled" / "distilled.safetensors").unlink()
@@ -48,13 +57,19 @@ def said(page: Page) -> str:
 
 def test_every_group_shows_every_run_with_its_deviation(runs):
     text = said(rendered(runs))
-    assert "3 runs on pictures high is most accurate on all classes (53.8 ± 1.0 %) and on the few-shot ones (35.0 ± 1.5 %)" in text
+    assert (
+        "3 runs on pictures high is most accurate on all classes (53.8 ± 1.0 %) and on the few-shot ones (35.0 ± 1.5 %)"
+        in text
+    )
     assert "Many-shot low 55.0 ± 1.5 high 65.0 ± 1.5 dm 60.0 ± 1.5" in text
     assert "Few-shot low 25.0 ± 1.5 high 35.0 ± 1.5 dm 30.0 ± 1.5" in text
 
 
 def test_published_numbers_stand_beside_the_runs_that_have_one(runs):
-    assert "low 43.8 ± 1.0 published 37.3 high 53.8 ± 1.0 published 53.4 dm 48.8 ± 1.0 Many-shot" in said(rendered(runs))
+    assert (
+        "low 43.8 ± 1.0 published 37.3 high 53.8 ± 1.0 published 53.4 dm 48.8 ± 1.0 Many-shot"
+        in said(rendered(runs))
+    )
 
 
 def test_classes_run_from_head_to_tail(runs):
@@ -67,18 +82,33 @@ def test_classes_run_from_head_to_tail(runs):
         f"{CLASS_NAMES[2]} 7 25.0 ± 2.0 35.0 ± 2.0 30.0 ± 2.0",
     ]
     assert " ".join(rows) in text
-    assert [line["class"] for line in page.all("polyline")] == ["curve run-0", "curve run-1", "curve run-2"]
-    assert [band["class"] for band in page.all("polygon")] == ["band run-0", "band run-1", "band run-2"]
+    assert [line["class"] for line in page.all("polyline")] == [
+        "curve run-0",
+        "curve run-1",
+        "curve run-2",
+    ]
+    assert [band["class"] for band in page.all("polygon")] == [
+        "band run-0",
+        "band run-1",
+        "band run-2",
+    ]
 
 
 def test_only_settings_that_differ_are_listed(runs):
     text = said(rendered(runs))
-    assert "Setting low high dm method datm ltdd dm distill .lr_image 10 1000 10 Time and memory" in text
+    assert (
+        "Setting low high dm method datm ltdd dm distill .lr_image 10 1000 10 Time and memory"
+        in text
+    )
 
 
 def test_equal_runs_have_no_settings_that_differ(runs):
-    write_run(runs[0], named("lab/low", 0.05), CONFIG.format(name="lab/low", method="ltdd", rate=1000))
-    assert "None: the runs were written to different places and nothing else" in said(rendered(runs[:2]))
+    write_run(
+        runs[0], named("lab/low", 0.05), CONFIG.format(name="lab/low", method="ltdd", rate=1000)
+    )
+    assert "None: the runs were written to different places and nothing else" in said(
+        rendered(runs[:2])
+    )
 
 
 def test_cost_images_and_pages_of_every_run(runs):
@@ -89,7 +119,9 @@ def test_cost_images_and_pages_of_every_run(runs):
     assert "low 12 images high 12 images Runs" in text
     images = page.all("img")
     assert [image["alt"] for image in images[:4]] == [CLASS_NAMES[k] for k in (1, 3, 0, 2)]
-    assert len(images) == 2 * 3 * 4 and all((image["src"] or "").startswith("data:image/png") for image in images)
+    assert len(images) == 2 * 3 * 4 and all(
+        (image["src"] or "").startswith("data:image/png") for image in images
+    )
     links = [link["href"] or "" for link in page.all("a")]
     assert links[-1] == "high/report.html", "the one run that has a page"
     assert all(link.startswith("#") for link in links[:-1])
@@ -105,14 +137,18 @@ def test_runs_with_other_classes_are_compared_without_them(runs):
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(runs):
-    write_run(runs[0], named("lab/high", 0.05), CONFIG.format(name="lab/high", method="ltdd", rate=1))
+    write_run(
+        runs[0], named("lab/high", 0.05), CONFIG.format(name="lab/high", method="ltdd", rate=1)
+    )
     assert f"Many-shot {runs[0]} 55.0 ± 1.5 {runs[1]} 65.0" in said(rendered(runs[:2]))
 
 
 def test_the_page_is_self_contained_and_names_are_text(runs):
     page = rendered(runs)
     assert not page.all("b") and not page.all("link")[1:]
-    assert not re.search(r"https?://|@import|url\(", (runs[0].parent / "compare.html").read_text(encoding="utf-8"))
+    assert not re.search(
+        r"https?://|@import|url\(", (runs[0].parent / "compare.html").read_text(encoding="utf-8")
+    )
 
 
 def test_one_place_is_a_page_several_or_their_folder_a_comparison(runs, capsys):
@@ -120,7 +156,9 @@ def test_one_place_is_a_page_several_or_their_folder_a_comparison(runs, capsys):
     assert cli.main(["report", str(runs[0])]) == 0
     assert capsys.readouterr().out == f"wrote {runs[0] / 'report.html'}\n"
     assert cli.main(["report", str(runs[0]), f"{runs[0]}/../low"]) == 0
-    assert capsys.readouterr().out.endswith("/low/report.html\n"), "one run, however often it is named"
+    assert capsys.readouterr().out.endswith("/low/report.html\n"), (
+        "one run, however often it is named"
+    )
     assert cli.main(["report", *map(str, runs[:2])]) == 0
     assert capsys.readouterr().out.endswith(f"wrote {lab / 'compare.html'}\n")
     assert "2 runs on" in (lab / "compare.html").read_text()
@@ -130,7 +168,9 @@ def test_one_place_is_a_page_several_or_their_folder_a_comparison(runs, capsys):
 
 def test_a_config_stands_for_its_run(runs, tmp_path):
     config = tmp_path / "low.yaml"
-    config.write_text(f"name: lab/low\noutput: {tmp_path}\ndata: {{source: digits}}\ndistill: {{ipc: 2}}\n")
+    config.write_text(
+        f"name: lab/low\noutput: {tmp_path}\ndata: {{source: digits}}\ndistill: {{ipc: 2}}\n"
+    )
     assert report([config], None) == runs[0] / "report.html"
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.report.history import curves
 
 
@@ -27,7 +27,10 @@ def test_absent_null_and_non_finite_values_are_skipped(tmp_path):
 def test_the_distances_of_a_phase_are_lines_of_one_chart(tmp_path):
     path = tmp_path / "history.jsonl"
     ways = [{"student": 1.0 / u, "expert": 2.0, "left": 3.0 - u} for u in (1, 2)]
-    records = [{"update": u, **{f"distance/classifier/{way}": d for way, d in one.items()}} for u, one in enumerate(ways, 1)]
+    records = [
+        {"update": u, **{f"distance/classifier/{way}": d for way, d in one.items()}}
+        for u, one in enumerate(ways, 1)
+    ]
     path.write_text("\n".join(map(json.dumps, records)))
     (curve,) = curves(path)
     assert curve.title == "Classifier phase, distances of weights"

@@ -12,7 +12,9 @@ from ltdd_ray.report.images import galleries, png_data_uri
 
 
 def save_set(folder, class_counts, ipc, name="distilled"):
-    classes = torch.arange(len(class_counts)).repeat(ipc)  # interleaved: rows of a class do not lie together
+    classes = torch.arange(len(class_counts)).repeat(
+        ipc
+    )  # interleaved: rows of a class do not lie together
     distilled = DistilledSet(
         images=torch.zeros(len(classes), 1, 4, 4),
         soft_labels=torch.eye(len(class_counts))[classes],
@@ -28,7 +30,9 @@ def save_set(folder, class_counts, ipc, name="distilled"):
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
 def test_png_keeps_size_and_values(channels, mode):
     pixels = torch.arange(channels * 15).view(channels, 3, 5) / 255
-    with Image.open(io.BytesIO(base64.b64decode(png_data_uri(pixels).partition(",")[2]))) as picture:
+    with Image.open(
+        io.BytesIO(base64.b64decode(png_data_uri(pixels).partition(",")[2]))
+    ) as picture:
         assert (picture.format, picture.mode, picture.size) == ("PNG", mode, (5, 3))
         assert picture.getpixel((4, 2)) == (14 if channels == 1 else (14, 29, 44))
 
@@ -40,7 +44,11 @@ def test_no_set_no_galleries(tmp_path):
 def test_every_image_lies_under_its_own_class(tmp_path):
     save_set(tmp_path, [2, 9, 4], ipc=2)
     shown = galleries(tmp_path, [2, 9, 4])
-    assert [(g.name, g.count, g.total) for g in shown] == [("class 1", 9, 2), ("class 2", 4, 2), ("class 0", 2, 2)]
+    assert [(g.name, g.count, g.total) for g in shown] == [
+        ("class 1", 9, 2),
+        ("class 2", 4, 2),
+        ("class 0", 2, 2),
+    ]
     assert all(tile.soft_label[0] == (g.name, 1.0) for g in shown for tile in g.after)
     assert all(g.before == [] for g in shown)
 
@@ -49,4 +57,6 @@ def test_large_sets_are_shown_in_part(tmp_path, monkeypatch):
     save_set(tmp_path, [5, 5], ipc=6)
     save_set(tmp_path, [5, 5], ipc=6, name="initial")
     monkeypatch.setattr(images, "PAGE_VALUES", 3 * 2 * 2 * 16)
-    assert [(len(g.before), len(g.after), g.total) for g in galleries(tmp_path, [5, 5])] == [(3, 3, 6)] * 2
+    assert [(len(g.before), len(g.after), g.total) for g in galleries(tmp_path, [5, 5])] == [
+        (3, 3, 6)
+    ] * 2

@@ -9,11 +9,20 @@ import torch
 from PIL import Image
 from reportkit import CLASS_NAMES, IPC, SHAPE, Page, distilled_set, measured, results, write_run
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.report.page import write_report
 from ltdd_ray.report.template import duration, size
 
-SECTIONS = ["accuracy", "classes", "architectures", "classifier", "images", "optimisation", "time", "repeat"]
+SECTIONS = [
+    "accuracy",
+    "classes",
+    "architectures",
+    "classifier",
+    "images",
+    "optimisation",
+    "time",
+    "repeat",
+]
 
 
 @pytest.fixture
@@ -41,7 +50,10 @@ def test_headline_compares_with_random_selection(run_folder):
 
 def test_groups_show_every_series_and_their_classes(run_folder):
     text = " ".join(rendered(run_folder).text.split())
-    assert "Few-shot 1 class, 7 images LTDD 35.0 ± 1.5 LTDD, calibrated 30.0 ± 1.5 Random selection 20.0 ± 1.5" in text
+    assert (
+        "Few-shot 1 class, 7 images LTDD 35.0 ± 1.5 LTDD, calibrated 30.0 ± 1.5 Random selection 20.0 ± 1.5"
+        in text
+    )
     assert "Medium-shot 2 classes, 40 to 600 images each" in text
 
 
@@ -52,7 +64,9 @@ def test_classes_run_from_head_to_tail(run_folder):
     assert [label for label in bars if label.startswith(CLASS_NAMES)] == [
         f"{name}: {share} %" for name, share in zip(head_to_tail, ("65.0", "60.0", "55.0", "35.0"))
     ]
-    marks = [line["class"] for line in page.all("line") if (line.get("class") or "").startswith("mark")]
+    marks = [
+        line["class"] for line in page.all("line") if (line.get("class") or "").startswith("mark")
+    ]
     assert marks == ["mark other-0", "mark random", "mark other-1"] * len(CLASS_NAMES)
     strips = [group["aria-label"] for group in page.all("div") if group.get("class") == "strip"]
     assert strips == [f"{name}, {when}" for name in head_to_tail for when in ("before", "after")]
@@ -60,8 +74,13 @@ def test_classes_run_from_head_to_tail(run_folder):
 
 def test_soft_and_hard_labels_are_told_apart(run_folder):
     text = " ".join(rendered(run_folder).text.split())
-    soft = "Soft labels: LTDD; LTDD, calibrated (logits adjusted with τ = 0.26); Before distillation."
-    assert f"{soft} Hard labels, one class per image: Random selection. No teacher labels anything" in text
+    soft = (
+        "Soft labels: LTDD; LTDD, calibrated (logits adjusted with τ = 0.26); Before distillation."
+    )
+    assert (
+        f"{soft} Hard labels, one class per image: Random selection. No teacher labels anything"
+        in text
+    )
 
 
 def test_other_architectures_are_listed_with_their_groups(run_folder):
@@ -75,12 +94,27 @@ def test_other_architectures_are_listed_with_their_groups(run_folder):
 def test_classifier_norms_run_from_head_to_tail_for_student_random_and_experts(run_folder):
     page = rendered(run_folder)
     text = " ".join(page.text.split())
-    assert "Network Many Medium Few Few ÷ many LTDD 1.82 0.73 0.73 0.40 Random selection 1.00 1.00 1.00 1.00" in text
-    assert "Experts, representation stage 2.00 0.88 0.25 0.12 Experts, classifier stage 1.00 1.00 1.00 1.00" in text
-    (chart,) = [svg["aria-label"] or "" for svg in page.all("svg") if "head to tail" in (svg.get("aria-label") or "")]
-    assert chart.endswith("LTDD 0.40; Random selection 1.00; Experts, representation stage 0.12; Experts, classifier stage 1.00")
+    assert (
+        "Network Many Medium Few Few ÷ many LTDD 1.82 0.73 0.73 0.40 Random selection 1.00 1.00 1.00 1.00"
+        in text
+    )
+    assert (
+        "Experts, representation stage 2.00 0.88 0.25 0.12 Experts, classifier stage 1.00 1.00 1.00 1.00"
+        in text
+    )
+    (chart,) = [
+        svg["aria-label"] or ""
+        for svg in page.all("svg")
+        if "head to tail" in (svg.get("aria-label") or "")
+    ]
+    assert chart.endswith(
+        "LTDD 0.40; Random selection 1.00; Experts, representation stage 0.12; Experts, classifier stage 1.00"
+    )
     lines = {tag["class"]: tag["points"] or "" for tag in page.all("polyline")}
-    heights = {style: [float(point.split(",")[1]) for point in points.split()] for style, points in lines.items()}
+    heights = {
+        style: [float(point.split(",")[1]) for point in points.split()]
+        for style, points in lines.items()
+    }
     assert heights["curve leading"][0] < min(heights["curve leading"][1:])  # y runs downwards
     assert heights["curve expert representation"] == sorted(heights["curve expert representation"])
     assert len(set(heights["curve random"])) == len(set(heights["curve expert classifier"])) == 1
@@ -88,7 +122,10 @@ def test_classifier_norms_run_from_head_to_tail_for_student_random_and_experts(r
 
 def test_confidence_is_shown_per_group_and_set(run_folder):
     text = " ".join(rendered(run_folder).text.split())
-    assert "Confidence in the predicted class Trained on Many Medium Few LTDD 75.0 ± 1.0 65.0 ± 1.0 55.0 ± 1.0" in text
+    assert (
+        "Confidence in the predicted class Trained on Many Medium Few LTDD 75.0 ± 1.0 65.0 ± 1.0 55.0 ± 1.0"
+        in text
+    )
     assert "Probability of the true class Trained on Many Medium Few LTDD 75.0 ± 1.0" in text
 
 
@@ -110,13 +147,23 @@ def test_images_are_the_denormalised_sets_with_their_soft_labels(run_folder):
     expected = initial.soft_labels[k].sort(descending=True)
     assert [name for name, _ in labels[0]] == [CLASS_NAMES[i] for i in expected.indices.tolist()]
     assert [share for _, share in labels[0]] == pytest.approx(expected.values.tolist())
-    assert (images[0]["alt"] or "").startswith(f"{CLASS_NAMES[1]} 1, before; soft label: {labels[0][0][0]} ")
+    assert (images[0]["alt"] or "").startswith(
+        f"{CLASS_NAMES[1]} 1, before; soft label: {labels[0][0][0]} "
+    )
 
 
 def test_curves_leave_out_what_was_not_recorded(run_folder):
-    plots = [svg["aria-label"] or "" for svg in rendered(run_folder).all("svg") if svg.get("class") == "plot"]
+    plots = [
+        svg["aria-label"] or ""
+        for svg in rendered(run_folder).all("svg")
+        if svg.get("class") == "plot"
+    ]
     labels = [label for label in plots if " over updates " in label]
-    assert [label.partition(" over")[0] for label in labels] == ["Matching loss", "Representation phase", "Learned rate"]
+    assert [label.partition(" over")[0] for label in labels] == [
+        "Matching loss",
+        "Representation phase",
+        "Learned rate",
+    ]
     assert labels[0] == "Matching loss over updates 1 to 5: from 1 to 0.2"
 
 
@@ -150,7 +197,12 @@ def test_results_alone_are_enough(tmp_path):
     del bare["cross_architecture"]
     (tmp_path / "results.json").write_text(json.dumps(bare))
     page = rendered(tmp_path)
-    assert [section["id"] for section in page.all("section")] == ["accuracy", "classes", "classifier", "repeat"]
+    assert [section["id"] for section in page.all("section")] == [
+        "accuracy",
+        "classes",
+        "classifier",
+        "repeat",
+    ]
     assert "Random" not in page.text and "Experts" not in page.text
 
 
@@ -185,7 +237,14 @@ def test_unusable_results_are_named(run_folder):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(3.21, "3.2 s"), (59.96, "1 min 0 s"), (95, "1 min 35 s"), (3599.7, "1 h 0 min"), (31388, "8 h 43 min")]
+    ("seconds", "text"),
+    [
+        (3.21, "3.2 s"),
+        (59.96, "1 min 0 s"),
+        (95, "1 min 35 s"),
+        (3599.7, "1 h 0 min"),
+        (31388, "8 h 43 min"),
+    ],
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
@@ -197,11 +256,17 @@ def test_size():
 
 def test_a_run_on_all_images_names_their_number(run_folder):
     everything = results("distilled", "distilled_calibrated", "initial")
-    everything["sets"] = {"full_ce": measured("All images, cross-entropy", "long-tailed", "hard", 0.2), **everything["sets"]}
+    everything["sets"] = {
+        "full_ce": measured("All images, cross-entropy", "long-tailed", "hard", 0.2),
+        **everything["sets"],
+    }
     everything |= {"set": "full_ce", **everything["sets"]["full_ce"]}
     (run_folder / "results.json").write_text(json.dumps(everything))
     text = " ".join(rendered(run_folder).text.split())
-    assert "58.8 % accuracy from 5,647 long-tailed images Trained from scratch on 5,647 long-tailed images of 4 classes" in text
+    assert (
+        "58.8 % accuracy from 5,647 long-tailed images Trained from scratch on 5,647 long-tailed images of 4 classes"
+        in text
+    )
     assert "points above" not in text, "five thousand images are not as many as twelve"
 
 
@@ -210,10 +275,17 @@ def test_published_numbers_stand_beside_those_of_the_run(run_folder):
     (run_folder / "config.yaml").write_text(cell)
     page = rendered(run_folder)
     text = " ".join(page.text.split())
-    assert "Published accuracy 53.4 %" in text and "Ticks are published numbers: Zhao et al." in text
-    assert "LTDD 53.8 ± 1.0 published 53.4" in text and "Random selection 38.8 ± 1.0 published 34.4" in text
+    assert (
+        "Published accuracy 53.4 %" in text and "Ticks are published numbers: Zhao et al." in text
+    )
+    assert (
+        "LTDD 53.8 ± 1.0 published 53.4" in text
+        and "Random selection 38.8 ± 1.0 published 34.4" in text
+    )
     ticks = [line["class"] for line in page.all("line") if "published" in (line.get("class") or "")]
-    assert ticks == ["halo published", "mark published"] * 2, "the rows of the other sets have no published number"
+    assert ticks == ["halo published", "mark published"] * 2, (
+        "the rows of the other sets have no published number"
+    )
 
 
 def test_without_a_published_number_the_page_does_not_speak_of_one(run_folder):
@@ -226,7 +298,10 @@ def test_what_8_bits_cost_is_said_where_it_was_measured(run_folder):
     found["sets"]["distilled_8bit"] = measured("LTDD, 8-bit images", "8-bit", "soft", 0.13)
     (run_folder / "results.json").write_text(json.dumps(found))
     text = " ".join(rendered(run_folder).text.split())
-    assert "networks reach 51.8 ± 1.0 %, 2.0 points below the 53.8 ± 1.0 % of the set as distilled" in text
+    assert (
+        "networks reach 51.8 ± 1.0 %, 2.0 points below the 53.8 ± 1.0 % of the set as distilled"
+        in text
+    )
 
 
 def test_a_page_that_cannot_be_written_is_named(run_folder):

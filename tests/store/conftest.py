@@ -15,5 +15,7 @@ def no_flush(monkeypatch):
 def remote(tmp_path, monkeypatch):
     """A URI whose file system is not the local one, though its files lie in ``tmp_path``/bucket/store."""
     subtree = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-    monkeypatch.setattr(fs, "FileSystem", SimpleNamespace(from_uri=lambda uri: (subtree, "bucket/store")))
+    monkeypatch.setattr(
+        fs, "FileSystem", SimpleNamespace(from_uri=lambda uri: (subtree, "bucket/store"))
+    )
     return "s3://bucket/store"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from storekit import data_file, flip, make_header, make_layout, manifest_file, names, vectors, write
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.store import Manifest, TrajectoryStore, TrajectoryWriter, collect_garbage
 
 
@@ -24,7 +24,9 @@ def kinds(path: Path) -> list[tuple[str, str]]:
 
 
 # Arrow keeps the schema twice, at the head and in the footer, from which it is read.
-@pytest.mark.parametrize("place", ["magic", "schema at the head", "data", "schema in the footer", "footer length"])
+@pytest.mark.parametrize(
+    "place", ["magic", "schema at the head", "data", "schema in the footer", "footer length"]
+)
 def test_a_flipped_byte_of_a_data_file_is_found(store, place):
     path = data_file(store)
     data = path.read_bytes()
@@ -37,7 +39,9 @@ def test_a_flipped_byte_of_a_data_file_is_found(store, place):
         "footer length": len(data) - 10,
     }
     flip(path, positions[place])
-    assert kinds(store) == [("foreign" if place == "schema in the footer" else "altered", path.name)]
+    assert kinds(store) == [
+        ("foreign" if place == "schema in the footer" else "altered", path.name)
+    ]
 
 
 def test_whichever_byte_of_a_data_file_is_flipped_no_wrong_number_is_read(tmp_path):
@@ -68,17 +72,24 @@ def test_wherever_a_data_file_is_cut_the_cut_is_found(tmp_path):
     for size in range(len(original)):
         path.write_bytes(original[:size])
         reader = TrajectoryStore.open(str(tmp_path))
-        assert [problem.kind for problem in reader.verify()] == ["cut"] and reader.missing([make_header()]) != []
+        assert [problem.kind for problem in reader.verify()] == ["cut"] and reader.missing(
+            [make_header()]
+        ) != []
         with pytest.raises(UserError, match=r"bytes, not the \d+ written; delete"):
             reader.read(0, "representation", 1)
 
 
 def test_stray_temporaries_are_no_problem_and_are_removed(store):
-    for name in (f"expert-0000.representation.{'a' * 32}.tmp", f"expert-0005.classifier.{'b' * 32}.tmp"):
+    for name in (
+        f"expert-0000.representation.{'a' * 32}.tmp",
+        f"expert-0005.classifier.{'b' * 32}.tmp",
+    ):
         (store / name).write_bytes(b"half a file")
     reader = TrajectoryStore.open(str(store))
     assert len(reader.trajectories()) == 2 and reader.verify() == []
-    np.testing.assert_array_equal(reader.read(0, "representation", 1)[1].numpy(), vectors(make_header(), 1)["classifier"])
+    np.testing.assert_array_equal(
+        reader.read(0, "representation", 1)[1].numpy(), vectors(make_header(), 1)["classifier"]
+    )
     assert len(collect_garbage(str(store))) == 2 and len(names(store)) == 4
 
 
@@ -96,17 +107,26 @@ def test_an_altered_row_is_never_read(store):
     path = data_file(store)
     flip(path, path.read_bytes().index(vectors(make_header(), 2)["backbone"].tobytes()))
     reader = TrajectoryStore.open(str(store))
-    with pytest.raises(UserError, match=r"epoch 2 was altered; delete expert-0000.representation.json and run again"):
+    with pytest.raises(
+        UserError,
+        match=r"epoch 2 was altered; delete expert-0000.representation.json and run again",
+    ):
         reader.read(0, "representation", 2)
-    np.testing.assert_array_equal(reader.read(0, "representation", 1)[1].numpy(), vectors(make_header(), 1)["classifier"])
+    np.testing.assert_array_equal(
+        reader.read(0, "representation", 1)[1].numpy(), vectors(make_header(), 1)["classifier"]
+    )
 
 
 def test_a_flipped_byte_anywhere_in_a_manifest_is_found(store):
     path = manifest_file(store)
     original = path.read_bytes()
     for position in range(len(original)):
-        flipped = original[:position] + bytes([original[position] ^ 0x10]) + original[position + 1 :]
-        with pytest.raises(UserError, match=r"manifest is damaged; delete|format version .* reads version 1 only"):
+        flipped = (
+            original[:position] + bytes([original[position] ^ 0x10]) + original[position + 1 :]
+        )
+        with pytest.raises(
+            UserError, match=r"manifest is damaged; delete|format version .* reads version 1 only"
+        ):
             Manifest.from_bytes(flipped, "here")
     flip(path, len(original) // 2)
     reader = TrajectoryStore.open(str(store))
@@ -173,7 +193,10 @@ def test_files_of_another_run_are_found(store, tmp_path):
     (store / "buffer_0.arrow").write_bytes(b"from elsewhere")
     assert sorted(kinds(store)) == sorted([("foreign", stray.name), ("foreign", "buffer_0.arrow")])
     manifest_file(store, 7).write_bytes(manifest_file(other, 7).read_bytes())
-    assert kinds(store) == [("foreign", "expert-0007.representation.json"), ("foreign", "buffer_0.arrow")]
+    assert kinds(store) == [
+        ("foreign", "expert-0007.representation.json"),
+        ("foreign", "buffer_0.arrow"),
+    ]
     manifest_file(store, 8).write_bytes(manifest_file(other, 7).read_bytes())
     assert ("manifest", "expert-0008.representation.json") in kinds(store)
 
@@ -188,8 +211,13 @@ def test_another_runs_data_of_the_same_size_is_named_so(store, tmp_path):
 def test_a_newer_version_is_refused_and_kept(store):
     path = manifest_file(store)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 2}))
-    for act in (lambda: TrajectoryStore.open(str(store)).trajectories(), lambda: write(store, make_header())):
-        with pytest.raises(UserError, match=r"format version 2, but this program reads version 1 only; use"):
+    for act in (
+        lambda: TrajectoryStore.open(str(store)).trajectories(),
+        lambda: write(store, make_header()),
+    ):
+        with pytest.raises(
+            UserError, match=r"format version 2, but this program reads version 1 only; use"
+        ):
             act()
     assert kinds(store) == [("manifest", path.name)] and collect_garbage(str(store)) == []
     assert len(names(store)) == 4
@@ -197,7 +225,10 @@ def test_a_newer_version_is_refused_and_kept(store):
 
 def test_another_identity_is_refused_before_writing(store):
     before = names(store)
-    with pytest.raises(UserError, match="another config"), TrajectoryWriter(str(store), make_header(identity="other")):
+    with (
+        pytest.raises(UserError, match="another config"),
+        TrajectoryWriter(str(store), make_header(identity="other")),
+    ):
         pytest.fail("entered")
     assert names(store) == before
 
@@ -222,7 +253,9 @@ def test_a_failing_commit_leaves_nothing(tmp_path, monkeypatch, victim, call):
         return real(*arguments)
 
     monkeypatch.setattr(victim, failing)
-    with pytest.raises(UserError, match="cannot write a trajectory: No space left on device; check"):
+    with pytest.raises(
+        UserError, match="cannot write a trajectory: No space left on device; check"
+    ):
         write(tmp_path, make_header())
     assert names(tmp_path) == []
     write(tmp_path, make_header())
@@ -242,7 +275,13 @@ def test_a_file_size_limit_is_one_sentence_and_leaves_nothing(tmp_path):
 
 def test_a_commit_flushes_each_file_before_and_its_folder_after_the_rename(tmp_path, monkeypatch):
     events, replace = [], os.replace
-    monkeypatch.setattr(os, "fsync", lambda fd: events.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"))
-    monkeypatch.setattr(os, "replace", lambda a, b: (events.append(f"rename {b.suffix}"), replace(a, b)))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda fd: events.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file"),
+    )
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: (events.append(f"rename {b.suffix}"), replace(a, b))
+    )
     write(tmp_path, make_header())
     assert events == ["file", "rename .arrow", "folder", "file", "rename .json", "folder"]

@@ -12,7 +12,7 @@ WRITES_INTO_LITTLE_ROOM = """
 import json, shutil, sys
 from pathlib import Path
 from storekit import make_header, make_layout, write
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.store import TrajectoryStore
 
 root, store = Path(sys.argv[1]), Path(sys.argv[1]) / "store"
@@ -45,7 +45,7 @@ def test_a_full_disk_at_any_step_is_one_sentence_and_leaves_what_was_there(tmp_p
         subprocess.run([*alone, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no mount namespaces here")
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1] / "kits"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent.parent)])}
     command = [*alone, sys.executable, "-c", WRITES_INTO_LITTLE_ROOM, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

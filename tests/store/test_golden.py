@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ltdd_ray.layout import Parameter, ParameterLayout
+from ltdd_ray.common.layout import Parameter, ParameterLayout
 from ltdd_ray.store import TrajectoryStore, TrajectoryWriter
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
@@ -25,7 +25,9 @@ DTYPES = {0: "float32", 1: "float16"}
 def golden_values(expert: int, stage: str, epoch: int) -> dict[str, np.ndarray]:
     """Exact in both dtypes."""
     theta = expert + epoch / 8 + np.arange(17) / 64 * (-1.0) ** np.arange(17)
-    return ({"backbone": theta[:8]} if stage == "representation" else {}) | {"classifier": theta[8:]}
+    return ({"backbone": theta[:8]} if stage == "representation" else {}) | {
+        "classifier": theta[8:]
+    }
 
 
 def golden_metrics(stage: str, epoch: int) -> dict[str, float]:
@@ -41,10 +43,17 @@ def test_a_reader_made_from_the_specification_alone(expert, stage):
     assert manifest["format"] == "ltdd_ray.trajectory" and manifest["format_version"] == 1
     first, body = raw.split(b"\n", 1)
     assert first == b'{"checksum": "' + hashlib.sha256(body).hexdigest().encode() + b'",'
-    assert (manifest["expert"], manifest["stage"], manifest["dtype"]) == (expert, stage, DTYPES[expert])
+    assert (manifest["expert"], manifest["stage"], manifest["dtype"]) == (
+        expert,
+        stage,
+        DTYPES[expert],
+    )
     assert manifest["seed"] == 2**62 + 1 and manifest["class_counts"] == [50, 16, 5]
     layout = manifest["layout"]
-    assert [(p["name"], p["offset"]) for p in layout["parameters"]][2] == ("classifier.weight", layout["backbone_size"])
+    assert [(p["name"], p["offset"]) for p in layout["parameters"]][2] == (
+        "classifier.weight",
+        layout["backbone_size"],
+    )
     total = sum(int(np.prod(p["shape"])) for p in layout["parameters"])
     sizes = {"backbone": layout["backbone_size"], "classifier": total - layout["backbone_size"]}
 
@@ -54,7 +63,9 @@ def test_a_reader_made_from_the_specification_alone(expert, stage):
     assert tuple(row["epoch"] for row in manifest["rows"]) == EPOCHS[stage]
     for row in manifest["rows"]:
         expected = golden_values(expert, stage, row["epoch"])
-        assert row["metrics"] == golden_metrics(stage, row["epoch"]) and set(row["columns"]) == set(expected)
+        assert row["metrics"] == golden_metrics(stage, row["epoch"]) and set(row["columns"]) == set(
+            expected
+        )
         for name, column in row["columns"].items():
             values = np.frombuffer(data, element, sizes[name], column["offset"])
             assert zlib.crc32(values.tobytes()) == column["crc32"]
@@ -69,7 +80,9 @@ def test_a_reader_made_from_the_specification_alone(expert, stage):
     metrics = ["train_loss", "train_accuracy", "test_accuracy"]
     assert table.column_names == ["epoch", *golden_values(expert, stage, 0), *metrics]
     for record in table.to_pylist():
-        assert {m: record[m] for m in metrics if record[m] is not None} == golden_metrics(stage, record["epoch"])
+        assert {m: record[m] for m in metrics if record[m] is not None} == golden_metrics(
+            stage, record["epoch"]
+        )
         for name, expected in golden_values(expert, stage, record["epoch"]).items():
             np.testing.assert_array_equal(record[name], expected)
 
@@ -81,7 +94,9 @@ def test_this_version_reads_it():
         assert store.epochs(expert, stage) == EPOCHS[stage]
         for epoch in EPOCHS[stage]:
             for name, expected in golden_values(expert, stage, epoch).items():
-                np.testing.assert_array_equal(store.column(expert, stage, epoch, name).numpy(), expected)
+                np.testing.assert_array_equal(
+                    store.column(expert, stage, epoch, name).numpy(), expected
+                )
 
 
 def test_this_version_finds_it_sound_and_writes_the_same(tmp_path):
@@ -103,7 +118,9 @@ def test_this_version_finds_it_sound_and_writes_the_same(tmp_path):
         with TrajectoryWriter(str(tmp_path / "new"), header) as writer:
             for epoch in EPOCHS[header.stage]:
                 writer.append(
-                    epoch, **golden_values(header.expert, header.stage, epoch), metrics=golden_metrics(header.stage, epoch)
+                    epoch,
+                    **golden_values(header.expert, header.stage, epoch),
+                    metrics=golden_metrics(header.stage, epoch),
                 )
     written = TrajectoryStore.open(str(tmp_path / "new")).trajectories()
     assert [m.header for m in written] == [m.header for m in golden.trajectories()]

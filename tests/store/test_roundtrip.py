@@ -7,7 +7,7 @@ import pytest
 import torch
 from storekit import data_file, make_header, make_layout, names, vectors, write
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.store import Expectation, TrajectoryStore, TrajectoryWriter, collect_garbage
 
 
@@ -47,14 +47,25 @@ def test_segment_takes_the_frozen_backbone_from_the_representation_stage(tmp_pat
     np.testing.assert_array_equal(segment.start_backbone.numpy(), vectors(header, 2)["backbone"])
     np.testing.assert_array_equal(segment.target_backbone.numpy(), vectors(header, 2)["backbone"])
     np.testing.assert_array_equal(segment.start_classifier.numpy(), vectors(tuned, 1)["classifier"])
-    np.testing.assert_array_equal(segment.target_classifier.numpy(), vectors(tuned, 3)["classifier"])
+    np.testing.assert_array_equal(
+        segment.target_classifier.numpy(), vectors(tuned, 3)["classifier"]
+    )
 
 
 def test_torch_tensors_are_accepted(tmp_path):
     with TrajectoryWriter(str(tmp_path), make_header()) as writer:
-        writer.append(0, torch.arange(4.0, requires_grad=True), torch.arange(6.0), {"train_loss": float("nan")})
+        writer.append(
+            0,
+            torch.arange(4.0, requires_grad=True),
+            torch.arange(6.0),
+            {"train_loss": float("nan")},
+        )
     backbone, classifier = TrajectoryStore.open(str(tmp_path)).read(0, "representation", 0)
-    assert backbone is not None and backbone.tolist() == [0, 1, 2, 3, 4, 5] and classifier.tolist() == [0, 1, 2, 3]
+    assert (
+        backbone is not None
+        and backbone.tolist() == [0, 1, 2, 3, 4, 5]
+        and classifier.tolist() == [0, 1, 2, 3]
+    )
     assert TrajectoryStore.open(str(tmp_path)).trajectories()[0].final_metrics == {}
 
 
@@ -68,7 +79,12 @@ def test_what_was_appended_may_be_overwritten_at_once(tmp_path):
         theta[:] = -1
     store = TrajectoryStore.open(str(tmp_path))
     assert store.verify() == []
-    assert [float(store.read(0, "representation", epoch)[1].sum()) for epoch in range(4)] == [10, 20, 30, 40]
+    assert [float(store.read(0, "representation", epoch)[1].sum()) for epoch in range(4)] == [
+        10,
+        20,
+        30,
+        40,
+    ]
 
 
 def test_the_data_file_is_plain_arrow(tmp_path):
@@ -76,7 +92,14 @@ def test_the_data_file_is_plain_arrow(tmp_path):
     write(tmp_path, header)
     with pa.memory_map(str(data_file(tmp_path))) as source:
         reader = pa.ipc.open_file(source)
-        assert reader.schema.names == ["epoch", "backbone", "classifier", "train_loss", "train_accuracy", "test_accuracy"]
+        assert reader.schema.names == [
+            "epoch",
+            "backbone",
+            "classifier",
+            "train_loss",
+            "train_accuracy",
+            "test_accuracy",
+        ]
         assert reader.schema.metadata[b"seed"] == b"4611686018427387905"
         table = reader.read_all()
         assert reader.num_record_batches == 4 and table["epoch"].to_pylist() == [0, 1, 2, 3]
@@ -118,7 +141,9 @@ def test_writing_into_a_tensor_changes_neither_file_nor_later_reads(tmp_path):
     classifier = store.read(0, "representation", 1)[1]
     classifier.zero_()
     assert data_file(tmp_path).read_bytes() == before
-    np.testing.assert_array_equal(store.read(0, "representation", 1)[1].numpy(), vectors(make_header(), 1)["classifier"])
+    np.testing.assert_array_equal(
+        store.read(0, "representation", 1)[1].numpy(), vectors(make_header(), 1)["classifier"]
+    )
 
 
 def test_missing_lists_what_is_not_finished_in_plan_order(tmp_path):
@@ -135,8 +160,14 @@ def test_missing_lists_what_is_not_finished_in_plan_order(tmp_path):
 @pytest.mark.parametrize(
     ("expect", "words"),
     [
-        (Expectation(layout=make_layout(7)), "another architecture .*10 parameters.*now 11 .*another output folder"),
-        (Expectation(dataset_fingerprint="cats"), "another dataset .*dataset, now cats.*another output folder"),
+        (
+            Expectation(layout=make_layout(7)),
+            "another architecture .*10 parameters.*now 11 .*another output folder",
+        ),
+        (
+            Expectation(dataset_fingerprint="cats"),
+            "another dataset .*dataset, now cats.*another output folder",
+        ),
         (Expectation(config_fingerprint="other"), "another config .*another output folder"),
     ],
 )
@@ -179,26 +210,46 @@ def test_places_that_are_no_store(tmp_path):
     ("arguments", "words"),
     [
         ({"epoch": 1, "classifier": np.zeros(4)}, "backbone that is missing"),
-        ({"epoch": 1, "classifier": np.zeros(5), "backbone": np.zeros(6)}, r"classifier has shape \(5,\)"),
+        (
+            {"epoch": 1, "classifier": np.zeros(5), "backbone": np.zeros(6)},
+            r"classifier has shape \(5,\)",
+        ),
         ({"epoch": 0, "classifier": np.zeros(4), "backbone": np.zeros(6)}, "epochs must increase"),
-        ({"epoch": 1, "classifier": np.zeros(4), "backbone": np.zeros(6), "metrics": {"loss": 1}}, "unknown metrics"),
+        (
+            {
+                "epoch": 1,
+                "classifier": np.zeros(4),
+                "backbone": np.zeros(6),
+                "metrics": {"loss": 1},
+            },
+            "unknown metrics",
+        ),
     ],
 )
 def test_wrong_rows_are_refused_and_leave_nothing(tmp_path, arguments, words):
-    with pytest.raises(ValueError, match=words), TrajectoryWriter(str(tmp_path), make_header()) as writer:
+    with (
+        pytest.raises(ValueError, match=words),
+        TrajectoryWriter(str(tmp_path), make_header()) as writer,
+    ):
         writer.append(0, **vectors(make_header(), 0))
         writer.append(**arguments)
     assert names(tmp_path) == []
 
 
 def test_a_trajectory_without_rows_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="without a single epoch"), TrajectoryWriter(str(tmp_path), make_header()):
+    with (
+        pytest.raises(ValueError, match="without a single epoch"),
+        TrajectoryWriter(str(tmp_path), make_header()),
+    ):
         pass
     assert names(tmp_path) == []
 
 
 def test_values_beyond_float16_are_refused(tmp_path):
     header = make_header(stage="classifier", dtype="float16")
-    with pytest.raises(UserError, match="holds 70000, beyond what float16"), TrajectoryWriter(str(tmp_path), header) as writer:
+    with (
+        pytest.raises(UserError, match="holds 70000, beyond what float16"),
+        TrajectoryWriter(str(tmp_path), header) as writer,
+    ):
         writer.append(0, np.array([1, 2, 3, -7e4], np.float32))
     assert names(tmp_path) == []

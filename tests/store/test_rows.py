@@ -8,7 +8,7 @@ import pytest
 import torch
 from storekit import data_file, flip, make_header, vectors, write
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.store import TrajectoryStore
 from ltdd_ray.store.location import ObjectFolder
 

@@ -10,8 +10,9 @@ from pyarrow import fs
 from s3kit import FORBIDDEN, REQUEST, Relay, address, s3_server
 from storekit import make_header, make_layout, run, vectors, write
 
-from ltdd_ray.errors import UserError
-from ltdd_ray.store import TrajectoryStore, cli, collect_garbage
+from ltdd_ray.cli import store as cli
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.store import TrajectoryStore, collect_garbage
 
 pytest.importorskip("moto.server")
 LARGE = make_layout(2_650_000, 1000)  # a row is more than one part of a multipart upload
@@ -34,7 +35,11 @@ def port() -> Iterator[int]:
 
 def objects(port: int, folder: str) -> list[str]:
     filesystem, path = fs.FileSystem.from_uri(address(port, f"bucket/{folder}"))
-    return sorted(info.base_name for info in filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True)) if info.is_file)
+    return sorted(
+        info.base_name
+        for info in filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        if info.is_file
+    )
 
 
 def check(uri: str, header, epochs=range(4)) -> None:
@@ -44,7 +49,9 @@ def check(uri: str, header, epochs=range(4)) -> None:
     assert store.epochs(header.expert, header.stage) == tuple(epochs)
     for epoch in epochs:
         for name, expected in vectors(header, epoch).items():
-            np.testing.assert_array_equal(store.column(header.expert, header.stage, epoch, name).numpy(), expected)
+            np.testing.assert_array_equal(
+                store.column(header.expert, header.stage, epoch, name).numpy(), expected
+            )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -56,7 +63,9 @@ def test_reads_what_was_written(port, dtype):
         write(uri, make_header(3, stage, dtype=dtype))
         check(uri, make_header(3, stage, dtype=dtype))
     segment = TrajectoryStore.open(uri).segment(3, "classifier", 0, 2)
-    np.testing.assert_array_equal(segment.start_backbone.numpy(), vectors(make_header(3, dtype=dtype), 3)["backbone"])
+    np.testing.assert_array_equal(
+        segment.start_backbone.numpy(), vectors(make_header(3, dtype=dtype), 3)["backbone"]
+    )
 
 
 def test_a_read_transfers_one_row_and_the_next_none(port):
@@ -160,7 +169,10 @@ def test_a_writer_killed_at_any_request_leaves_nothing_or_the_whole(port):
             assert store.missing([header]) == [header]
             with pytest.raises(UserError, match="no representation trajectory of expert 0"):
                 store.read(0, "representation", 0)
-    assert set(states) == {"nothing", "data", "whole"} and (states[0], states[-1]) == ("nothing", "whole")
+    assert set(states) == {"nothing", "data", "whole"} and (states[0], states[-1]) == (
+        "nothing",
+        "whole",
+    )
     for step in (0, states.index("data"), states.index("whole")):
         uri = address(port, f"bucket/killed/{step}")
         write(uri, header, range(1))
@@ -172,7 +184,7 @@ def test_a_writer_killed_at_any_request_leaves_nothing_or_the_whole(port):
 
 REFUSED_WRITER = """
 import sys
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from storekit import make_header, make_layout, write
 try:
     write(sys.argv[1], make_header(layout=make_layout(int(sys.argv[2]), 1000)), range(1))
@@ -194,7 +206,10 @@ def test_a_manifest_that_cannot_be_uploaded_spares_that_of_a_rival(port):
         return FORBIDDEN
 
     done = run(REFUSED_WRITER, address(Relay(port, on_send).port, "bucket/refused"), 6)
-    assert "cannot write a trajectory: " in done.stdout and "; check the address, the credentials" in done.stdout, done.stderr
+    assert (
+        "cannot write a trajectory: " in done.stdout
+        and "; check the address, the credentials" in done.stdout
+    ), done.stderr
     check(direct, header, range(2))
 
 
@@ -205,7 +220,9 @@ def test_an_upload_that_is_refused_leaves_nothing(port):
         request = REQUEST.match(data)
         return FORBIDDEN if request and b"partNumber=2" in request[2] else None
 
-    done = run(REFUSED_WRITER, address(Relay(port, on_send).port, "bucket/part"), LARGE.backbone_size)
+    done = run(
+        REFUSED_WRITER, address(Relay(port, on_send).port, "bucket/part"), LARGE.backbone_size
+    )
     assert "cannot write a trajectory: " in done.stdout, done.stderr
     assert objects(port, "part") == []
     write(direct, header, range(1))
@@ -220,7 +237,9 @@ def test_the_command_line(port, capsys):
     with filesystem.open_output_stream(f"{path}/{stray}") as stream:
         stream.write(b"debris")
     assert cli.ls(uri, True) == 0 and len(json.loads(capsys.readouterr().out)) == 1
-    assert cli.verify(uri, False) == 0 and cli.gc(uri, True) == 0  # it may be a live writer's for an hour
+    assert (
+        cli.verify(uri, False) == 0 and cli.gc(uri, True) == 0
+    )  # it may be a live writer's for an hour
     assert "secret" not in capsys.readouterr().out
     assert objects(port, "command")[-1] == stray
 
@@ -230,7 +249,8 @@ def test_a_server_that_is_gone_is_one_sentence_without_the_key():
         pass
     uri = address(port, "bucket/gone")
     with pytest.raises(
-        UserError, match=r"^s3://bucket/gone: cannot open .*; check the address, the credentials and the network$"
+        UserError,
+        match=r"^s3://bucket/gone: cannot open .*; check the address, the credentials and the network$",
     ) as e:
         TrajectoryStore.open(uri)
     assert "secret" not in str(e.value)

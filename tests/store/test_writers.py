@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from storekit import data_file, make_header, names, run, vectors, write
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.store import TrajectoryStore, TrajectoryWriter, collect_garbage
 
 # Forks a writer per step; the n-th kills itself just before its n-th call of anything that touches the disk. The last survives.
@@ -71,7 +71,10 @@ def test_a_writer_killed_at_any_step_leaves_nothing_or_the_whole(tmp_path):
         write(folder, make_header(), range(2))
         assert store.verify() == [] and store.missing([make_header()]) == []
         for epoch in (0, 1):
-            np.testing.assert_array_equal(store.read(0, "representation", epoch)[1], vectors(make_header(), epoch)["classifier"])
+            np.testing.assert_array_equal(
+                store.read(0, "representation", epoch)[1],
+                vectors(make_header(), epoch)["classifier"],
+            )
         assert len(names(Path(folder))) == 2, "debris outlived the next writer"
     assert states == {"nothing", "debris", "data without manifest", "whole"}
     assert len(outcomes) > 30
@@ -92,10 +95,16 @@ def test_two_writers_of_one_trajectory_end_with_the_first_to_finish(tmp_path):
 
 
 def test_a_rival_of_another_config_does_not_overwrite(tmp_path):
-    with pytest.raises(UserError, match="another config"), TrajectoryWriter(str(tmp_path), make_header(identity="late")) as late:
+    with (
+        pytest.raises(UserError, match="another config"),
+        TrajectoryWriter(str(tmp_path), make_header(identity="late")) as late,
+    ):
         late.append(0, **vectors(make_header(), 0))
         write(tmp_path, make_header())
-    assert len(names(tmp_path)) == 2 and TrajectoryStore.open(str(tmp_path)).trajectories()[0].header == make_header()
+    assert (
+        len(names(tmp_path)) == 2
+        and TrajectoryStore.open(str(tmp_path)).trajectories()[0].header == make_header()
+    )
 
 
 def test_both_writers_passing_the_check_still_leave_one_valid_file(tmp_path, monkeypatch):
@@ -146,7 +155,13 @@ def test_a_published_data_file_stays_owned_until_its_manifest_is_written(tmp_pat
         """Stands in for the manifest's draft: looks at the store in the moment before the manifest is written."""
 
         def __init__(self, real):
-            seen.append((collect_garbage(str(tmp_path), min_age=0), names(tmp_path), TrajectoryStore.open(str(tmp_path)).verify()))
+            seen.append(
+                (
+                    collect_garbage(str(tmp_path), min_age=0),
+                    names(tmp_path),
+                    TrajectoryStore.open(str(tmp_path)).verify(),
+                )
+            )
             self.file, self.publish, self.close = real.file, real.publish, real.close
 
     with TrajectoryWriter(str(tmp_path), make_header()) as writer:
@@ -222,7 +237,9 @@ def test_objects_are_debris_by_age_alone(tmp_path, remote):
 def test_a_failing_upload_takes_its_partial_object_with_it(tmp_path, remote, monkeypatch):
     write(remote, make_header())
     with pytest.raises(UserError, match="cannot write"), monkeypatch.context() as patch:
-        patch.setattr("shutil.copyfileobj", lambda *a: (_ for _ in ()).throw(OSError("connection lost")))
+        patch.setattr(
+            "shutil.copyfileobj", lambda *a: (_ for _ in ()).throw(OSError("connection lost"))
+        )
         write(remote, make_header(1))
     assert len(names(tmp_path / "bucket" / "store")) == 2
     assert TrajectoryStore.open(remote).verify() == []
@@ -237,7 +254,7 @@ class Wall:
         if room[0] == "ray" or room[0] == "ltdd_ray" and len(room) > 1 and room[1] not in ("store", "errors", "layout"):
             raise ImportError(f"the store must not import {name}")
 sys.meta_path.insert(0, Wall())
-import ltdd_ray.store.cli
+import ltdd_ray.cli.store
 import ltdd_ray.store
 """
     done = run(code)

@@ -9,9 +9,9 @@ from ltdd_ray.bench.headline.clock import Clock, SliceOverError
 from ltdd_ray.bench.headline.plan import plan_run
 from ltdd_ray.bench.headline.stages import Slice
 from ltdd_ray.bench.headline.state import State
+from ltdd_ray.common.device import default_device, prepare_process
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
-from ltdd_ray.device import default_device, prepare_process
 
 DONE, CALL_AGAIN = 0, 75
 
@@ -28,7 +28,9 @@ def run_slice(options: argparse.Namespace, configs: Path) -> int:
     state = State.begin(options.out, options.carried, runs)
     part = Slice(clock, state, options.precision, options.processes, console)
     prepared: dict[DataConfig, PreparedData] = {}
-    console.print(f"on {default_device()}, {options.precision}, {options.minutes:g} minutes", highlight=False)
+    console.print(
+        f"on {default_device()}, {options.precision}, {options.minutes:g} minutes", highlight=False
+    )
     try:
         for run in runs:
             if not state.finished(run):
@@ -39,6 +41,8 @@ def run_slice(options: argparse.Namespace, configs: Path) -> int:
             line = f"{run.name}: {found['mean']:.1f} ± {found['std']:.1f} % over {found['networks']} networks"
             console.print(line, highlight=False, soft_wrap=True)
     except SliceOverError:
-        console.print(f"{run.name}: {state.updates(run)} updates done; the slice is over, call again with --carried {options.out}")
+        console.print(
+            f"{run.name}: {state.updates(run)} updates done; the slice is over, call again with --carried {options.out}"
+        )
         return CALL_AGAIN
     return DONE

@@ -13,10 +13,10 @@ from ltdd_ray.bench.headline.plan import Run
 from ltdd_ray.bench.headline.state import State
 from ltdd_ray.bench.precision import Precision, computing_in
 from ltdd_ray.data.prepare import PreparedData
-from ltdd_ray.distill.loop import UpdateReport, distill
-from ltdd_ray.distill.synthetic import SyntheticSet
+from ltdd_ray.distill.trajectory.loop import UpdateReport, distill
+from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
 from ltdd_ray.evaluate.train import evaluate_network
-from ltdd_ray.progress import StageProgress
+from ltdd_ray.runs.progress import StageProgress
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,18 @@ class Slice:
         try:
             work()
         finally:
-            self.state.add_time(run, self.precision, stage, time.monotonic() - began, updates=self.state.updates(run))
+            self.state.add_time(
+                run,
+                self.precision,
+                stage,
+                time.monotonic() - began,
+                updates=self.state.updates(run),
+            )
 
     def _train(self, run: Run, data: PreparedData) -> None:
-        with StageProgress("experts", run.config.experts.count, "experts", self.console) as progress:
+        with StageProgress(
+            "experts", run.config.experts.count, "experts", self.console
+        ) as progress:
             train_missing(run.config, data, self.processes, self.precision, self.clock, progress)
 
     def _distill(self, run: Run, data: PreparedData) -> None:
@@ -56,18 +64,27 @@ class Slice:
             if update < updates:
                 self.clock.require()
 
-        with StageProgress("distill", updates, "updates", self.console) as progress, computing_in(self.precision):
+        with (
+            StageProgress("distill", updates, "updates", self.console) as progress,
+            computing_in(self.precision),
+        ):
 
             def on_update(report: UpdateReport, synthetic: SyntheticSet) -> None:
                 metrics = report.metrics
-                progress.update("updates", report.update, f"loss {metrics['loss/total']:.4f}, rate {metrics['syn_lr']:.4g}")
+                progress.update(
+                    "updates",
+                    report.update,
+                    f"loss {metrics['loss/total']:.4f}, rate {metrics['syn_lr']:.4g}",
+                )
 
             distill(
                 run.config,
                 data,
                 on_update=on_update,
                 on_checkpoint=on_checkpoint,
-                on_initial=lambda initial, said: self.console.print(*said, sep="\n", highlight=False),
+                on_initial=lambda initial, said: self.console.print(
+                    *said, sep="\n", highlight=False
+                ),
                 resume_from=state.checkpoint(run),
             )
 
@@ -78,12 +95,19 @@ class Slice:
         evaluate, longest = run.config.evaluate, 0.0
         found = {(network.set_name, network.network) for network in self.state.networks(run)}
         wanted = [(set_name, k) for set_name in evaluate.sets for k in range(evaluate.networks)]
-        with StageProgress("evaluate", len(wanted), "networks", self.console) as progress, computing_in("float32"):
+        with (
+            StageProgress("evaluate", len(wanted), "networks", self.console) as progress,
+            computing_in("float32"),
+        ):
             for set_name, k in wanted:
                 if (set_name, k) in found:
                     continue
                 self.clock.require(longest)
-                result = evaluate_network(run.config, data, set_name, run.config.model.label, k, lambda report: None)
+                result = evaluate_network(
+                    run.config, data, set_name, run.config.model.label, k, lambda report: None
+                )
                 self.state.add_network(run, result)
                 longest = max(longest, result.seconds)
-                progress.update((set_name, k), 1, f"network {k} on {set_name}: {100 * result.accuracy:.1f} %")
+                progress.update(
+                    (set_name, k), 1, f"network {k} on {set_name}: {100 * result.accuracy:.1f} %"
+                )

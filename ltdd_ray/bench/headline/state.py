@@ -15,15 +15,15 @@ import torch
 from safetensors.torch import load_file
 
 from ltdd_ray.bench.headline.plan import Run
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import write_json
+from ltdd_ray.common.hardware import describe_hardware
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import PROGRESS, STATE
-from ltdd_ray.distill.loop import snapshot
-from ltdd_ray.distill.synthetic import SyntheticSet
-from ltdd_ray.errors import UserError
+from ltdd_ray.distill.trajectory.loop import snapshot
+from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
 from ltdd_ray.evaluate.train import NetworkResult
-from ltdd_ray.files import write_json
-from ltdd_ray.hardware import describe_hardware
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class State:
                     shutil.copytree(latest, folder / run.name / latest.name)
         for run in runs:
             if state.entry(run).get("identity", run.identity) != run.identity:
-                raise UserError(f"{folder}: {run.name} was begun with other settings; give the same, or another folder")
+                raise UserError(
+                    f"{folder}: {run.name} was begun with other settings; give the same, or another folder"
+                )
         return state
 
     def checkpoint(self, run: Run) -> Path | None:
@@ -74,7 +76,9 @@ class State:
         latest = self.checkpoint(run)
         assert latest is not None
         tensors = load_file(latest / STATE)
-        synthetic = SyntheticSet(tensors["images"], tensors["labels"], tensors["classes"], float(tensors["log_lr"].exp()))
+        synthetic = SyntheticSet(
+            tensors["images"], tensors["labels"], tensors["classes"], float(tensors["log_lr"].exp())
+        )
         return snapshot(run.config, data, synthetic, self.updates(run))
 
     def entry(self, run: Run) -> dict[str, Any]:
@@ -92,12 +96,25 @@ class State:
         accuracies = [100 * network.accuracy for network in networks]
         spread = stdev(accuracies) if len(accuracies) > 1 else 0.0
         accuracy = {"mean": mean(accuracies), "std": spread, "networks": len(accuracies)}
-        self._write(run, networks=[asdict(network) for network in networks], accuracy=accuracy, finished=finished)
+        self._write(
+            run,
+            networks=[asdict(network) for network in networks],
+            accuracy=accuracy,
+            finished=finished,
+        )
 
-    def add_time(self, run: Run, precision: str, stage: str, seconds: float, **numbers: float) -> None:
+    def add_time(
+        self, run: Run, precision: str, stage: str, seconds: float, **numbers: float
+    ) -> None:
         """Note what a slice did for ``run``."""
         machine = {**describe_hardware(), "torch": torch.__version__}
-        done = {"stage": stage, "seconds": round(seconds, 1), "precision": precision, **numbers, "machine": machine}
+        done = {
+            "stage": stage,
+            "seconds": round(seconds, 1),
+            "precision": precision,
+            **numbers,
+            "machine": machine,
+        }
         self._write(run, slices=[*self.entry(run).get("slices", []), done])
 
     def _write(self, run: Run, **changes: Any) -> None:

@@ -22,7 +22,12 @@ TEST_TRANSFORM = transforms.Compose([transforms.ToTensor(), NORMALISE])
 
 def train_transform(image_size: int) -> Transform:
     return transforms.Compose(
-        [transforms.RandomCrop(image_size, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(), NORMALISE]
+        [
+            transforms.RandomCrop(image_size, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            NORMALISE,
+        ]
     )
 
 
@@ -40,7 +45,15 @@ class Images(Dataset):
 
 
 def representation_stage(
-    model: nn.Module, train: Images, test: Images, *, epochs: int, batch_size: int, lr: float, momentum: float, weight_decay: float
+    model: nn.Module,
+    train: Images,
+    test: Images,
+    *,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
 ) -> list[float]:
     """Train ``model`` in place with SGD; the test accuracy after every epoch."""
     optimiser = SGD(model.parameters(), lr, momentum, weight_decay=weight_decay)
@@ -52,7 +65,9 @@ def representation_stage(
     return accuracies
 
 
-def classifier_stage(model: nn.Module, train: Images, test: Images, *, epochs: int, batch_size: int, lr: float) -> list[float]:
+def classifier_stage(
+    model: nn.Module, train: Images, test: Images, *, epochs: int, batch_size: int, lr: float
+) -> list[float]:
     """Train ``model.classifier`` alone, in place, behind the frozen rest, on images of equally frequent classes.
 
     An epoch is C times the largest class. MaxNorm, a product of ten rows per step, is left out; it would only add to the time.
@@ -60,7 +75,9 @@ def classifier_stage(model: nn.Module, train: Images, test: Images, *, epochs: i
     model.requires_grad_(False)
     classifier = model.get_submodule("classifier").requires_grad_(True)
     counts = np.bincount(train.labels)
-    sampler = WeightedRandomSampler((1 / counts[train.labels]).tolist(), len(counts) * int(counts.max()))
+    sampler = WeightedRandomSampler(
+        (1 / counts[train.labels]).tolist(), len(counts) * int(counts.max())
+    )
     loader = DataLoader(train, batch_size, sampler=sampler)
     optimiser = SGD(classifier.parameters(), lr)
     accuracies = []

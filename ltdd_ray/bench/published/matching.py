@@ -40,7 +40,9 @@ class Gradients(NamedTuple):
     lr: Tensor
 
 
-def unrolled(logits: Logits, segment: Segment, *, steps: int, augment: Augment, matched: slice) -> Gradients:
+def unrolled(
+    logits: Logits, segment: Segment, *, steps: int, augment: Augment, matched: slice
+) -> Gradients:
     """MTT: one graph through all ``steps``, differentiated at its end. ``matched`` is S as a part of theta."""
     start, target, *learned = segment
     theta, images, labels, lr = (tensor.detach().requires_grad_() for tensor in (start, *learned))
@@ -50,7 +52,9 @@ def unrolled(logits: Logits, segment: Segment, *, steps: int, augment: Augment, 
     return Gradients(loss.detach(), *grad(loss, (images, labels, lr)))
 
 
-def two_pass(logits: Logits, segment: Segment, *, steps: int, augment: Augment, matched: slice) -> Gradients:
+def two_pass(
+    logits: Logits, segment: Segment, *, steps: int, augment: Augment, matched: slice
+) -> Gradients:
     """TESLA: with G = sum_t g_t the loss is ||theta_0 - alpha G - theta*||_S^2 / scale, a sum over steps once expanded:
 
         alpha^2 <G, G>_S + 2 alpha <G, theta* - theta_0>_S + const
@@ -82,17 +86,23 @@ def two_pass(logits: Logits, segment: Segment, *, steps: int, augment: Augment, 
     return Gradients(loss, images_grad, labels_grad, (total @ pull) / lr)
 
 
-def classifier_two_pass(student: Student, segment: Segment, *, steps: int, augment: Augment, backbone_size: int) -> Gradients:
+def classifier_two_pass(
+    student: Student, segment: Segment, *, steps: int, augment: Augment, backbone_size: int
+) -> Gradients:
     """The classifier phase: :func:`two_pass` where only the last part of theta moves, behind the frozen backbone of ``start``."""
     backbone = segment.start[:backbone_size].detach()
 
     def logits(head: Tensor, images: Tensor) -> Tensor:
         return student(torch.cat([backbone, head]), images)
 
-    heads = segment._replace(start=segment.start[backbone_size:], target=segment.target[backbone_size:])
+    heads = segment._replace(
+        start=segment.start[backbone_size:], target=segment.target[backbone_size:]
+    )
     return two_pass(logits, heads, steps=steps, augment=augment, matched=slice(None))
 
 
 def _inner_gradient(logits: Logits, theta: Tensor, images: Tensor, labels: Tensor) -> Tensor:
     """g_t, the shape of theta, as a differentiable function of everything."""
-    return grad(cross_entropy(logits(theta, images), labels.softmax(-1)), theta, create_graph=True)[0]
+    return grad(cross_entropy(logits(theta, images), labels.softmax(-1)), theta, create_graph=True)[
+        0
+    ]

@@ -7,7 +7,9 @@ from torch.func import functional_call
 class ConvNet(nn.Module):
     """Images (B, channels, size, size) -> logits (B, classes): blocks of convolution, instance norm, ReLU and average pooling."""
 
-    def __init__(self, channels: int, image_size: int, width: int, depth: int, classes: int) -> None:
+    def __init__(
+        self, channels: int, image_size: int, width: int, depth: int, classes: int
+    ) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
         for block in range(depth):
@@ -29,5 +31,8 @@ class Student:
         self.sizes = [shape.numel() for shape in self.shapes.values()]
 
     def __call__(self, theta: Tensor, images: Tensor) -> Tensor:
-        views = {name: piece.view(shape) for (name, shape), piece in zip(self.shapes.items(), theta.split(self.sizes))}
+        views = {
+            name: piece.view(shape)
+            for (name, shape), piece in zip(self.shapes.items(), theta.split(self.sizes))
+        }
         return functional_call(self.module, views, (images,))

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.sources.checks import existing, named_dataset, required_path
 from ltdd_ray.data.sources.decode import resize_images
-from ltdd_ray.errors import UserError
-from ltdd_ray.seeding import generator
 
 # 174 images of the rarest digit; what other digits have beyond that is left out, so that both parts are balanced.
 DIGITS_TEST, DIGITS_TRAIN = 40, 134
@@ -28,11 +28,17 @@ def load_digits(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDatase
 
     pixels, labels = map(np.asarray, read_digits(return_X_y=True))  # (N, 64) in 0..16, (N,)
     scaled = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    dataset = named_dataset("digits", resize_images(scaled, config.image_size), labels, [str(k) for k in range(10)])
+    dataset = named_dataset(
+        "digits", resize_images(scaled, config.image_size), labels, [str(k) for k in range(10)]
+    )
     test, train = [], []
     for k in range(dataset.num_classes):
         members = np.flatnonzero(dataset.labels == k)
-        order = members[torch.randperm(len(members), generator=generator(DIGITS_SPLIT_SEED, "digits test split", k)).numpy()]
+        order = members[
+            torch.randperm(
+                len(members), generator=generator(DIGITS_SPLIT_SEED, "digits test split", k)
+            ).numpy()
+        ]
         test.append(order[:DIGITS_TEST])
         train.append(order[DIGITS_TEST : DIGITS_TEST + DIGITS_TRAIN])
     return dataset.subset(np.concatenate(train)), dataset.subset(np.concatenate(test))
@@ -52,9 +58,17 @@ def load_cifar(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset
         try:
             source = reader(root, train=train, download=config.download)
         except (RuntimeError, OSError) as error:
-            remedy = "check the network and data.path" if config.download else "set data.download: true or correct data.path"
-            raise UserError(f"data.path {root}: no intact {config.source} files of torchvision ({error}); {remedy}") from None
-        images = resize_images(np.ascontiguousarray(source.data.transpose(0, 3, 1, 2)), config.image_size)
+            remedy = (
+                "check the network and data.path"
+                if config.download
+                else "set data.download: true or correct data.path"
+            )
+            raise UserError(
+                f"data.path {root}: no intact {config.source} files of torchvision ({error}); {remedy}"
+            ) from None
+        images = resize_images(
+            np.ascontiguousarray(source.data.transpose(0, 3, 1, 2)), config.image_size
+        )
         parts.append(named_dataset(f"{root}", images, np.asarray(source.targets), source.classes))
     return parts[0], parts[1]
 
@@ -85,14 +99,20 @@ def _read_npz(path: Path) -> Mapping[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files if key.startswith(("train_", "test_"))}
     except Exception as error:  # numpy raises what zipfile, zlib and its own parser do
-        raise UserError(f"{path} is not a readable npz file of plain arrays ({error}); export or download it again") from None
+        raise UserError(
+            f"{path} is not a readable npz file of plain arrays ({error}); export or download it again"
+        ) from None
 
 
-def _npz_part(path: Path, file: Mapping[str, np.ndarray], part: str, image_size: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _npz_part(
+    path: Path, file: Mapping[str, np.ndarray], part: str, image_size: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, K, H, W) and labels (N,)."""
     for key in (f"{part}_images", f"{part}_labels"):
         if key not in file:
-            raise UserError(f"{path} has no array {key!r}; it needs {part}_images and {part}_labels, as in MedMNIST")
+            raise UserError(
+                f"{path} has no array {key!r}; it needs {part}_images and {part}_labels, as in MedMNIST"
+            )
     images, labels = file[f"{part}_images"], file[f"{part}_labels"]
     if images.ndim == 3:
         images = images[..., None]
@@ -106,4 +126,6 @@ def _npz_part(path: Path, file: Mapping[str, np.ndarray], part: str, image_size:
         raise UserError(
             f"{path}: {part}_labels is {labels.dtype} of shape {labels.shape}; expected one whole number per image, (N,) or (N, 1)"
         )
-    return resize_images(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), image_size), labels.astype(np.int64)
+    return resize_images(
+        np.ascontiguousarray(images.transpose(0, 3, 1, 2)), image_size
+    ), labels.astype(np.int64)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.mapped import MappedImages
-from ltdd_ray.errors import UserError
 
 # How the part to measure on may be called inside `data.path`, in order of preference.
 TEST_NAMES = ("test", "val")
@@ -16,7 +16,9 @@ TEST_NAMES = ("test", "val")
 
 def required_path(config: DataConfig) -> str:
     if config.path is None:
-        raise UserError(f"data.path is missing; source {config.source} needs to know where its images are")
+        raise UserError(
+            f"data.path is missing; source {config.source} needs to know where its images are"
+        )
     return config.path
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ltdd_ray.errors import UserError
+from ltdd_ray.common.errors import UserError
 
 
-def decode_images(encoded: Iterable[tuple[str, Path | bytes]], image_size: int | None) -> np.ndarray:
+def decode_images(
+    encoded: Iterable[tuple[str, Path | bytes]], image_size: int | None
+) -> np.ndarray:
     """Decode (name, file or its bytes) pairs to uint8 (N, K, H, W), resized to ``image_size`` square pixels if given.
 
     Grey images become RGB when any other image is in colour; alpha is dropped.
@@ -43,7 +45,10 @@ def resize_images(images: np.ndarray, image_size: int | None) -> np.ndarray:
     """uint8 (N, K, H, W) to (N, K, image_size, image_size); as it is when None or of that size already."""
     if image_size is None or images.shape[2:] == (image_size, image_size):
         return images
-    pictures = (Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0)) for image in images)
+    pictures = (
+        Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+        for image in images
+    )
     return np.stack([_to_array(picture, image_size) for picture in pictures])
 
 
@@ -51,10 +56,14 @@ def _decode(name: str, content: Path | bytes, image_size: int | None) -> np.ndar
     try:
         with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as image:
             image.load()
-    except Exception as error:  # pillow raises half a dozen unrelated types, depending on what is broken
+    except (
+        Exception
+    ) as error:  # pillow raises half a dozen unrelated types, depending on what is broken
         raise UserError(f"{name} is not a readable image ({error}); repair or remove it") from None
     if image.mode[0] in "IF":
-        raise UserError(f"{name} has more than 8 bits per pixel (mode {image.mode}); convert it to 8-bit grey or RGB")
+        raise UserError(
+            f"{name} has more than 8 bits per pixel (mode {image.mode}); convert it to 8-bit grey or RGB"
+        )
     return _to_array(image, image_size)
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.sources.checks import TEST_NAMES, existing, named_dataset, required_path
 from ltdd_ray.data.sources.decode import decode_images
-from ltdd_ray.errors import UserError
 
 
 def load_imagefolder(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
@@ -24,7 +24,9 @@ def load_imagefolder(config: DataConfig) -> tuple[LongTailedDataset, LongTailedD
     return train, None if test_root is None else _read_class_folders(test_root, config.image_size)
 
 
-def load_unlabelled(path: str, image_size: int | None, image_shape: tuple[int, int, int]) -> np.ndarray:
+def load_unlabelled(
+    path: str, image_size: int | None, image_shape: tuple[int, int, int]
+) -> np.ndarray:
     """uint8 (N, *``image_shape``): every image below ``path``; grey ones fill three channels where the shape has three.
 
     Raises ``UserError`` where there is none, or where they are not of the labelled images' shape (K, H, W).
@@ -46,7 +48,9 @@ def locate_parts(root: Path) -> tuple[Path, Path | None]:
     """(folder of the training classes, folder of the test classes if ``root`` has one)."""
     if not subfolders(root / "train"):
         return root, None
-    return root / "train", next((root / name for name in TEST_NAMES if subfolders(root / name)), None)
+    return root / "train", next(
+        (root / name for name in TEST_NAMES if subfolders(root / name)), None
+    )
 
 
 def load_tiny_imagenet(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset]:
@@ -60,14 +64,20 @@ def load_tiny_imagenet(config: DataConfig) -> tuple[LongTailedDataset, LongTaile
     names = _read_words(root / "words.txt")
     class_names = [names.get(wnid, wnid) for wnid in wnids]
 
-    train_files = [(file, k) for k, wnid in enumerate(wnids) for file in image_files(root / "train" / wnid / "images")]
+    train_files = [
+        (file, k)
+        for k, wnid in enumerate(wnids)
+        for file in image_files(root / "train" / wnid / "images")
+    ]
     number = {wnid: k for k, wnid in enumerate(wnids)}
     annotations = root / "val" / "val_annotations.txt"
     test_files = []
     for line in _read_lines(annotations):
         file, wnid, *_ = [*line.split("\t"), ""]
         if wnid not in number:
-            raise UserError(f"{annotations}: {wnid!r} of {file!r} is not in wnids.txt; extract the archive again")
+            raise UserError(
+                f"{annotations}: {wnid!r} of {file!r} is not in wnids.txt; extract the archive again"
+            )
         test_files.append((root / "val" / "images" / file, number[wnid]))
     return (
         _read_files(root / "train", train_files, class_names, config.image_size),
@@ -83,7 +93,9 @@ def _read_class_folders(root: Path, image_size: int | None) -> LongTailedDataset
     return _read_files(root, files, [folder.name for folder in folders], image_size)
 
 
-def _read_files(root: Path, files: list[tuple[Path, int]], class_names: list[str], image_size: int | None) -> LongTailedDataset:
+def _read_files(
+    root: Path, files: list[tuple[Path, int]], class_names: list[str], image_size: int | None
+) -> LongTailedDataset:
     """A dataset of (file, label) pairs found below ``root``."""
     if not files:
         raise UserError(f"{root} holds no image files; check that it was extracted in full")
@@ -94,7 +106,11 @@ def _read_files(root: Path, files: list[tuple[Path, int]], class_names: list[str
 
 def subfolders(root: Path) -> list[Path]:
     """Sorted; none where ``root`` is no folder."""
-    return sorted(folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != ".") if root.is_dir() else []
+    return (
+        sorted(folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != ".")
+        if root.is_dir()
+        else []
+    )
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -102,7 +118,9 @@ def image_files(folder: Path) -> list[Path]:
     known = Image.registered_extensions()
     if not folder.is_dir():
         return []
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in known and file.name[0] != ".")
+    return sorted(
+        file for file in folder.iterdir() if file.suffix.lower() in known and file.name[0] != "."
+    )
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import write_json
 from ltdd_ray.config import DataConfig, fingerprint
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.mapped import MappedImages, write_shard
 from ltdd_ray.data.sources.checks import existing, named_dataset, required_path
 from ltdd_ray.data.sources.decode import decode_images
-from ltdd_ray.errors import UserError
-from ltdd_ray.files import write_json
 
 SHARD_BYTES = 16 * 2**20
 COMMIT = "cache.json"
@@ -46,9 +46,15 @@ class Shard:
     def write(self) -> None:
         """Decode and resize the images, grey ones to RGB. Raises ``UserError`` naming the first that cannot be read."""
         lines = enumerate(self.paths, start=self.first_line)
-        files = ((f"{Path(self.root) / path} ({self.list_file} line {line})", Path(self.root) / path) for line, path in lines)
+        files = (
+            (f"{Path(self.root) / path} ({self.list_file} line {line})", Path(self.root) / path)
+            for line, path in lines
+        )
         images = decode_images(files, self.image_size)
-        write_shard(Path(self.file), np.broadcast_to(images, (len(images), 3, self.image_size, self.image_size)))
+        write_shard(
+            Path(self.file),
+            np.broadcast_to(images, (len(images), 3, self.image_size, self.image_size)),
+        )
 
 
 def load_imagenet_lt(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
@@ -64,7 +70,11 @@ def load_imagenet_lt(config: DataConfig) -> tuple[LongTailedDataset, LongTailedD
         )
     train = read_class_list(config.train_list, "data.train_list")
     names = _class_names(train)
-    lists = [train] if config.test_list is None else [train, read_class_list(config.test_list, "data.test_list")]
+    lists = (
+        [train]
+        if config.test_list is None
+        else [train, read_class_list(config.test_list, "data.test_list")]
+    )
     cache = Path(config.cache).expanduser().resolve()
     parts = []
     for listed in lists:
@@ -80,7 +90,9 @@ def read_class_list(path: str, key: str) -> ClassList:
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         name, _, label = line.strip().rpartition(" ")
         if not name or not label.isdecimal():
-            raise UserError(f"{file} line {number}: {line!r} is not `relative/path label`; correct the line")
+            raise UserError(
+                f"{file} line {number}: {line!r} is not `relative/path label`; correct the line"
+            )
         paths.append(name)
         labels.append(int(label))
     if not paths:
@@ -93,7 +105,12 @@ def plan_shards(listed: ClassList, root: Path, folder: Path, image_size: int) ->
     size = images_per_shard(image_size)
     return [
         Shard(
-            str(folder / f"{at // size:05d}.arrow"), str(root), str(listed.file), at + 1, listed.paths[at : at + size], image_size
+            str(folder / f"{at // size:05d}.arrow"),
+            str(root),
+            str(listed.file),
+            at + 1,
+            listed.paths[at : at + size],
+            image_size,
         )
         for at in range(0, len(listed.paths), size)
     ]
@@ -105,17 +122,30 @@ def images_per_shard(image_size: int) -> int:
 
 def _cached(listed: ClassList, root: Path, cache: Path, image_size: int) -> MappedImages:
     """The list's images, decoded now if the cache has not got them whole."""
-    identity = fingerprint("image cache 1", list(listed.paths), image_size, images_per_shard(image_size))
+    identity = fingerprint(
+        "image cache 1", list(listed.paths), image_size, images_per_shard(image_size)
+    )
     folder = cache / identity
     shards = plan_shards(listed, root.resolve(), folder, image_size)
     if not (folder / COMMIT).exists():
-        from ltdd_ray.cluster.image_cache import write_shards  # Ray only where there is something to decode
+        from ltdd_ray.cluster.image_cache import (
+            write_shards,  # Ray only where there is something to decode
+        )
 
         folder.mkdir(parents=True, exist_ok=True)
         write_shards([shard for shard in shards if not Path(shard.file).exists()])
-        write_json(folder / COMMIT, {"list": str(listed.file), "images": len(listed.paths), "image_size": image_size})
+        write_json(
+            folder / COMMIT,
+            {"list": str(listed.file), "images": len(listed.paths), "image_size": image_size},
+        )
     files = tuple(shard.file for shard in shards)
-    return MappedImages(files, images_per_shard(image_size), (3, image_size, image_size), np.arange(len(listed.paths)), identity)
+    return MappedImages(
+        files,
+        images_per_shard(image_size),
+        (3, image_size, image_size),
+        np.arange(len(listed.paths)),
+        identity,
+    )
 
 
 def _class_names(train: ClassList) -> tuple[str, ...]:

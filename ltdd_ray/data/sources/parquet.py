@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.sources.checks import TEST_NAMES, named_dataset, required_path
 from ltdd_ray.data.sources.decode import decode_images
-from ltdd_ray.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,24 @@ def load_parquet(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDatas
     """
     source = _locate(required_path(config), "data.path")
     train_files, test_files = source.files("train"), []
-    test_source = source if config.test_path is None else _locate(config.test_path, "data.test_path")
+    test_source = (
+        source if config.test_path is None else _locate(config.test_path, "data.test_path")
+    )
     if test_source is not source or not source.is_one_part:
         test_files = test_source.files(*TEST_NAMES)
     if not train_files:
-        raise UserError(f"data.path {source.name}: no parquet file is called train*; name the training files so")
+        raise UserError(
+            f"data.path {source.name}: no parquet file is called train*; name the training files so"
+        )
     if test_source is not source and not test_files:
-        raise UserError(f"data.test_path {test_source.name}: no parquet file is called test* or val*; name the test files so")
+        raise UserError(
+            f"data.test_path {test_source.name}: no parquet file is called test* or val*; name the test files so"
+        )
 
     train_names, train_labels = _read_labels(source.filesystem, train_files)
-    test_names, test_labels = _read_labels(test_source.filesystem, test_files) if test_files else ((), None)
+    test_names, test_labels = (
+        _read_labels(test_source.filesystem, test_files) if test_files else ((), None)
+    )
     numbers = tuple(str(k) for k in range(int(train_labels.max(initial=0)) + 1))
     train_names = train_names or test_names or numbers
     images = decode_images(_encoded(source.filesystem, train_files), config.image_size)
@@ -65,7 +73,9 @@ def load_parquet(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDatas
     if test_labels is None:
         return train, None
     images = decode_images(_encoded(test_source.filesystem, test_files), config.image_size)
-    return train, named_dataset(f"{test_source.name} test", images, test_labels, test_names or train_names)
+    return train, named_dataset(
+        f"{test_source.name} test", images, test_labels, test_names or train_names
+    )
 
 
 def _locate(path: str, key: str) -> _Location:
@@ -75,9 +85,15 @@ def _locate(path: str, key: str) -> _Location:
         else:
             filesystem, root = LocalFileSystem(), Path(path).expanduser().absolute().as_posix()
         info = filesystem.get_file_info(root)
-        inside = filesystem.get_file_info(FileSelector(root, recursive=True)) if info.type == FileType.Directory else []
+        inside = (
+            filesystem.get_file_info(FileSelector(root, recursive=True))
+            if info.type == FileType.Directory
+            else []
+        )
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{key} {path} cannot be reached ({error}); check the address and the credentials") from None
+        raise UserError(
+            f"{key} {path} cannot be reached ({error}); check the address and the credentials"
+        ) from None
     if info.type == FileType.NotFound:
         raise UserError(f"{key}: {path} does not exist; correct the path")
     if info.type == FileType.File:
@@ -91,7 +107,10 @@ def _locate(path: str, key: str) -> _Location:
 
 
 def _part_of(file: PurePosixPath) -> str:
-    return next((part for step in file.parts for part in ("train", *TEST_NAMES) if step.startswith(part)), "")
+    return next(
+        (part for step in file.parts for part in ("train", *TEST_NAMES) if step.startswith(part)),
+        "",
+    )
 
 
 def _read_labels(filesystem: FileSystem, files: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
@@ -116,7 +135,9 @@ def _encoded(filesystem: FileSystem, files: list[str]) -> Iterator[tuple[str, by
             rows = _read_column(parquet, file, "image").to_pylist()
         for row, value in enumerate(rows):
             if value is None or value["bytes"] is None:
-                raise UserError(f"{file} row {row} has no image bytes; embed the images in the file")
+                raise UserError(
+                    f"{file} row {row} has no image bytes; embed the images in the file"
+                )
             yield f"{file} row {row}", value["bytes"]
 
 
@@ -124,23 +145,31 @@ def _open(filesystem: FileSystem, file: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file, filesystem=filesystem)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file} is not a readable parquet file ({error}); download or export it again") from None
+        raise UserError(
+            f"{file} is not a readable parquet file ({error}); download or export it again"
+        ) from None
 
 
 def _read_column(parquet: pq.ParquetFile, file: str, name: str) -> pa.ChunkedArray:
     try:
         return parquet.read(columns=[name])[name]
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file}: column {name!r} is damaged ({error}); download or export the file again") from None
+        raise UserError(
+            f"{file}: column {name!r} is damaged ({error}); download or export the file again"
+        ) from None
 
 
 def _check_columns(file: str, schema: pa.Schema) -> None:
     missing = {"image", "label"} - set(schema.names)
     if missing:
-        raise UserError(f"{file} has columns {schema.names} but no {' and '.join(sorted(missing))}; rename its columns")
+        raise UserError(
+            f"{file} has columns {schema.names} but no {' and '.join(sorted(missing))}; rename its columns"
+        )
     image, label = schema.field("image").type, schema.field("label").type
     if not pa.types.is_struct(image) or image.get_field_index("bytes") < 0:
-        raise UserError(f"{file}: column image is {image}; expected a struct with the encoded image in `bytes`")
+        raise UserError(
+            f"{file}: column image is {image}; expected a struct with the encoded image in `bytes`"
+        )
     if not pa.types.is_integer(label):
         raise UserError(f"{file}: column label is {label}; expected whole numbers 0..C-1")
 

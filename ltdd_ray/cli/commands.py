@@ -1,0 +1,117 @@
+"""What each verb of ``ltdd-ray`` does with its parsed arguments; each imports what it needs when it is its turn."""
+
+import argparse
+from pathlib import Path
+
+
+def _run(options: argparse.Namespace) -> None:
+    from ltdd_ray.config.loading import load_config
+
+    config = load_config(options.config, options.set)  # a wrong one shall not wait for torch
+    from ltdd_ray.runs.output import JsonOutput, TextOutput
+    from ltdd_ray.workflows.pipeline import run
+
+    run(config, options.stages, JsonOutput() if options.json else TextOutput(quiet=options.quiet))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from ltdd_ray.workflows.report import report
+
+    print(f"wrote {report(options.runs, options.output)}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from ltdd_ray.export.export import export
+
+    print("\n".join(export(options.place, options.to, options.output).sentences()))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from ltdd_ray.config.loading import load_config
+    from ltdd_ray.methods import METHODS
+
+    config = load_config(options.config, options.set)
+    from ltdd_ray.workflows.compare.run_methods import compare
+
+    compare(config, options.methods.split(",") if options.methods else METHODS)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from ltdd_ray.config.loading import load_config
+
+    config = load_config(options.config, options.set)
+    from ltdd_ray.workflows.search.run_search import search
+
+    search(config)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from ltdd_ray.runs.status import show_status
+
+    show_status(options.run, options.json)
+
+
+def _store(options: argparse.Namespace) -> int:
+    from ltdd_ray.cli import store
+
+    return getattr(store, options.action)(options.uri, options.json)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from ltdd_ray.bench.cli import bench
+
+    bench(options.question, options.repeats, options.json)
+
+
+def _data_info(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from ltdd_ray.config.loading import load_config
+    from ltdd_ray.data.info import describe, render
+    from ltdd_ray.data.load import load_data
+    from ltdd_ray.data.proposal import sensible_ipc
+
+    config, console = load_config(options.config, options.set), Console()
+    splits = load_data(config.data, config.seed)
+    console.print(render(describe(splits, config.data)))
+    ipc = sensible_ipc(splits.train.class_counts.tolist())
+    said = [f"images per class that make sense: up to {ipc} (distill.ipc is {config.distill.ipc})"]
+    if not options.no_timing:
+        from ltdd_ray.workflows.cost import estimate
+
+        said += estimate(config, splits).sentences()
+    console.print("\n".join(said), soft_wrap=True, highlight=False)
+
+
+def _init(options: argparse.Namespace) -> None:
+    from ltdd_ray.common.hardware import describe_hardware
+    from ltdd_ray.data.proposal import write_proposal
+    from ltdd_ray.data.scan import survey_folder
+
+    output = options.output or Path(f"{options.folder.resolve().name}.yaml")
+    hardware = describe_hardware()
+    write_proposal(survey_folder(options.folder), output, hardware["cores"], len(hardware["gpus"]))
+    print(
+        f"wrote {output}; `ltdd-ray data info {output}` says what it will take here, `ltdd-ray run {output}` does it"
+    )
+
+
+def _completion(options: argparse.Namespace) -> None:
+    from ltdd_ray.cli.completion import completion
+
+    print(completion(options.shell))
+
+
+VERBS = {
+    "init": _init,
+    "run": _run,
+    "compare": _compare,
+    "search": _search,
+    "status": _status,
+    "report": _report,
+    "export": _export,
+    "store": _store,
+    "bench": _bench,
+    "data info": _data_info,
+    "completion": _completion,
+}

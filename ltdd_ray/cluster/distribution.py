@@ -1,0 +1,25 @@
+"""Distribution matching on a Ray actor."""
+
+from collections.abc import Callable
+
+from ltdd_ray.cluster.pool import run_tasks
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.distribution.runner import run_distribution
+from ltdd_ray.distill.trajectory.loop import UpdateReport
+
+
+def match_on_actor(
+    config: RunConfig, data: PreparedData, on_report: Callable[[UpdateReport | str], None]
+) -> tuple[DistilledSet, int]:
+    """:func:`~ltdd_ray.distill.distribution.runner.run_distribution` as one task.
+
+    A lost actor costs what came after its last checkpoint.
+
+    Returns the set and the actor's peak memory in bytes. Errors are those of :func:`~ltdd_ray.cluster.pool.run_tasks`.
+    """
+    (outcome,) = run_tasks(
+        run_distribution, [()], shared=(config, data), compute=config.compute, on_report=on_report
+    )
+    return outcome.result, outcome.peak_memory

@@ -1,0 +1,240 @@
+"""Distillation as a Ray Train job: DDP over the synthetic set, resumed from its last checkpoint after a death."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from ltdd_ray.cluster.mailbox import Outbox, open_mailbox
+from ltdd_ray.cluster.session import require_capacity
+from ltdd_ray.common.device import prepare_process
+from ltdd_ray.common.errors import NonFiniteLossError, UserError
+from ltdd_ray.common.hardware import peak_memory
+from ltdd_ray.config import ComputeConfig, RunConfig
+from ltdd_ray.data.budget import class_budget
+from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.checkpoint import PROGRESS
+from ltdd_ray.distill.metrics_log import Watcher
+from ltdd_ray.distill.trajectory.loop import UpdateReport, distill
+from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
+
+POLL_SECONDS = 0.2
+CHECKPOINTS_KEPT = 2
+
+
+def run_job(
+    config: RunConfig, data: PreparedData, on_report: Callable[[UpdateReport | str], None]
+) -> tuple[DistilledSet, int]:
+    """Distill, from the last checkpoint under ``distilled/checkpoints`` of the run's folder if there is one.
+
+    ``on_report`` gets a report per update and, at a fresh start, sentences about the initial set. Returns the set and the peak
+    memory of rank 0 in bytes. Raises ``UserError`` where the workers do not fit the cluster or too many of them died, and whatever
+    ``UserError`` (:class:`NonFiniteLossError` among them) a worker met; the last checkpoints stay in every case.
+    """
+    compute, storage = config.compute, config.folder.resolve() / "distilled"
+    require_workers(config, data.train.class_counts.tolist())
+    drop_unusable(storage / "checkpoints")
+    mailbox = open_mailbox()
+    trainer = TorchTrainer(
+        _loop,
+        train_loop_config={"config": config, "data": ray.put(data), "mailbox": mailbox},
+        **worker_settings(
+            compute,
+            (compute.min_workers, compute.num_workers)
+            if compute.min_workers
+            else compute.num_workers,
+        ),
+        run_config=ray.train.RunConfig(
+            name="checkpoints",
+            storage_path=str(storage),
+            failure_config=FailureConfig(
+                max_failures=compute.max_failures, controller_failure_limit=compute.max_failures
+            ),
+            checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+        ),
+    )
+    try:
+        outcome = _fit(trainer, mailbox, on_report)
+        failure: Any = ray.get(mailbox.failure.remote())
+        if failure:
+            raise failure
+    finally:
+        ray.kill(mailbox)
+    if isinstance(outcome, ray.train.TrainingFailedError):
+        raise UserError(
+            f"distillation failed more often than compute.max_failures = {compute.max_failures} allows; its last checkpoint is "
+            f"kept, so the same command resumes. {outcome}"
+        ) from outcome
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome.return_value
+
+
+def worker_settings(compute: ComputeConfig, num_workers: int | tuple[int, int]) -> dict[str, Any]:
+    """The settings of a ``TorchTrainer`` that say how many workers it has (or at least and at most), what each holds and how they
+    talk."""
+    return {
+        # NCCL refuses two workers on one GPU; gloo serves CPUs as well.
+        "torch_config": TorchConfig(backend="nccl" if compute.gpus_per_worker >= 1 else "gloo"),
+        "scaling_config": ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=compute.gpus_per_worker > 0,
+            resources_per_worker={"CPU": compute.cpus_per_worker, "GPU": compute.gpus_per_worker},
+        ),
+    }
+
+
+def require_workers(config: RunConfig, class_counts: Sequence[int]) -> None:
+    """Raise ``UserError`` where a batch has fewer images than workers to share it, or the cluster can never run them at once."""
+    compute, distill = config.compute, config.distill
+    terms = ((distill.lambda_rep, distill.representation), (distill.lambda_cls, distill.classifier))
+    batch = min(
+        sum(class_budget(distill, class_counts)),
+        *(phase.batch_size for weight, phase in terms if weight),
+    )
+    if compute.parallel == "batch" and compute.num_workers > batch:
+        raise UserError(
+            f"compute.num_workers: {compute.num_workers} workers cannot share an inner batch of {batch} images; "
+            f"--set compute.num_workers={batch} or raise distill.*.batch_size"
+        )
+    setting, fewest = (
+        ("min_workers", compute.min_workers)
+        if compute.min_workers
+        else ("num_workers", compute.num_workers)
+    )
+    require_capacity(setting, fewest, compute.cpus_per_worker, compute.gpus_per_worker)
+
+
+def _fit(
+    trainer: TorchTrainer, mailbox: Any, on_report: Callable[[UpdateReport | str], None]
+) -> Any:
+    """The trainer's result or its exception. It runs in a thread, because in the main one it would take over Ctrl-C."""
+    outcome: list[Any] = []
+
+    def fit() -> None:
+        try:
+            outcome.append(trainer.fit())
+        except Exception as error:
+            outcome.append(error)
+
+    thread = Thread(target=fit, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(POLL_SECONDS)
+        for report in ray.get(mailbox.drain.remote()):
+            on_report(report)
+    return outcome[0]
+
+
+def _loop(job: dict[str, Any]) -> tuple[DistilledSet, int] | None:
+    """One rank's work, from the last checkpoint to the last update; None where an error ended the job."""
+    config, mailbox = job["config"], job["mailbox"]
+    if ray.get(mailbox.failure.remote()):
+        return None
+    prepare_process(config.compute.threads)
+    checkpoint, outbox = ray.train.get_checkpoint(), Outbox(mailbox)
+    try:
+        with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
+            result = _distill(
+                config, ray.get(job["data"]), outbox, Path(folder) if folder else None
+            )
+    except UserError as error:
+        outbox.flush()  # what led up to it
+        ray.get(mailbox.fail.remote(error))
+        if isinstance(
+            error, NonFiniteLossError
+        ):  # raised on every rank at once, so all of them return
+            return None
+        raise  # the other ranks may wait for this one: Train ends them, and the next start returns above
+    return result, peak_memory()
+
+
+def _distill(
+    config: RunConfig, data: PreparedData, outbox: Outbox, resume_from: Path | None
+) -> DistilledSet:
+    """The plain loop with this rank's ends tied to Ray Train, and on rank 0 to the run's folder."""
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
+    distilled = config.folder / "distilled"
+
+    def on_initial(initial: DistilledSet, said: list[str]) -> None:
+        initial.save(distilled, "initial")
+        for sentence in said:
+            outbox.add(sentence)
+
+    def on_checkpoint(write: Callable[[Path], None], update: int) -> None:
+        if rank:
+            ray.train.report({"update": update})
+            return
+        with TemporaryDirectory() as scratch:
+            write(Path(scratch))
+            ray.train.report(
+                {"update": update}, checkpoint=ray.train.Checkpoint.from_directory(scratch)
+            )
+
+    watcher = _watcher(config, data, resume_from) if rank == 0 else None
+
+    def on_update(report: UpdateReport, synthetic: SyntheticSet) -> None:
+        if watcher:
+            watcher.update(report, synthetic)
+            outbox.add(report)
+
+    with closing(watcher) if watcher else nullcontext():
+        result = distill(
+            config,
+            data,
+            on_update=on_update,
+            on_checkpoint=on_checkpoint,
+            on_initial=on_initial,
+            rank=rank,
+            world_size=context.get_world_size(),
+            wrap=ray.train.torch.prepare_model,
+            resume_from=resume_from,
+        )
+    outbox.flush()
+    return result
+
+
+def _watcher(config: RunConfig, data: PreparedData, resume_from: Path | None) -> Watcher:
+    done = json.loads((resume_from / PROGRESS).read_text())["update"] if resume_from else 0
+    history, events = config.folder / "distilled" / "history.jsonl", config.folder / "tensorboard"
+    return Watcher(
+        history, events, data.normalisation, done, image_every=config.distill.checkpoint_every
+    )
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    """Whether ``name``, which a file says, is that of a subfolder; Ray Train would follow any path."""
+    return name != ".." and Path(name).name == name and (folder / name).is_dir()
+
+
+def drop_unusable(folder: Path) -> None:
+    """Remove what an earlier job left in ``folder`` where Ray Train could not resume from it.
+
+    That is the case where its list of checkpoints was cut by a crash (Ray rewrites it in place), was written by another version of
+    Ray, or names a checkpoint that is gone; Train would fail on each of these for ever.
+    """
+    snapshot = folder / "checkpoint_manager_snapshot.json"
+    try:
+        state = json.loads(snapshot.read_text())
+        names = [result["checkpoint_dir_name"] for result in state["checkpoint_results"]]
+        usable = state["ray_version"] == ray.__version__ and all(
+            _lies_in(folder, name) for name in names
+        )
+    except FileNotFoundError:
+        usable = not folder.exists()
+    except (ValueError, KeyError, TypeError):
+        usable = False
+    if not usable:
+        shutil.rmtree(folder)

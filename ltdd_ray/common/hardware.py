@@ -1,0 +1,69 @@
+"""What a run ran on and with, and how much memory it took."""
+
+import os
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+
+PACKAGES = ("ltdd-ray", "torch", "ray", "numpy", "pyarrow")
+
+
+class Hardware(TypedDict):
+    """CPU model, cores this process may use, memory in bytes, names of the GPUs."""
+
+    cpu: str
+    cores: int
+    memory: int
+    gpus: list[str]
+
+
+def describe_hardware() -> Hardware:
+    """What this process runs on."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+    }
+
+
+def describe_versions() -> dict[str, str]:
+    """Versions of Python, this package and those that results depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # What Linux reports as ru_maxrss a child inherits from the process that started it, however small the child is.
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux kibibytes
+
+
+def gpu_memory() -> tuple[int, int]:
+    """Bytes of its GPU that this process held at most, context included, and bytes there are.
+
+    What other programs hold on that GPU counts as if it were this process's.
+    """
+    free, total = torch.cuda.mem_get_info()
+    return total - free + torch.cuda.max_memory_reserved() - torch.cuda.memory_reserved(), total
+
+
+def _cpu_model() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,128 @@
+"""Reading the config tree: YAML in, dotted overrides, resolved copy out.
+
+A file may name a parent with ``extends: other.yaml`` (relative to itself); its own values win. Unknown keys fail with the
+nearest valid name.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.redact import mask_tree
+from ltdd_ray.config import RunConfig
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read a YAML file, apply ``a.b=value`` overrides (values are YAML) and validate the whole.
+
+    Raises ``UserError`` naming the file or override, the value and the remedy.
+    """
+    tree = _read_yaml(Path(path), ())
+    for override in overrides or []:
+        _apply_override(tree, override)
+    return parse_config(tree, where=str(path))
+
+
+def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
+    """Validate a plain tree; ``where`` names its origin in errors."""
+    _check_keys(tree, RunConfig, where, "")
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(_describe(e) for e in error.errors())) from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved tree as YAML, readable by :func:`load_config`; addresses without their keys."""
+    return yaml.safe_dump(mask_tree(config.model_dump(mode="json")), sort_keys=False, width=120)
+
+
+def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in seen:
+        raise UserError(f"{path}: `extends` leads back to itself; remove one of the links")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config file; see configs/ for examples") from None
+    except IsADirectoryError:
+        raise UserError(
+            f"{path}: a folder, not a config file; `ltdd-ray init {path}` writes one for a folder of images"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    return merge(_read_yaml(path.parent / str(parent), (*seen, path.resolve())), tree)
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``over`` in place of its own, section by section."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise UserError(f"--set {override}: expected key=value, for example --set distill.ipc=10")
+    *parents, last = dotted.split(".")
+    for key in parents:
+        node = tree.setdefault(key, {})
+        if not isinstance(node, dict):
+            raise UserError(f"--set {override}: `{key}` holds a value, not a section")
+        tree = node
+    try:
+        tree[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not valid YAML; quote it") from None
+
+
+def _check_keys(tree: Any, section: type[BaseModel], where: str, prefix: str) -> None:
+    if not isinstance(tree, dict):
+        return
+    for key, value in tree.items():
+        field = section.model_fields.get(str(key))
+        if field is None:
+            known = [prefix + name for name in section.model_fields]
+            near = difflib.get_close_matches(
+                prefix + str(key), [*known, *_all_keys(RunConfig, "")], n=1, cutoff=0.0
+            )
+            raise UserError(f"{where}: unknown key `{prefix}{key}`; did you mean `{near[0]}`?")
+        sections = {f"{prefix}{key}.": value}
+        if get_origin(field.annotation) is dict and isinstance(
+            value, dict
+        ):  # its keys are the user's own, each with a section
+            sections = {f"{prefix}{key}.{name}.": part for name, part in value.items()}
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                for place, part in sections.items():
+                    _check_keys(part, kind, where, place)
+
+
+def _all_keys(section: type[BaseModel], prefix: str) -> list[str]:
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _all_keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def _describe(error: Any) -> str:
+    place = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"`{place}` is missing; set it in the file or with --set {place}=..."
+    message = error["msg"].removeprefix("Value error, ")
+    return (
+        f"`{place}` = {error['input']!r}: {message[0].lower()}{message[1:]}" if place else message
+    )

@@ -1,0 +1,133 @@
+"""Class counts of a collection of which only some images are labelled.
+
+Known labels are counted; the others are estimated from what a small classifier, trained on the labelled images' pixels, says about
+the unlabelled ones. N images, C classes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.seeding import derive_seed, generator
+from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.mapped import MappedImages
+from ltdd_ray.data.prior import black_box_shift, expectation_maximisation
+
+ESTIMATES = ("proportional", "black_box", "maximum_likelihood")
+COMPONENTS = 64
+FOLDS = 5
+_BATCH = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class CountEstimate:
+    """Images of each class (C,) among all, labelled or not, estimated in three ways; ``true`` counts them where somebody knows.
+
+    Attributes:
+        proportional: the labelled images' counts scaled up, which the unlabelled images have no part in.
+        black_box: labelled counts, and black-box shift estimation for the unlabelled images.
+        maximum_likelihood: expectation maximisation over labelled and unlabelled images; what a run uses.
+    """
+
+    proportional: np.ndarray
+    black_box: np.ndarray
+    maximum_likelihood: np.ndarray
+    true: np.ndarray | None
+
+    @property
+    def prior(self) -> np.ndarray:
+        """float64 (C,), positive, as every class has a labelled image."""
+        return self.maximum_likelihood / self.maximum_likelihood.sum()
+
+    def errors(self) -> dict[str, float]:
+        """By estimate, the share of images, 0..1, put into a wrong class: total variation from the truth; empty without it."""
+        if self.true is None:
+            return {}
+        return {
+            name: float(np.abs(getattr(self, name) - self.true).sum() / (2 * self.true.sum()))
+            for name in ESTIMATES
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        errors = self.errors()
+        found = {
+            name: {"counts": getattr(self, name).tolist(), "error": errors.get(name)}
+            for name in ESTIMATES
+        }
+        return {**found, "true": None if self.true is None else self.true.tolist()}
+
+
+def estimate_counts(
+    labelled: LongTailedDataset,
+    unlabelled: np.ndarray | MappedImages,
+    seed: int,
+    true: np.ndarray | None = None,
+) -> CountEstimate:
+    """Estimate the counts of labelled and unlabelled images (uint8 (M, K, H, W)) together; ``true`` (C,) is passed on.
+
+    Raises ``UserError`` where too few labels are known to hold some out.
+    """
+    labels, num_classes, counts = labelled.labels, labelled.num_classes, labelled.class_counts
+    images = len(labelled) + len(unlabelled)
+    pixels = _pixels(labelled.images, slice(None))
+    held_out = _held_out_predictions(pixels, labels, num_classes, seed)
+    joint = np.zeros((num_classes, num_classes))
+    np.add.at(joint, (held_out, labels), 1 / len(labels))
+
+    model = _fit(pixels, labels, seed)
+    probabilities = np.concatenate(
+        [
+            model.predict_proba(_pixels(unlabelled, slice(at, at + _BATCH)))
+            for at in range(0, len(unlabelled), _BATCH)
+        ]
+    )
+    predicted = np.bincount(probabilities.argmax(1), minlength=num_classes) / len(unlabelled)
+    return CountEstimate(
+        proportional=counts * (images / len(labelled)),
+        black_box=counts + len(unlabelled) * black_box_shift(joint, predicted),
+        maximum_likelihood=images
+        * expectation_maximisation(probabilities, counts / len(labelled), counts),
+        true=true,
+    )
+
+
+def _held_out_predictions(
+    pixels: np.ndarray, labels: np.ndarray, num_classes: int, seed: int
+) -> np.ndarray:
+    """The class (N,) predicted for each labelled image by a model that has not seen it; folds share every class out evenly."""
+    fold = np.empty(len(labels), dtype=np.int64)
+    for k in range(num_classes):
+        members = np.flatnonzero(labels == k)
+        order = torch.randperm(len(members), generator=generator(seed, "estimate folds", k)).numpy()
+        fold[members[order]] = (np.arange(len(members)) + k) % FOLDS
+    predicted = np.empty(len(labels), dtype=np.int64)
+    for held in range(FOLDS):
+        here = fold == held
+        if here.any():
+            predicted[here] = _fit(pixels[~here], labels[~here], seed).predict(pixels[here])
+    return predicted
+
+
+def _fit(pixels: np.ndarray, labels: np.ndarray, seed: int) -> Pipeline:
+    if len(np.unique(labels)) < 2:
+        raise UserError(
+            "data.class_counts estimate: too few labels are known to hold some out; label more images"
+        )
+    components = min(COMPONENTS, *pixels.shape)
+    # Not whitened: with few labels that lets the least of the components count as much as the first.
+    reduce = PCA(
+        components, svd_solver="randomized", random_state=derive_seed(seed, "estimate") % 2**32
+    )
+    return make_pipeline(reduce, LogisticRegression(max_iter=1000)).fit(pixels, labels)
+
+
+def _pixels(images: np.ndarray | MappedImages, part: slice) -> np.ndarray:
+    """float32 (B, D), 0..1."""
+    pixels = images[part]
+    return pixels.reshape(len(pixels), -1).astype(np.float32) / 255

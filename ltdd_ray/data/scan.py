@@ -1,0 +1,75 @@
+"""A first look at a folder of images: how many of which class, and how large, without decoding them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from PIL import Image
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.data.sources.folders import image_files, locate_parts, subfolders
+
+SIZES_SAMPLED = 200
+
+
+@dataclass(frozen=True)
+class Survey:
+    """``class_counts``: training images by class name; ``has_test``: whether the folder brings test images of its own.
+
+    ``short_side`` is the median over a sample of images of the smaller of width and height, ``sizes`` the sample's (width, height);
+    ``colour`` says whether any of them has colours.
+    """
+
+    root: Path
+    class_counts: dict[str, int]
+    has_test: bool
+    sizes: frozenset[tuple[int, int]]
+    short_side: int
+    colour: bool
+
+
+def survey_folder(root: Path) -> Survey:
+    """Look at ``root``/CLASS/* or ``root``/train/CLASS/*, as the source `imagefolder` reads them.
+
+    Raises ``UserError`` where there are fewer than two classes, an empty one, one whose only image would have to train and test, or
+    an image that cannot be opened.
+    """
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: {'not a' if root.exists() else 'no such'} folder; give one that holds a folder of images per class"
+        )
+    train, test = locate_parts(root)
+    files = {folder.name: image_files(folder) for folder in subfolders(train)}
+    if len(files) < 2:
+        raise UserError(
+            f"{train}: expected a folder of images for each of at least two classes, found folders: {', '.join(files) or 'none'}"
+        )
+    empty = next((name for name, found in files.items() if not found), None)
+    if empty:
+        raise UserError(f"{train / empty}: holds no image files; add some or remove the folder")
+    single = next((name for name, found in files.items() if len(found) == 1), None)
+    if single and test is None:
+        raise UserError(
+            f"{train / single}: holds a single image, which cannot both train and test; add images, remove the folder, or give "
+            f"test images of their own in {root / 'test'} (the others then go into {root / 'train'})"
+        )
+    everything = [file for found in files.values() for file in found]
+    heads = [_head(file) for file in everything[:: -(-len(everything) // SIZES_SAMPLED)]]
+    sizes = [size for size, _ in heads]
+    return Survey(
+        root=root,
+        class_counts={name: len(found) for name, found in files.items()},
+        has_test=test is not None,
+        sizes=frozenset(sizes),
+        short_side=round(median(min(size) for size in sizes)),
+        colour=any(colour for _, colour in heads),
+    )
+
+
+def _head(file: Path) -> tuple[tuple[int, int], bool]:
+    """Size and whether it has colours, from the first bytes of the file."""
+    try:
+        with Image.open(file) as image:
+            return image.size, image.mode not in ("1", "L")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is not a readable image ({error}); repair or remove it") from None

@@ -1,0 +1,111 @@
+"""Improved distribution matching (IDM; Zhao et al., CVPR 2023): DM with three changes.
+
+- Partitioning and expansion: an image is a mosaic of f x f pictures (``mosaic.py``).
+- Networks come from a queue whose members are trained between updates, so their embeddings know something of the classes.
+- Class-aware regularisation: the pictures' cross-entropy under that network, weighted by how much the network knows.
+
+The letters are those of ``dm.py``.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.seeding import generator
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.distill.distribution.dm import DistributionMatching, class_means
+from ltdd_ray.nn.networks import Network
+
+
+class ImprovedDistributionMatching(DistributionMatching):
+    """The state adds the queue: number n is a member from update n * ``enter_every`` on, until ``size`` younger ones are there.
+
+    It lives in slot n mod ``size``. Only weights are state; who is a member is a function of the update.
+    """
+
+    def __init__(self, config: RunConfig, data: PreparedData, device: torch.device) -> None:
+        factor = config.distill.pictures_per_side
+        height, width = data.train.image_shape[1:]
+        if height % factor or width % factor:
+            raise UserError(
+                f"distill.distribution.mosaic {factor} does not divide images of {height} x {width} pixels; choose one that does, "
+                "or another data.image_size"
+            )
+        super().__init__(config, data, device)
+        self.settings = config.distill.distribution.queue
+        self.slots = nn.ModuleList(
+            self.fresh_network(number) for number in range(self.settings.size)
+        )
+
+    def members_at(self, update: int) -> range:
+        """The numbers of the queue's networks at ``update``, oldest first."""
+        entered = update // self.settings.enter_every + 1
+        return range(max(0, entered - self.settings.size), entered)
+
+    def optimiser(self) -> SGD:
+        optimiser, queue = super().optimiser(), self.settings
+        group = {
+            "params": list(self.slots.parameters()),
+            "lr": queue.lr,
+            "momentum": queue.momentum,
+        }
+        optimiser.add_param_group({**group, "weight_decay": queue.weight_decay})
+        return optimiser
+
+    def network(self, optimiser: SGD, update: int) -> Network:
+        newest = self.members_at(update)[-1]
+        if update % self.settings.enter_every == 0 and newest >= self.settings.size:
+            self._replace_oldest(optimiser, newest)
+        return self._draw(update, "distribution-embedding", 1)[0]
+
+    def loss(
+        self,
+        network: Network,
+        synthetic: Tensor,
+        classes: Tensor,
+        real: Tensor,
+        real_classes: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.no_grad():
+            real_features = network.backbone(real)
+            known = (network.classifier(real_features).argmax(1) == real_classes).float().mean()
+            target = class_means(real_features, real_classes, self.num_classes)
+        features = network.backbone(synthetic)
+        distance = (class_means(features, classes, self.num_classes) - target).square().sum()
+        entropies = cross_entropy(network.classifier(features), classes, reduction="none")
+        entropy = class_means(entropies[:, None], classes, self.num_classes).sum()
+        weighted = self.config.distill.distribution.class_weight * known * entropy
+        return distance + weighted, {"loss/distance": distance, "loss/class": entropy}
+
+    def between_updates(self, optimiser: SGD, update: int) -> None:
+        """Train members of the queue on the pictures."""
+        pictures, classes = (tensor.detach() for tensor in self.pictures())
+        for turn, network in enumerate(
+            self._draw(update, "distribution-training", self.settings.trained)
+        ):
+            draw = generator(self.config.seed, "distribution-step", update, turn)
+            for _ in range(self.settings.steps):
+                index = torch.randperm(len(pictures), generator=draw)[
+                    : self.settings.batch_size
+                ].to(pictures.device)
+                cross_entropy(
+                    network(self.augment(pictures[index], draw)), classes[index]
+                ).backward()
+                optimiser.step()
+                optimiser.zero_grad()
+
+    def _draw(self, update: int, purpose: str, count: int) -> list[Network]:
+        members = self.members_at(update)
+        chosen = torch.randperm(
+            len(members), generator=generator(self.config.seed, purpose, update)
+        )[:count]
+        return [self.slots[members[int(place)] % self.settings.size] for place in chosen]  # pyright: ignore[reportReturnType]
+
+    def _replace_oldest(self, optimiser: SGD, number: int) -> None:
+        slot = self.slots[number % self.settings.size]
+        slot.load_state_dict(self.fresh_network(number).state_dict())
+        for parameter in slot.parameters():
+            optimiser.state.pop(parameter, None)

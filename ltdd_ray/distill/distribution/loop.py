@@ -1,0 +1,80 @@
+"""The loop of distribution matching and the set it ends in, for one process and without Ray."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn.functional import one_hot
+
+from ltdd_ray.common.device import default_device
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
+from ltdd_ray.distill.distribution.dm import DistributionMatching
+from ltdd_ray.distill.distribution.idm import ImprovedDistributionMatching
+from ltdd_ray.distill.provenance import provenance
+from ltdd_ray.distill.trajectory.loop import UpdateReport
+
+ENGINES = {"dm": DistributionMatching, "idm": ImprovedDistributionMatching}
+
+
+def match_distributions(
+    config: RunConfig,
+    data: PreparedData,
+    *,
+    on_update: Callable[[UpdateReport, DistributionMatching], None],
+    on_checkpoint: Callable[[Callable[[Path], None], int], None],
+    on_initial: Callable[[DistilledSet, list[str]], None],
+    resume_from: Path | None = None,
+) -> DistilledSet:
+    """Run every update that ``resume_from`` (a checkpoint's folder) has not seen, and return the last iterate.
+
+    The callbacks are those of :func:`~ltdd_ray.distill.trajectory.loop.distill`, with ``checkpoint_every`` from there as well.
+    Raises ``NonFiniteLossError`` before the update that would have spoilt the set, ``UserError`` for a mosaic that does not fit.
+    """
+    method = ENGINES[config.distill.engine](config, data, default_device())
+    optimiser = method.optimiser()
+    if resume_from is None:
+        on_initial(snapshot(config, data, method, 0), describe_initial(config, data))
+    done = load_checkpoint(resume_from, method, optimiser) if resume_from else 0
+    updates = config.distill.distribution.updates
+    for update in range(done, updates):
+        metrics = method.step(optimiser, update)
+        on_update(UpdateReport(update + 1, updates, metrics), method)
+        if (update + 1) % config.distill.checkpoint_every == 0 or update + 1 == updates:
+            on_checkpoint(
+                lambda folder, at=update + 1: save_checkpoint(folder, method, optimiser, at),
+                update + 1,
+            )
+    return snapshot(config, data, method, updates)
+
+
+def snapshot(
+    config: RunConfig, data: PreparedData, method: DistributionMatching, update: int
+) -> DistilledSet:
+    """The set as it is after ``update`` updates, on the CPU: every picture an image of its own, with a one-hot label."""
+    pictures, classes = (tensor.detach().cpu() for tensor in method.pictures())
+    return DistilledSet(
+        images=pictures.clone(),
+        soft_labels=one_hot(classes, data.train.num_classes).float(),
+        classes=classes,
+        learning_rate=config.evaluate.lr,
+        normalisation=data.normalisation.to(torch.device("cpu")),
+        class_names=data.train.class_names,
+        augmentation=config.augmentation,
+        class_counts=tuple(data.train.class_counts.tolist()),
+        provenance=provenance(config, data.train, update),
+    )
+
+
+def describe_initial(config: RunConfig, data: PreparedData) -> list[str]:
+    """One sentence per class that has fewer real images than it starts from, for the run to say."""
+    ipc = config.distill.ipc
+    assert ipc is not None  # the config refuses a budget for these engines
+    wanted = ipc * config.distill.pictures_per_image
+    return [
+        f"class {name}: {count} real images for {wanted} initial ones; filled by {wanted - count} augmented repeats"
+        for name, count in zip(data.train.class_names, data.train.class_counts)
+        if count < wanted
+    ]

@@ -1,0 +1,80 @@
+"""One distribution matching from first to last: what it leaves in the run's folder, and where it goes on after a death."""
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.checkpoint import PROGRESS
+from ltdd_ray.distill.distribution.dm import DistributionMatching
+from ltdd_ray.distill.distribution.loop import match_distributions
+from ltdd_ray.distill.metrics_log import Watcher
+from ltdd_ray.distill.trajectory.loop import UpdateReport
+
+
+def run_distribution(
+    config: RunConfig, data: PreparedData, on_report: Callable[[UpdateReport | str], None]
+) -> DistilledSet:
+    """Distill into ``distilled`` of the run's folder, from the last checkpoint in there if there is one.
+
+    ``on_report`` gets a report per update and, at a fresh start, sentences about the initial set.
+    """
+    distilled = config.folder / "distilled"
+    checkpoints = distilled / "checkpoints"
+    resume_from = latest_checkpoint(checkpoints)
+    done = json.loads((resume_from / PROGRESS).read_text())["update"] if resume_from else 0
+
+    def on_initial(initial: DistilledSet, said: list[str]) -> None:
+        initial.save(distilled, "initial")
+        for sentence in said:
+            on_report(sentence)
+
+    def on_checkpoint(write: Callable[[Path], None], update: int) -> None:
+        keep_checkpoint(checkpoints, write, update)
+
+    every = config.distill.checkpoint_every
+    watcher = Watcher(
+        distilled / "history.jsonl",
+        config.folder / "tensorboard",
+        data.normalisation,
+        done,
+        image_every=every,
+    )
+
+    def on_update(report: UpdateReport, method: DistributionMatching) -> None:
+        watcher.update(report, method)
+        on_report(report)
+
+    with closing(watcher):
+        return match_distributions(
+            config,
+            data,
+            on_update=on_update,
+            on_checkpoint=on_checkpoint,
+            on_initial=on_initial,
+            resume_from=resume_from,
+        )
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    return max(
+        folder.glob("update-*"),
+        key=lambda path: int(path.name.removeprefix("update-")),
+        default=None,
+    )
+
+
+def keep_checkpoint(folder: Path, write: Callable[[Path], None], update: int) -> None:
+    """Let ``write`` fill a new checkpoint in ``folder``, which appears whole, and remove the ones before it."""
+    unfinished = folder / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    write(unfinished)
+    earlier = list(folder.glob("update-*"))
+    unfinished.rename(folder / f"update-{update}")
+    for path in earlier:
+        shutil.rmtree(path)

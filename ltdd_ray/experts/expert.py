@@ -1,0 +1,192 @@
+"""One expert from first to last: train what is missing of its two stages and commit each to the store."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ltdd_ray.common.device import default_device
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.prepare import Images, PreparedData, model_space
+from ltdd_ray.experts.plan import (
+    TrajectoryTask,
+    config_fingerprint,
+    expectation,
+    expert_network,
+    trajectory_tasks,
+)
+from ltdd_ray.experts.train import Epoch, classifier_stage, representation_stage
+from ltdd_ray.nn.augment import Augmentation
+from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.store import Stage, TrajectoryHeader, TrajectoryStore, TrajectoryWriter
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """Progress of one expert; ``epoch`` of ``epochs`` of ``stage`` is done."""
+
+    expert: int
+    stage: Stage
+    epoch: int
+    epochs: int
+    images_per_second: float
+    loss: float
+    accuracy: float
+
+
+def run_expert(
+    config: RunConfig, data: PreparedData, expert: int, on_epoch: Callable[[EpochReport], None]
+) -> None:
+    """Train the missing stages of ``expert`` on this process's device.
+
+    A stage is in the store whole or not at all, so a run killed here repeats at most the stage it was in.
+    """
+    device = default_device()
+    flat = expert_network(config, data.train, expert)
+    flat.model.to(device)
+    store = TrajectoryStore.open(
+        config.store_uri, expect=expectation(config, data.train), create=True
+    )
+    tasks = trajectory_tasks(config, data.train, expert)
+    missing = {task.stage for task in store.missing(tasks)}
+    if not missing:
+        return
+    images, labels = model_space(data.train, data.normalisation, device)
+    judge = _Judge(flat, *model_space(data.evaluation, data.normalisation, device))
+    stages, augment = config.experts, Augmentation(config.augmentation)
+
+    if "representation" in missing:
+        epochs = representation_stage(
+            stages.representation, flat, images, labels, augment, config.seed, expert
+        )
+        timed = _timed(
+            epochs, expert, "representation", stages.representation.epochs, len(labels), on_epoch
+        )
+        kept = _kept(timed, stages.representation.epochs, stages.keep_epochs)
+        _commit(config, data, flat, tasks[0], kept, judge, None)
+    if "classifier" in missing:
+        store = TrajectoryStore.open(config.store_uri, expect=expectation(config, data.train))
+        last = store.epochs(expert, "representation")[-1]
+        end = store.segment(expert, "representation", last, last)
+        backbone, head = (
+            end.target_backbone.to(device, torch.float32),
+            end.target_classifier.to(device, torch.float32),
+        )
+        theta = torch.cat([backbone, head])
+        epochs = classifier_stage(
+            stages.classifier, flat, theta, images, labels, augment, config.seed, expert
+        )
+        size = data.train.num_classes * int(data.train.class_counts.max())
+        timed = _timed(epochs, expert, "classifier", stages.classifier.epochs, size, on_epoch)
+        _commit(config, data, flat, tasks[1], timed, judge, backbone)
+
+
+def rehearse_expert(config: RunConfig, data: PreparedData, tasks: Sequence[tuple[int]]) -> None:
+    """Take the memory that any expert takes on this process's device, in a moment: with all images resident, an expert of one
+    epoch on few of them, whose store is thrown away.
+    """
+    resident = [
+        model_space(part, data.normalisation, default_device())
+        for part in (data.train, data.evaluation)
+    ]
+    stages, labels = config.experts, data.train.labels
+    once = {
+        stage: getattr(stages, stage).model_copy(update={"epochs": 1})
+        for stage in ("representation", "classifier")
+    }
+    enough = 2 * max(stage.batch_size for stage in once.values())
+    spread = np.linspace(0, len(labels) - 1, min(enough, len(labels))).astype(int)
+    few = data.train.subset(
+        np.union1d(spread, np.unique(labels, return_index=True)[1])
+    )  # each class is in it
+    judged = replace(
+        data.evaluation, images=data.evaluation.images[:512], labels=data.evaluation.labels[:512]
+    )
+    with TemporaryDirectory() as scratch:
+        short = config.model_copy(
+            update={"experts": stages.model_copy(update={**once, "store": scratch})}
+        )
+        run_expert(
+            short, replace(data, train=few, evaluation=judged), *tasks[0], lambda report: None
+        )
+    del resident
+
+
+class _Judge:
+    """Accuracy of a parameter vector on the evaluation images; recorded with the last epoch, used for no decision."""
+
+    def __init__(self, flat: FlatModel, images: Images, labels: Tensor) -> None:
+        self._flat, self._images, self._labels = flat, images, labels
+
+    @torch.no_grad()
+    def accuracy(self, theta: Tensor) -> float:
+        pieces = [self._flat.logits(theta, part).argmax(-1) for part in self._images.split(512)]
+        return float((torch.cat(pieces) == self._labels).double().mean())
+
+
+def _kept(epochs: Iterator[Epoch], last: int, keep: int | None) -> Iterator[Epoch]:
+    """Only the epochs that matching can use, and the last, on which the classifier stage stands."""
+    return (epoch for epoch in epochs if keep is None or epoch.epoch <= keep or epoch.epoch == last)
+
+
+def _timed(
+    epochs: Iterator[Epoch],
+    expert: int,
+    stage: Stage,
+    count: int,
+    images: int,
+    on_epoch: Callable[[EpochReport], None],
+) -> Iterator[Epoch]:
+    began = time.monotonic()
+    for epoch in epochs:
+        if epoch.loss is not None and epoch.accuracy is not None:
+            rate = epoch.epoch * images / (time.monotonic() - began)
+            on_epoch(
+                EpochReport(expert, stage, epoch.epoch, count, rate, epoch.loss, epoch.accuracy)
+            )
+        yield epoch
+
+
+def _commit(
+    config: RunConfig,
+    data: PreparedData,
+    flat: FlatModel,
+    task: TrajectoryTask,
+    epochs: Iterator[Epoch],
+    judge: _Judge,
+    backbone: Tensor | None,
+) -> None:
+    """Write a stage as it is trained; a classifier stage stands on the frozen ``backbone`` (Pb,) and stores none."""
+    header = TrajectoryHeader(
+        expert=task.expert,
+        stage=task.stage,
+        identity=task.identity,
+        config_fingerprint=config_fingerprint(config),
+        dataset_fingerprint=data.train.fingerprint,
+        layout=flat.layout,
+        class_counts=tuple(int(n) for n in data.train.class_counts),
+        seed=config.seed,
+        dtype=config.experts.dtype,
+    )
+    stage = config.experts.representation if backbone is None else config.experts.classifier
+    with TrajectoryWriter(config.store_uri, header) as writer:
+        for epoch in epochs:
+            metrics = (
+                {}
+                if epoch.loss is None
+                else {"train_loss": epoch.loss, "train_accuracy": epoch.accuracy}
+            )
+            theta = epoch.theta if backbone is None else torch.cat([backbone, epoch.theta])
+            if epoch.epoch == stage.epochs:
+                metrics["test_accuracy"] = judge.accuracy(theta)
+            parts = flat.split(theta.cpu())
+            writer.append(
+                epoch.epoch,
+                classifier=parts[1],
+                backbone=parts[0] if backbone is None else None,
+                metrics=metrics,
+            )

@@ -1,0 +1,33 @@
+"""Sharpness-aware gradients of a loss at theta (P,).
+
+SAM: Foret et al., ICLR 2021. GSAM: Zhuang et al., ICLR 2022 (surrogate gap), with a constant radius and weight.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor
+
+Gradient = Callable[[Tensor], Tensor]
+
+
+def sharpen(
+    here: Tensor,
+    gradient: Gradient,
+    theta: Tensor,
+    kind: Literal["none", "sam", "gsam"],
+    rho: float,
+    alpha: float,
+) -> Tensor:
+    """The direction (P,) to descend in, given a batch's gradient ``here`` at theta and the function that computes it elsewhere.
+
+    ``none``: ``here`` itself. ``sam``: the gradient at theta + rho g/|g|. ``gsam``: that, minus ``alpha`` times the part of g
+    orthogonal to it, which narrows the gap between the two losses.
+    """
+    if kind == "none":
+        return here
+    perturbed = gradient(theta + here * (rho / (here.norm() + 1e-12)))
+    if kind == "sam":
+        return perturbed
+    along = (here * perturbed).sum() / (perturbed.square().sum() + 1e-12)
+    return perturbed - alpha * (here - along * perturbed)

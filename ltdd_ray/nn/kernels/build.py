@@ -1,0 +1,108 @@
+"""Compiles and loads the C kernels beside this file, once per machine.
+
+The library lands in the user's cache under a name that tells its source, its flags and this processor, so a changed source or
+another kind of machine behind a shared home directory compiles its own.
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCES = [Path(__file__).with_name(name) for name in ("fused.c", "winograd.c")]
+HEADER = Path(__file__).with_name("vector.h")
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-shared",
+    "-fPIC",
+)
+log = logging.getLogger(__name__)
+_REALS = {torch.float32: "float", torch.float64: "double"}
+
+
+def kernels_for(tensor: Tensor) -> ctypes.CDLL | None:
+    """The kernels for tensors of this device and dtype, or None where there are none."""
+    return (
+        load_kernels(_REALS[tensor.dtype])
+        if tensor.device.type == "cpu" and tensor.dtype in _REALS
+        else None
+    )
+
+
+@cache
+def load_kernels(real: str) -> ctypes.CDLL | None:
+    """The kernels for ``real`` ("float" or "double"), or None where no C compiler builds them, which is logged once."""
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        log.warning(
+            "no C compiler found: networks fall back to slower torch operations; install gcc or clang"
+        )
+        return None
+    try:
+        return ctypes.CDLL(str(_built(compiler, real)))
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (
+            error.stderr.strip().splitlines()[-1:]
+            if isinstance(error, subprocess.CalledProcessError)
+            else error
+        )
+        log.warning(
+            "%s cannot build the C kernels (%s): networks fall back to slower torch operations",
+            compiler,
+            reason,
+        )
+        return None
+
+
+def _built(compiler: str, real: str) -> Path:
+    command = [
+        *compiler.split(),
+        *FLAGS,
+        *(["-DDOUBLE"] if real == "double" else []),
+        *map(str, SOURCES),
+    ]
+    parts = [
+        " ".join(command).encode(),
+        *(file.read_bytes() for file in [*SOURCES, HEADER]),
+        _processor(),
+    ]
+    identity = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltdd_ray"
+    library = folder / f"kernels-{identity}.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=folder
+        ) as temporary:  # two processes may build at once; the last rename wins
+            built = Path(temporary) / library.name
+            subprocess.run(
+                [*command, "-o", str(built), "-lm"], check=True, capture_output=True, text=True
+            )
+            built.replace(library)
+    return library
+
+
+def _processor() -> bytes:
+    """What tells kinds of processors apart, as ``-march=native`` sees them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_bytes().splitlines()
+        return b"".join(
+            sorted(
+                {line for line in lines if line.startswith((b"flags", b"Features", b"model name"))}
+            )
+        )
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}".encode()

@@ -1,0 +1,97 @@
+"""3x3 convolutions of many channels by Winograd's F(4x4, 3x3), the kernels of ``winograd.c``: a quarter of the multiplications.
+
+On a CPU a convolution takes about half of the time that torch needs, and rounds four to five times as coarsely (2e-6 relative
+against 4e-7 to 6e-7), which is still far below what a ReLU's kinks make of either (``benchmarks/convolution.py``,
+``docs/performance.md``).
+
+B batch, K channels in, C channels out, H x W size; x (B, K, H, W), y (B, C, H, W), taps (3, 3, K, C).
+"""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from ltdd_ray.nn.kernels.build import kernels_for
+
+_DEPTH, _TILE = 64, 4  # as in winograd.c
+_FEWEST_TILES, _FEWEST_PIXELS = (
+    64,
+    9,
+)  # and of each tile's 16: below, the weights' transform or what hangs over eats the gain
+_PIECES = 8  # of the batch, whose weight gradients are summed one by one
+
+
+def suits(x: Tensor, channels_out: int) -> bool:
+    """Whether the kernels are there, and faster than torch's, for a convolution of x (B, K, H, W)."""
+    batch, channels_in, height, width = x.shape
+    tiles = batch * -(-height // _TILE) * -(-width // _TILE)
+    wide = channels_in % _DEPTH == 0 and channels_out % _DEPTH == 0
+    fewest = max(_FEWEST_TILES, (channels_in + channels_out) // 4)
+    enough = tiles >= fewest and batch * height * width >= _FEWEST_PIXELS * tiles
+    return wide and enough and kernels_for(x) is not None
+
+
+def convolve(x: Tensor, taps: Tensor) -> Tensor:
+    """y = taps * x."""
+    y = _like(x, taps.shape[3])
+    _call("convolve", x, taps.shape[3], _pixels(x), None, _dense(taps), None, _pixels(y))
+    return y
+
+
+def convolve_pair(x: Tensor, x_dot: Tensor | None, taps: Tensor, taps_dot: Tensor) -> Tensor:
+    """(B, 2C, H, W): taps * x, and beside it its derivative taps_dot * x + taps * x_dot; without ``x_dot``, of x at rest."""
+    y_pair = _like(x, 2 * taps.shape[3])
+    dot = None if x_dot is None else _pixels(x_dot)
+    _call(
+        "convolve",
+        x,
+        taps.shape[3],
+        _pixels(x),
+        dot,
+        _dense(taps),
+        _dense(taps_dot),
+        _pixels(y_pair),
+    )
+    return y_pair
+
+
+def taps_bar(x: Tensor, y_bar: Tensor) -> Tensor:
+    """The gradient (3, 3, K, C) over taps, given that over y."""
+    bars = x.new_empty(_PIECES, 3, 3, x.shape[1], y_bar.shape[1])
+    _call(
+        "taps_gradient",
+        x,
+        y_bar.shape[1],
+        ctypes.c_int64(_PIECES),
+        _pixels(x),
+        _pixels(y_bar),
+        _dense(bars),
+    )
+    return bars.sum(0)
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int64) for name in ("n", "height", "width", "inputs", "outputs")]
+
+
+def _like(x: Tensor, channels: int) -> Tensor:
+    shape = (len(x), channels, *x.shape[2:])
+    return torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+
+
+def _pixels(tensor: Tensor) -> ctypes.c_void_p:
+    assert tensor.is_contiguous(memory_format=torch.channels_last)
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _dense(tensor: Tensor) -> ctypes.c_void_p:
+    assert tensor.is_contiguous()
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _call(
+    name: str, x: Tensor, channels_out: int, *arguments: ctypes.c_void_p | ctypes.c_int64 | None
+) -> None:
+    shape = _Shape(len(x), x.shape[2], x.shape[3], x.shape[1], channels_out)
+    getattr(kernels_for(x), name)(ctypes.byref(shape), *arguments)

@@ -1,0 +1,161 @@
+"""The folder of one run: whose it is, what made it, and how long each stage took.
+
+``config.yaml`` is the resolved config; ``run.json`` holds seed, commit, versions, hardware and, per finished stage, the seconds
+of the session that finished it, its end and the peak memory of its largest process (bytes).
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import write_atomic, write_json
+from ltdd_ray.common.hardware import describe_hardware, describe_versions
+from ltdd_ray.common.redact import mask_tree
+from ltdd_ray.config import RunConfig, result_fingerprint
+from ltdd_ray.config.loading import dump_config
+
+NOT_PART_OF_THE_RESULT = ("name", "output", "compute.", "search.", "experts.store")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @classmethod
+    def open(cls, config: RunConfig) -> "RunFolder":
+        """Create the run's folder, or come back to it.
+
+        Raises ``UserError`` where it cannot be written, holds other files, or belongs to a config with another outcome.
+        """
+        folder = cls(config.folder)
+        try:
+            folder.check_owner(config)
+            folder.path.mkdir(parents=True, exist_ok=True)
+            write_atomic(folder.path / "config.yaml", dump_config(config))
+            write_json(folder.path / "run.json", {**folder.information(), **_describe(config)})
+        except OSError as error:
+            raise UserError(
+                f"{folder.path}: not writable: {error.strerror or error}; choose another place with --set output=..."
+            ) from error
+        return folder
+
+    @property
+    def distilled(self) -> Path:
+        return self.path / "distilled"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.path / "evaluation"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    def information(self) -> dict[str, Any]:
+        """What ``run.json`` says; empty before the first :meth:`open`."""
+        file = self.path / "run.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    def record_stage(self, stage: str, seconds: float, peak_memory: int) -> None:
+        """Note in ``run.json`` that ``stage`` is finished now."""
+        information = self.information()
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        for key, value in (
+            ("timings", round(seconds, 2)),
+            ("finished", finished),
+            ("peak_memory", peak_memory),
+        ):
+            information[key] = {**information.get(key, {}), stage: value}
+        write_json(self.path / "run.json", information)
+
+    def remove_if_unused(self) -> None:
+        """Remove a folder that holds nothing but its own description, so that a mended config may take the name."""
+        held = {entry.name for entry in self.path.rglob("*") if entry.is_file()}
+        if held <= {"config.yaml", "run.json", "events.jsonl", "progress.json"}:
+            shutil.rmtree(self.path)
+
+    def check_owner(self, config: RunConfig) -> None:
+        """Raise ``UserError`` where the folder holds other files or belongs to a config with another outcome."""
+        file = self.path / "config.yaml"
+        if not file.exists():
+            strangers = (
+                [entry.name for entry in self.path.glob("[!.]*")] if self.path.exists() else []
+            )
+            if strangers:
+                raise UserError(
+                    f"{self.path}: holds files of something else, such as {min(strangers)}; choose another name with --set name=..."
+                )
+            return
+        try:
+            recorded = dict(leaves(yaml.safe_load(file.read_text())))
+        except (ValueError, AttributeError, yaml.YAMLError):
+            raise UserError(
+                f"{file}: not readable as a config; choose another name with --set name=..."
+            ) from None
+        wanted = dict(leaves(mask_tree(config.model_dump(mode="json"))))
+        different = [
+            key
+            for key in {**wanted, **recorded}
+            if recorded.get(key) != wanted.get(key) and _matters(key)
+        ]
+        if different:
+            shown = ", ".join(
+                f"{key} ({recorded.get(key)!r} there, {wanted.get(key)!r} here)"
+                for key in different[:3]
+            )
+            more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+            raise UserError(
+                f"{self.path}: belongs to a run with another config: {shown}{more}; choose another name with --set name=..."
+            )
+
+
+def _matters(key: str) -> bool:
+    return not key.startswith(NOT_PART_OF_THE_RESULT)
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of a nested mapping."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _describe(config: RunConfig) -> dict[str, Any]:
+    return {
+        "config_hash": result_fingerprint(config),
+        "seed": config.seed,
+        "commit": _commit(),
+        "versions": describe_versions(),
+        "hardware": describe_hardware(),
+    }
+
+
+def _commit() -> str | None:
+    """Commit of the checkout this package runs from, with `-dirty` where files differ from it; None outside of one."""
+    package = Path(__file__).resolve().parents[1]
+    if not (package.parent / ".git").exists():
+        return None  # installed inside some other project's tree
+    command = [
+        "git",
+        "-C",
+        str(package),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--dirty",
+        "--exclude=*",
+    ]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

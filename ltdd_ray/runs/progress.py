@@ -1,0 +1,143 @@
+"""Progress of a stage: a bar on a terminal, now and then a line elsewhere, always with rate and time left; or JSON for programs."""
+
+import json
+import time
+from collections.abc import Callable, Hashable, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_RECORDS = 1.0
+
+
+class StageState(NamedTuple):
+    """``done`` of ``total`` units of a stage's work, ``rate`` of them a second (None while unknown)."""
+
+    stage: str
+    done: float
+    total: float
+    unit: str
+    rate: float | None
+    note: str
+
+
+class Progress(Protocol):
+    """Counts the units of work that several workers finish.
+
+    Each worker's part goes by a key, so that a part begun anew after a death counts from its beginning again.
+    """
+
+    def update(self, key: Hashable, done: int, note: str) -> None:
+        """``done`` units of the part ``key`` are finished; ``note`` says what just happened."""
+        ...
+
+
+class JsonProgress:
+    """One line of JSON per update."""
+
+    def __init__(self, stage: str, total: int, unit: str) -> None:
+        self._what: dict[str, Any] = {
+            "event": "progress",
+            "stage": stage,
+            "total": total,
+            "unit": unit,
+        }
+        self._done: dict[Hashable, int] = {}
+
+    def update(self, key: Hashable, done: int, note: str) -> None:
+        self._done[key] = done
+        print_json(**self._what, done=sum(self._done.values()), note=note)
+
+
+def print_json(**event: Any) -> None:
+    """One object on one line of stdout, at once."""
+    print(json.dumps(event), flush=True)
+
+
+class Meter:
+    """Passes updates on to ``progress``, and tells ``listeners`` the state at the beginning, the end and about once a second.
+
+    To be used as a context manager.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        stage: str,
+        total: int,
+        unit: str,
+        listeners: Sequence[Callable[[StageState], None]],
+    ) -> None:
+        self._progress, self._listeners = progress, listeners
+        self._state = StageState(stage, 0, total, unit, None, "")
+        self._done: dict[Hashable, int] = {}
+        self._began = time.monotonic()
+        self._next = 0.0
+
+    def __enter__(self) -> "Meter":
+        self._tell()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tell()
+
+    def update(self, key: Hashable, done: int, note: str) -> None:
+        self._progress.update(key, done, note)
+        self._done[key] = done
+        together, seconds = sum(self._done.values()), time.monotonic() - self._began
+        self._state = self._state._replace(
+            done=together, rate=together / seconds if seconds > 0 else None, note=note
+        )
+        if time.monotonic() >= self._next:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._next = time.monotonic() + SECONDS_BETWEEN_RECORDS
+        for listener in self._listeners:
+            listener(self._state)
+
+
+class StageProgress:
+    """For people; to be used as a context manager."""
+
+    def __init__(self, stage: str, total: int, unit: str, console: Console) -> None:
+        self._unit, self._console = unit, console
+        self._done: dict[Hashable, int] = {}
+        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        self._bar = Bar(
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(stage, total=total, rate="", note="")
+
+    def __enter__(self) -> "StageProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, key: Hashable, done: int, note: str) -> None:
+        self._done[key] = done
+        task = self._bar.tasks[self._task]
+        rate = f"{task.speed:.1f} {self._unit}/s" if task.speed else self._unit
+        self._bar.update(self._task, completed=sum(self._done.values()), rate=rate, note=note)
+        if not self._console.is_terminal and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+            left = (
+                f", {timedelta(seconds=round(task.time_remaining))} left"
+                if task.time_remaining
+                else ""
+            )
+            line = f"{task.description}: {task.completed:g}/{task.total:g} {rate}{left}; {note}"
+            self._console.print(line, soft_wrap=True, highlight=False)

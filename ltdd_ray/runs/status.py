@@ -1,0 +1,93 @@
+"""``ltdd-ray status RUN``: how far a run is, from the files in its folder alone. Works beside a live run and after a dead one."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.report.template import duration
+from ltdd_ray.runs.events import EVENTS, PROGRESS
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What is known of the run in ``folder``.
+
+    ``stage`` is the one that reported last, ``done`` of ``total`` ``unit``s at ``rate`` a second, ``age`` seconds ago;
+    ``stages`` gives the seconds of each finished one; ``finished`` says that the report, or a search, is complete.
+    Raises ``UserError`` where there is no run.
+    """
+    information = _json(folder / "run.json")
+    if information is None:
+        below = sorted(file.parent.name for file in folder.glob("*/run.json"))
+        remedy = (
+            f"it has the runs {', '.join(below)}, name one of them"
+            if below
+            else "name the folder that `ltdd-ray run` wrote"
+        )
+        raise UserError(f"{folder}: not the folder of a run, as it holds no run.json; {remedy}")
+    progress = _json(folder / PROGRESS) or {}
+    ended = information.get("finished", {})
+    stage = progress.get("stage") or next(reversed(ended), None)
+    last = "search" if stage == "search" else "report"
+    return {
+        "run": str(folder),
+        "finished": last in ended and ended[last] >= progress.get("time", ""),
+        "stage": stage,
+        "done": progress.get("done"),
+        "total": progress.get("total"),
+        "unit": progress.get("unit"),
+        "rate": progress.get("rate"),
+        "note": progress.get("note"),
+        "age": (datetime.now(UTC) - datetime.fromisoformat(progress["time"])).total_seconds()
+        if progress
+        else None,
+        "stages": information.get("timings", {}),
+        "last_event": _last_event(folder / EVENTS),
+    }
+
+
+def show_status(folder: str, as_json: bool) -> None:
+    """Print :func:`read_status`, for a person or as JSON."""
+    status = read_status(Path(folder))
+    print(json.dumps(status)) if as_json else Console().print(
+        "\n".join(_lines(status)), soft_wrap=True, highlight=False
+    )
+
+
+def _lines(status: dict[str, Any]) -> list[str]:
+    lines = [f"{status['run']}: {'finished' if status['finished'] else 'not finished'}"]
+    lines += [
+        f"  {stage}: finished in {duration(seconds)}" for stage, seconds in status["stages"].items()
+    ]
+    if status["stage"] and status["total"] and not status["finished"]:
+        rate = f" at {status['rate']:.1f} {status['unit']}/s" if status["rate"] else ""
+        lines.append(
+            f"  {status['stage']}: {status['done']:g} of {status['total']:g} {status['unit']}{rate}, last heard of "
+            f"{duration(status['age'])} ago"
+        )
+    if status["last_event"]:
+        lines.append(
+            f"  last event: {status['last_event']['time']} {status['last_event']['event']}"
+        )
+    return lines
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file}: not readable ({error}); run the same command again, which writes it anew"
+        ) from None
+
+
+def _last_event(file: Path) -> dict[str, str] | None:
+    """The last whole line: a killed writer may have left a part of one."""
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    whole = [line for line in lines if line.endswith("\n")]
+    return json.loads(whole[-1]) if whole else None

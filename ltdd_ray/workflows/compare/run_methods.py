@@ -1,0 +1,92 @@
+"""A comparison from first to last: its runs in one Ray session, one after another or several at once, and the tables after each."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from rich.console import Console
+
+from ltdd_ray.cluster.session import ray_session
+from ltdd_ray.common.files import write_atomic, write_json
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.prepare import PreparedData, prepare_data
+from ltdd_ray.report.comparison import write_comparison
+from ltdd_ray.runs.folder import RunFolder
+from ltdd_ray.runs.output import TextOutput
+from ltdd_ray.workflows.compare.at_once import Members, require_room, run_at_once
+from ltdd_ray.workflows.compare.plan import plan_comparison
+from ltdd_ray.workflows.compare.table import (
+    Row,
+    as_csv,
+    as_json,
+    as_markdown,
+    as_text,
+    experts_rows,
+    method_row,
+)
+from ltdd_ray.workflows.pipeline import STAGES, absolute, require_lasting_output, run_stages
+
+
+def compare(base: RunConfig, methods: Sequence[str], console: Console | None = None) -> None:
+    """Run each of ``methods`` under ``base`` and write compare.html, .md, .csv and .json into the folder of ``base``.
+
+    What is finished is not repeated. Raises ``UserError`` before any work for an unknown method, unusable data, or a folder that
+    belongs to something else; an error in one run ends the comparison, whose tables then hold the methods that were finished.
+    """
+    console = console or Console()
+    require_lasting_output(base)
+    members = plan_comparison(base, methods)
+    for config in members.values():
+        RunFolder(config.folder).check_owner(config)
+    data = prepare_data(base)
+    finished: set[str] = set()
+    with ExitStack() as session:
+        for method in (_one_by_one if base.compute.methods_at_once == 1 else _at_once)(
+            members, data, console, session
+        ):
+            finished.add(method)
+            console.print(
+                f"compare: {method} is finished, {len(finished)} of {len(members)}", highlight=False
+            )
+            rows = _write_tables(
+                base, [config for name, config in members.items() if name in finished]
+            )
+    console.print(as_text(base, rows))
+    console.print(
+        f"compare: finished, {base.folder / 'compare.html'}", soft_wrap=True, highlight=False
+    )
+
+
+def _one_by_one(
+    members: Members, data: PreparedData, console: Console, session: ExitStack
+) -> Iterator[str]:
+    for method, config in members.items():
+        console.print(f"compare: {method}", highlight=False)
+        run_stages(config, data, tuple(STAGES), TextOutput(console), session)
+        yield method
+
+
+def _at_once(
+    members: Members, data: PreparedData, console: Console, session: ExitStack
+) -> Iterator[str]:
+    compute = next(iter(members.values())).compute
+    session.enter_context(ray_session(compute, compute.methods_at_once * data.bytes_in_memory))
+    require_room(compute)
+    members = {method: absolute(config) for method, config in members.items()}
+    return run_at_once(
+        members,
+        data,
+        compute,
+        lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False),
+    )
+
+
+def _write_tables(base: RunConfig, finished: Sequence[RunConfig]) -> list[Row]:
+    results = [json.loads(RunFolder(config.folder).results.read_text()) for config in finished]
+    rows = [method_row(config, result) for config, result in zip(finished, results)]
+    rows += experts_rows(finished, results)
+    write_atomic(base.folder / "compare.md", as_markdown(base, rows))
+    write_atomic(base.folder / "compare.csv", as_csv(rows))
+    write_json(base.folder / "compare.json", as_json(base, rows))
+    write_comparison([config.folder for config in finished], base.folder / "compare.html")
+    return rows

@@ -1,0 +1,178 @@
+"""The table of a comparison: one row per method, one per store of experts; as text, Markdown, CSV and JSON.
+
+Accuracies are shares 0..1 in rows, CSV and JSON, percent where people read them. Memory is that of the largest process, in bytes.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from rich.table import Table
+
+from ltdd_ray.config import RunConfig
+from ltdd_ray.methods.published import published_accuracy, published_source
+
+HEADERS = (
+    "method",
+    "all",
+    "many",
+    "medium",
+    "few",
+    "labels",
+    "experts s",
+    "distill s",
+    "evaluate s",
+    "peak MiB",
+    "published",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one method; of experts, which several methods share, only what they cost. None is "does not apply"."""
+
+    method: str
+    accuracy: float | None = None
+    std: float | None = None
+    many: float | None = None
+    medium: float | None = None
+    few: float | None = None
+    labels: Literal["soft", "hard"] | None = None
+    experts_seconds: float | None = None
+    distill_seconds: float | None = None
+    evaluate_seconds: float | None = None
+    peak_memory: int | None = None
+    published: float | None = None
+
+
+def method_row(config: RunConfig, results: Mapping[str, Any]) -> Row:
+    """The row of a finished run, from the content of its results.json."""
+    groups = {name: group["mean"] for name, group in results["groups"].items()}
+    dataset, factor = config.data.name or config.data.source, config.data.imbalance_factor
+    own = {stage: peak for stage, peak in results["peak_memory"].items() if stage != "experts"}
+    return Row(
+        method=config.method,
+        accuracy=results["accuracy"]["mean"],
+        std=results["accuracy"]["std"],
+        many=groups.get("many"),
+        medium=groups.get("medium"),
+        few=groups.get("few"),
+        labels=results["labels"],
+        distill_seconds=results["timings"].get("distill"),
+        evaluate_seconds=results["timings"].get("evaluate"),
+        peak_memory=max(own.values()),
+        published=published_accuracy(dataset, factor, config.method, config.distill.ipc),
+    )
+
+
+def experts_rows(configs: Sequence[RunConfig], results: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """A row for each store that several runs share, with the cost noted by the one that trained the experts."""
+    rows = []
+    for store in dict.fromkeys(config.store_uri for config in configs if config.needs_experts):
+        users = [
+            (c, r) for c, r in zip(configs, results) if c.needs_experts and c.store_uri == store
+        ]
+        seconds = [r["timings"]["experts"] for _, r in users if "experts" in r["timings"]]
+        peaks = [r["peak_memory"]["experts"] for _, r in users if "experts" in r["peak_memory"]]
+        rows.append(
+            Row(
+                method="experts of " + ", ".join(c.method for c, _ in users),
+                experts_seconds=sum(seconds) if seconds else None,
+                peak_memory=max(peaks, default=None),
+            )
+        )
+    return rows
+
+
+def as_json(base: RunConfig, rows: Sequence[Row]) -> dict[str, Any]:
+    return {
+        **_facts(base),
+        "source_of_published": published_source(),
+        "rows": [asdict(row) for row in rows],
+    }
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """One column per field of :class:`Row`, empty where it does not apply."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
+
+
+def as_markdown(base: RunConfig, rows: Sequence[Row]) -> str:
+    ruler = ["---", *("---:" for _ in HEADERS[1:])]
+    lines = [
+        f"| {' | '.join(cells)} |" for cells in (HEADERS, ruler, *(_cells(row) for row in rows))
+    ]
+    return "\n".join([f"# {_title(base)}", "", *lines, "", f"Published: {published_source()}.", ""])
+
+
+def as_text(base: RunConfig, rows: Sequence[Row]) -> Table:
+    """To be printed with rich."""
+    table = Table(title=_title(base))
+    for header in HEADERS:
+        table.add_column(header, justify="left" if header == "method" else "right")
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _facts(base: RunConfig) -> dict[str, Any]:
+    return {
+        "name": base.name,
+        "dataset": base.data.name or base.data.source,
+        "imbalance_factor": base.data.imbalance_factor,
+        "ipc": base.distill.ipc,
+        "model": base.model.model_dump(mode="json"),
+        "networks": base.evaluate.networks,
+        "split": base.evaluate.split,
+    }
+
+
+def _title(base: RunConfig) -> str:
+    data, factor = base.data.name or base.data.source, base.data.imbalance_factor
+    profile = "natural class counts" if factor is None else f"imbalance factor {factor:g}"
+    model = (
+        f"{base.model.name} of width {base.model.width}"
+        if base.model.name == "convnet"
+        else base.model.name
+    )
+    measured = f"accuracy in % on its {base.evaluate.split} images, {base.evaluate.networks} networks ({model})"
+    images = (
+        "unequal budgets" if base.distill.ipc is None else f"{base.distill.ipc} images per class"
+    )
+    return f"{base.name}: {data}, {profile}, {images}; {measured}"
+
+
+def _cells(row: Row) -> list[str]:
+    accuracy = (
+        ""
+        if row.accuracy is None or row.std is None
+        else f"{100 * row.accuracy:.1f} ± {100 * row.std:.1f}"
+    )
+    groups = [_percent(share) for share in (row.many, row.medium, row.few)]
+    seconds = [
+        _whole(value) for value in (row.experts_seconds, row.distill_seconds, row.evaluate_seconds)
+    ]
+    memory = _whole(None if row.peak_memory is None else row.peak_memory / 2**20)
+    return [
+        row.method,
+        accuracy,
+        *groups,
+        row.labels or "",
+        *seconds,
+        memory,
+        _percent(row.published),
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def _whole(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}"

@@ -1,0 +1,203 @@
+"""What a run will take on this machine: moments of its own work, timed on noise of the images' shape, times how often they come."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ltdd_ray.common.device import default_device, prepare_process
+from ltdd_ray.common.hardware import describe_hardware, peak_memory
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import class_budget
+from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.load import DataSplits
+from ltdd_ray.distill.trajectory.matching import match
+from ltdd_ray.distill.trajectory.objective import phases
+from ltdd_ray.evaluate.sets import TrainingSet
+from ltdd_ray.evaluate.train import train_network
+from ltdd_ray.experts.plan import expert_network
+from ltdd_ray.experts.train import classifier_stage, representation_stage
+from ltdd_ray.nn.augment import Augmentation
+from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.report.template import duration, size
+
+SECONDS_PER_TIMING = 0.5
+STEPS_TIMED = 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds by stage; bytes: of memory in each process, of memory there is, of trajectories on disk."""
+
+    seconds: dict[str, float]
+    processes: int
+    process_bytes: int
+    memory: int
+    store_bytes: int
+
+    def sentences(self) -> list[str]:
+        stages = ", ".join(
+            f"{stage} {duration(seconds)}" for stage, seconds in self.seconds.items()
+        )
+        needed = self.processes * self.process_bytes
+        enough = (
+            ""
+            if needed < self.memory
+            else "; more than there is: lower compute.num_actors and num_workers, or distill.micro_batch"
+        )
+        return [
+            f"time here: about {duration(sum(self.seconds.values()))} ({stages}), and some seconds to start each stage",
+            f"memory: about {size(self.process_bytes)} in each of {self.processes} processes, of {size(self.memory)}{enough}",
+            f"disk: {size(self.store_bytes)} of expert trajectories",
+        ]
+
+
+def estimate(config: RunConfig, splits: DataSplits) -> Estimate:
+    """Takes a few seconds at most sizes; knows no distillation but matching.
+
+    Processes with cores or a GPU of their own are taken to be as fast as one alone.
+    """
+    prepare_process(config.compute.threads)
+    if (
+        config.compute.gpus_per_actor == "auto"
+    ):  # actors that share a GPU are not taken to be faster than one
+        gpus = torch.cuda.device_count()
+        alone = {"num_actors": gpus, "gpus_per_actor": 1.0} if gpus else {"gpus_per_actor": 0.0}
+        config = config.model_copy(update={"compute": config.compute.model_copy(update=alone)})
+    train, hardware = splits.train, describe_hardware()
+    flat = expert_network(config, train, 0)
+    flat.model.to(default_device())
+    seconds = {
+        **({"experts": _experts(config, train, flat)} if config.needs_experts else {}),
+        **({"distill": _distill(config, train, flat)} if config.matches else {}),
+        "evaluate": _evaluate(config, train, flat),
+    }
+    layout, experts = flat.layout, config.experts
+    kept = experts.representation.epochs if experts.keep_epochs is None else experts.keep_epochs + 1
+    numbers = (kept + 1) * layout.size + (experts.classifier.epochs + 1) * layout.classifier_size
+    # float32 in model space instead of bytes
+    resident = 4 * (train.bytes_in_memory + splits.test.bytes_in_memory)
+    on_gpu = torch.cuda.is_available()
+    return Estimate(
+        seconds=seconds,
+        processes=max(config.compute.num_actors, config.compute.num_workers),
+        process_bytes=resident + (torch.cuda.max_memory_allocated() if on_gpu else peak_memory()),
+        memory=torch.cuda.get_device_properties(0).total_memory if on_gpu else hardware["memory"],
+        store_bytes=experts.count * numbers * (4 if experts.dtype == "float32" else 2)
+        if config.needs_experts
+        else 0,
+    )
+
+
+def _experts(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> float:
+    experts, augment, classes = config.experts, Augmentation(config.augmentation), train.num_classes
+    whole, head = experts.representation, experts.classifier
+    images, labels = _random_images(train, min(whole.batch_size, len(train)))
+    endless = whole.model_copy(update={"epochs": 10**9})
+    batches = representation_stage(
+        endless, flat, images, labels, augment, config.seed, 0
+    )  # a batch is all there is: an epoch each
+    next(batches)
+    per_batch = _seconds(lambda: next(batches))
+    per_class = head.samples_per_class * max(
+        1, head.batch_size // (head.samples_per_class * classes)
+    )
+    images, labels = _random_images(train, per_class * classes)
+    theta, epoch = flat.initial().to(images.device), head.model_copy(update={"epochs": 1})
+    per_image = _seconds(
+        lambda: list(classifier_stage(epoch, flat, theta, images, labels, augment, config.seed, 0))
+    ) / len(images)
+    one = whole.epochs * -(-len(train) // whole.batch_size) * per_batch
+    one += head.epochs * classes * int(train.class_counts.max()) * per_image
+    return one * -(
+        -experts.count
+        // _at_once(
+            config.compute.num_actors, config.compute.gpus_per_actor, config.compute.threads
+        )
+    )
+
+
+def _distill(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> float:
+    settings, compute = config.distill, config.compute
+    images, classes = _random_images(
+        train, sum(class_budget(settings, train.class_counts.tolist()))
+    )
+    labels = torch.nn.functional.one_hot(classes, train.num_classes).float()
+    start = flat.initial().to(images.device)
+    target = start + 0.01 * torch.randn_like(start)
+    prior = torch.tensor(train.prior, dtype=torch.float32, device=images.device)
+    segment = 0.0
+    for phase in phases(config, prior):
+        steps = min(STEPS_TIMED, phase.settings.syn_steps)
+
+        def once(phase=phase, steps=steps) -> None:
+            match(
+                flat,
+                start,
+                target,
+                images,
+                labels,
+                torch.tensor(settings.syn_lr, device=images.device),
+                steps=steps,
+                batch_size=phase.settings.batch_size,
+                scope=phase.scope,
+                loss=phase.loss,
+                augment=Augmentation(config.augmentation),
+                seed=config.seed,
+                hypergradient=settings.hypergradient,
+                micro_batch=settings.micro_batch,
+            )
+
+        segment += _seconds(once) * phase.settings.syn_steps / steps
+    at_once = _at_once(compute.num_workers, compute.gpus_per_worker, compute.threads)
+    return settings.updates * -(-settings.segments_per_update // at_once) * segment
+
+
+def _evaluate(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> float:
+    settings, compute = config.evaluate, config.compute
+    images, classes = _random_images(
+        train, sum(class_budget(config.distill, train.class_counts.tolist()))
+    )
+    given = TrainingSet(
+        images, torch.nn.functional.one_hot(classes, train.num_classes).float(), settings.lr
+    )
+    epoch, augment = settings.model_copy(update={"epochs": 1}), Augmentation(config.augmentation)
+    per_epoch = _seconds(lambda: train_network(flat.model, given, epoch, augment, config.seed))
+    networks = settings.networks * len(settings.sets)
+    return (
+        settings.epochs
+        * per_epoch
+        * -(-networks // _at_once(compute.num_actors, compute.gpus_per_actor, compute.threads))
+    )
+
+
+def _random_images(train: LongTailedDataset, count: int) -> tuple[Tensor, Tensor]:
+    """Noise (count, K, H, W) in model space with labels (count,), every class as often as any other."""
+    device = default_device()
+    return torch.randn(count, *train.image_shape, device=device), torch.arange(
+        count, device=device
+    ) % train.num_classes
+
+
+def _at_once(wanted: int, gpus: float | str, threads: int) -> int:
+    """Processes that do not slow each other down: no more than there are cores or, where they ask for one, GPUs."""
+    room = torch.cuda.device_count() if gpus else describe_hardware()["cores"] // threads
+    return max(1, min(wanted, room))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Mean time of a call, after one that warms up and is not counted."""
+    _timed(work)
+    first = _timed(work)
+    repeats = min(100, int(SECONDS_PER_TIMING / max(first, 1e-4)))
+    return (first + sum(_timed(work) for _ in range(repeats))) / (1 + repeats)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

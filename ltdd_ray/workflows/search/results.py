@@ -1,0 +1,170 @@
+"""What a search leaves: the best config ready to run, all trials as a table and a picture, and TensorBoard's HParams."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from rich.table import Table
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import write_atomic
+from ltdd_ray.config import Dimension, RunConfig, SearchConfig
+from ltdd_ray.config.loading import dump_config
+from ltdd_ray.workflows.search.space import apply, own_values
+from ltdd_ray.workflows.search.trial import Outcome, TrialFolder
+
+COLOURS = {"finished": "#1b6ca8", "stopped": "#9aa5b1", "diverged": "#c0392b"}
+Ended = tuple[TrialFolder, Outcome]
+
+
+def write_results(config: RunConfig, trials: Sequence[TrialFolder], folder: Path) -> Table:
+    """Write best.yaml, trials.csv, trials.png and ``tensorboard/`` into ``folder``; returns the table to print, best first.
+
+    Trials that were stopped rank behind those that went to their end: an accuracy half-way is another quantity. The config's own
+    values, trial 0, stay the best ones until another trial is ahead by more than its standard error: what the held-out
+    images cannot tell apart is no reason to leave them.
+    Raises ``UserError`` where every trial diverged.
+    """
+    ended = [(trial, outcome) for trial in trials if (outcome := trial.outcome)]
+    ended.sort(
+        key=lambda one: (
+            (-one[1].update, -one[1].objective) if one[1].status != "diverged" else (1, 0.0)
+        )
+    )
+    if ended[0][1].status == "diverged":
+        raise UserError(
+            "every trial of the search left the finite numbers; narrow search.space or lower distill.lr_image"
+        )
+    best, why = _choose(config, ended)
+    write_atomic(folder / "best.yaml", _best(config, best, why))
+    write_atomic(folder / "trials.csv", _csv(config.search, ended))
+    write_atomic(folder / "trials.png", _plot(config.search, ended))
+    _tensorboard(ended, folder / "tensorboard")
+    return _table(config, ended, f"best.yaml: trial {best[0].number}{', ' + why if why else ''}")
+
+
+def _choose(config: RunConfig, ended: Sequence[Ended]) -> tuple[Ended, str]:
+    """The trial whose values are recommended, of those sorted best first, and what there is to say about the choice."""
+    first, reached = ended[0]
+    values = own_values(config)
+    own = next((one for one in ended if one[0].values == values), None)
+    if values is None:
+        return ended[
+            0
+        ], "with nothing to hold it against: the config's own values lie outside of search.space"
+    if own is None:
+        return (
+            ended[0],
+            "with nothing to hold it against: the config's own values have changed and were not tried",
+        )
+    if own[1].status == "diverged":
+        return ended[0], "as the config's own values left the finite numbers"
+    ahead = reached.objective - own[1].objective
+    if own[0] is first:
+        return own, "the config's own values"
+    if ahead > reached.standard_error:
+        return ended[0], f"{100 * ahead:.1f} points ahead of the config's own values"
+    return own, (
+        f"the config's own values: trial {first.number} is {100 * ahead:.1f} points ahead, within its standard error of "
+        f"{100 * reached.standard_error:.1f}; raise search.validation_fraction to tell them apart"
+    )
+
+
+def _best(config: RunConfig, best: Ended, why: str) -> str:
+    """The config as it was given, with the trial's values and a name of its own. Paths stay as the user wrote them."""
+    trial, outcome = best
+    found = apply(config, trial.values).model_copy(update={"name": f"{config.name}-best"})
+    values = yaml.safe_dump(trial.values, default_flow_style=True, width=10_000).strip()
+    reason = f"# {why[:1].upper()}{why[1:]}.\n" if why else ""
+    return (
+        f"# Trial {trial.number} of the search of {config.name}: {_percent(outcome)} % balanced accuracy after {outcome.update} "
+        f"updates, estimated on\n# training images held out for it. Values: {values}\n{reason}{dump_config(found)}"
+    )
+
+
+def _csv(search: SearchConfig, ended: Sequence[Ended]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "objective", "standard_error", "updates", "status", *search.space])
+    for trial, outcome in ended:
+        values = (trial.values[key] for key in search.space)
+        numbers = f"{outcome.objective:.4f}", f"{outcome.standard_error:.4f}", outcome.update
+        writer.writerow([trial.number, *numbers, outcome.status, *values])
+    return text.getvalue()
+
+
+def _table(config: RunConfig, ended: Sequence[Ended], caption: str) -> Table:
+    table = Table(
+        caption=caption, title=f"{config.name}: balanced accuracy in % on held-out training images"
+    )
+    for column in ("trial", "accuracy", "updates", "", *map(_short, config.search.space)):
+        table.add_column(column, justify="left" if not column else "right", overflow="fold")
+    for trial, outcome in ended:
+        values = (str(trial.values[key]) for key in config.search.space)
+        table.add_row(
+            str(trial.number), _percent(outcome), str(outcome.update), outcome.status, *values
+        )
+    return table
+
+
+def _plot(search: SearchConfig, ended: Sequence[Ended]) -> bytes:
+    """A PNG: accuracy over each varied setting, a point a trial, coloured by how it ended."""
+    from matplotlib.figure import Figure  # takes a second, and only a search's end draws
+
+    figure = Figure(figsize=(1 + 3 * len(search.space), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(search.space), sharey=True, squeeze=False)[0]
+    for axis, (key, dimension) in zip(axes, search.space.items()):
+        for status, colour in COLOURS.items():
+            here = [(trial, outcome) for trial, outcome in ended if outcome.status == status]
+            x = [_position(dimension, trial.values[key]) for trial, _ in here]
+            axis.scatter(
+                x,
+                [100 * outcome.objective for _, outcome in here],
+                color=colour,
+                label=status if here else None,
+            )
+        axis.set_xlabel(_short(key))
+        if dimension.choices is not None:
+            axis.set_xticks(range(len(dimension.choices)), map(str, dimension.choices))
+            continue
+        axis.set_xscale("log" if dimension.log else "linear")
+        axis.set_xlim(dimension.low, dimension.high)
+    axes[0].set_ylabel("balanced accuracy in %")
+    axes[-1].legend()
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    return drawn.getvalue()
+
+
+def _percent(outcome: Outcome) -> str:
+    return f"{100 * outcome.objective:.1f} ± {100 * outcome.standard_error:.1f}"
+
+
+def _position(dimension: Dimension, value: float) -> float:
+    return value if dimension.choices is None else dimension.choices.index(value)
+
+
+def _tensorboard(ended: Sequence[Ended], folder: Path) -> None:
+    """One run a trial: its values and outcome for the HParams page, its reports as a curve."""
+    from torch.utils.tensorboard.summary import hparams
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    for trial, outcome in ended:
+        place = folder / f"trial-{trial.number:03d}"
+        for old in place.glob("events.*"):  # an earlier session's, which would be shown twice
+            old.unlink()
+        with SummaryWriter(str(place)) as writer:
+            values = {
+                key: value if isinstance(value, int | float | bool) else str(value)
+                for key, value in trial.values.items()
+            }
+            for summary in hparams(values, {"objective": outcome.objective}):
+                writer._get_file_writer().add_summary(summary)
+            for report in trial.reports:
+                writer.add_scalar("objective", report.objective, report.update)
+
+
+def _short(key: str) -> str:
+    return key.rpartition(".")[2]

@@ -1,0 +1,83 @@
+"""What is measured before actors are packed: a moment's work that takes what the whole of it takes, and leaves nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from awaykit import DEVICE, OtherDevice
+
+from ltdd_ray.common.hardware import gpu_memory
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.prepare import prepare_data
+from ltdd_ray.evaluate import train
+from ltdd_ray.experts import expert as run
+from ltdd_ray.nn.flat import FlatModel
+
+Tiny = Callable[..., RunConfig]
+
+
+def test_an_expert_is_rehearsed_with_all_images_and_whole_batches(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = {
+        "representation": {"epochs": 50, "batch_size": 48, "sharpness": "none"},
+        "classifier": {"epochs": 50, "batch_size": 64},
+    }
+    config = tiny(tmp_path, experts={"count": 2, **stages}, augmentation="")
+    data, resident, batches = prepare_data(config), [], {"logits": [], "features": []}
+    model_space = run.model_space
+
+    def counted(*arguments):
+        images, labels = model_space(*arguments)
+        resident.append(len(images))
+        return images, labels
+
+    for name, sizes in batches.items():
+        plain = getattr(FlatModel, name)
+        monkeypatch.setattr(
+            FlatModel,
+            name,
+            lambda self, theta, x, plain=plain, sizes=sizes: (
+                sizes.append(len(x)) or plain(self, theta, x)
+            ),
+        )
+    monkeypatch.setattr(run, "model_space", counted)
+    monkeypatch.setattr(run, "default_device", lambda: DEVICE)
+    with OtherDevice():
+        run.rehearse_expert(config, data, [(1,)])
+    assert resident[:2] == [len(data.train), len(data.evaluation)] and resident[2] < 150
+    assert 48 in batches["logits"] and 64 in batches["features"] and len(batches["logits"]) < 20
+    assert not config.folder.exists()
+
+
+def test_networks_are_rehearsed_once_for_each_set_and_architecture(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(tmp_path, model={"width": 4, "depth": 2, "norm": "batch"}, augmentation="")
+    data, own = prepare_data(config), config.model.label
+    met: list[tuple[str, int]] = []
+    evaluate = train.evaluate_network
+
+    def counted(config: RunConfig, data, name: str, model: str, network: int, report) -> object:
+        met.append((name, train.epochs_on(config, name)))
+        return evaluate(config, data, name, model, network, report)
+
+    monkeypatch.setattr(train, "evaluate_network", counted)
+    monkeypatch.setattr(train, "default_device", lambda: DEVICE)
+    with OtherDevice():
+        train.rehearse_networks(
+            config,
+            data,
+            [(name, own, n) for name in ("random", "full_decoupled", "full_ce") for n in (0, 1)],
+        )
+    assert met == [("full_ce", 1), ("random", 1)]
+
+
+def test_memory_counts_context_and_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "mem_get_info", lambda: (70, 100)
+    )  # 30 taken: 20 held by torch now, 10 by the context
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 20)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 25)
+    assert gpu_memory() == (35, 100)

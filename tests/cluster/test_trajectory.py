@@ -1,0 +1,82 @@
+"""What is looked at before a Train job starts: whether its workers have work, and what an earlier job left behind."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import ray
+
+from ltdd_ray.cluster.trajectory import drop_unusable, require_workers
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.config import RunConfig
+
+CHECKPOINT = "checkpoint_1"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoints"
+    (folder / CHECKPOINT).mkdir(parents=True)
+    write_snapshot(folder, ray.__version__)
+    return folder
+
+
+def write_snapshot(folder: Path, version: str) -> None:
+    state = {
+        "ray_version": version,
+        "checkpoint_results": [{"checkpoint_dir_name": CHECKPOINT, "metrics": {}}],
+    }
+    (folder / "checkpoint_manager_snapshot.json").write_text(json.dumps(state))
+
+
+def test_a_whole_one_stays(folder: Path) -> None:
+    drop_unusable(folder)
+    assert (folder / CHECKPOINT).exists()
+
+
+def test_none_is_fine(tmp_path: Path) -> None:
+    drop_unusable(tmp_path / "checkpoints")
+
+
+def test_a_cut_list_is_removed(folder: Path) -> None:
+    snapshot = folder / "checkpoint_manager_snapshot.json"
+    whole = snapshot.read_text()
+    for length in (0, 1, len(whole) // 2, len(whole) - 1):
+        folder.mkdir(exist_ok=True)
+        snapshot.write_text(whole[:length])
+        drop_unusable(folder)
+        assert not folder.exists()
+
+
+def test_a_list_of_another_ray_is_removed(folder: Path) -> None:
+    write_snapshot(folder, "2.0.0")
+    drop_unusable(folder)
+    assert not folder.exists()
+
+
+def test_a_list_that_names_a_lost_checkpoint_is_removed(folder: Path) -> None:
+    (folder / CHECKPOINT).rmdir()
+    drop_unusable(folder)
+    assert not folder.exists()
+
+
+def test_a_job_killed_before_its_first_checkpoint_begins_anew(folder: Path) -> None:
+    (folder / "checkpoint_manager_snapshot.json").unlink()
+    drop_unusable(folder)
+    assert not folder.exists()
+
+
+def test_more_workers_than_images_of_a_batch_are_refused(
+    tiny: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    for phase, workers, batch in (({}, 21, 20), ({"classifier": {"batch_size": 7}}, 8, 7)):
+        distill = {"ipc": 2, "representation": {"start_epochs": {"max": 3}}, **phase}
+        config = tiny(
+            tmp_path, distill=distill, compute={"parallel": "batch", "num_workers": workers}
+        )
+        with pytest.raises(
+            UserError,
+            match=rf"{workers} workers cannot share .* of {batch} images; --set compute.num_workers={batch}",
+        ):
+            require_workers(config, [5] * 10)

@@ -1,0 +1,128 @@
+"""Both engines from first to last: what they leave, and that a killed run ends with the same set."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ltdd_ray.cluster import distribution as pool
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.prepare import PreparedData, prepare_data
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.distribution.runner import latest_checkpoint, run_distribution
+
+Tiny = Callable[..., RunConfig]
+SETTINGS = {
+    "updates": 8,
+    "real_batch": 5,
+    "lr_image": 0.1,
+    "queue": {"size": 2, "enter_every": 2, "steps": 2, "batch_size": 16},
+}
+
+
+def settings(tiny: Tiny, folder: Path, engine: str) -> RunConfig:
+    return tiny(
+        folder,
+        distill={"ipc": 3, "engine": engine, "distribution": SETTINGS, "checkpoint_every": 3},
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    return prepare_data(settings(tiny, tmp_path_factory.mktemp("data"), "dm"))
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("engine", ["dm", "idm"])
+def test_a_run_that_was_stopped_ends_with_the_same_set(
+    tiny: Tiny, data: PreparedData, tmp_path: Path, engine: str
+) -> None:
+    whole = settings(tiny, tmp_path / "whole", engine)
+    broken = settings(tiny, tmp_path / "broken", engine)
+    expected = run_distribution(whole, data, lambda report: None)
+
+    def stop(report: Any) -> None:
+        if not isinstance(report, str) and report.update == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_distribution(broken, data, stop)
+    heard: list[Any] = []
+    found = run_distribution(broken, data, heard.append)
+    assert [report.update for report in heard] == [4, 5, 6, 7, 8], (
+        "it goes on from update 3, and the start is not told again"
+    )
+    assert torch.equal(found.images, expected.images)
+    checkpoints = [
+        latest_checkpoint(config.folder / "distilled" / "checkpoints") for config in (whole, broken)
+    ]
+    one, other = ((folder / "state.safetensors").read_bytes() for folder in checkpoints if folder)
+    assert one == other
+    history = [
+        json.loads(line)["update"]
+        for line in (broken.folder / "distilled" / "history.jsonl").read_text().splitlines()
+    ]
+    assert history == list(range(1, 9))
+
+
+@pytest.mark.parametrize(("engine", "per_class"), [("dm", 3), ("idm", 12)])
+def test_what_is_stored_can_be_trained_on_as_it_is(
+    tiny: Tiny, data: PreparedData, tmp_path: Path, engine: str, per_class
+) -> None:
+    config = settings(tiny, tmp_path, engine)
+    heard: list[Any] = []
+    run_distribution(config, data, heard.append).save(config.folder / "distilled")
+    distilled, initial = (
+        DistilledSet.load(config.folder, name) for name in ("distilled", "initial")
+    )
+    assert not torch.equal(distilled.images, initial.images)
+    for stored in (distilled, initial):
+        assert torch.bincount(stored.classes).tolist() == [per_class] * 10
+        assert torch.equal(stored.soft_labels, torch.eye(10)[stored.classes]), (
+            "labels are exactly one-hot"
+        )
+        assert stored.learning_rate == config.evaluate.lr
+        assert stored.provenance["images_per_class"] == [per_class] * 10
+    said = [report for report in heard if isinstance(report, str)]
+    counts = data.train.class_counts
+    assert len(said) == int((counts < per_class).sum())
+    if said:
+        assert said[-1].endswith(
+            f"{counts[9]} real images for 12 initial ones; filled by {12 - counts[9]} augmented repeats"
+        )
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+def test_killed_actor(
+    tiny: Tiny, data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = (
+        settings(tiny, tmp_path / "whole", "idm"),
+        settings(tiny, tmp_path / "broken", "idm"),
+    )
+    struck = tmp_path / "struck"
+
+    def fragile(config: RunConfig, data: Any, report: Callable[[Any], None]) -> DistilledSet:
+        from ltdd_ray.distill.distribution.runner import run_distribution
+
+        def strike(message: Any) -> None:
+            report(message)
+            if not isinstance(message, str) and message.update == 5 and not struck.exists():
+                struck.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return run_distribution(config, data, strike)
+
+    monkeypatch.setattr(pool, "run_distribution", fragile)
+    found, peak = pool.match_on_actor(broken, data, lambda report: None)
+    assert struck.exists() and peak > 0
+    assert torch.equal(found.images, run_distribution(whole, data, lambda report: None).images)

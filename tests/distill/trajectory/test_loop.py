@@ -1,0 +1,254 @@
+"""The loop in plain processes: resuming is exact, width does not matter, a bad number stops it in time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed
+import torch.multiprocessing
+from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
+
+from ltdd_ray.common.errors import NonFiniteLossError, UserError
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.prepare import PreparedData, prepare_data
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.checkpoint import STATE
+from ltdd_ray.distill.trajectory.loop import UpdateReport, distill
+from ltdd_ray.experts.expert import run_expert
+from ltdd_ray.experts.plan import missing_experts
+
+Tiny = Callable[..., RunConfig]
+
+
+@pytest.fixture(scope="module")
+def config(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A tiny run whose experts are trained."""
+    config = tiny(tmp_path_factory.mktemp("plain"))
+    data = prepare_data(config)
+    for expert in missing_experts(config, data.train):
+        run_expert(config, data, expert, lambda report: None)
+    return config
+
+
+@pytest.fixture(scope="module")
+def data(config: RunConfig) -> PreparedData:
+    return prepare_data(config)
+
+
+class Recorder:
+    """Takes every callback of the loop and keeps what it was given; checkpoints go into a folder each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.reports: list[UpdateReport] = []
+        self.initial: DistilledSet | None = None
+
+    def run(self, config: RunConfig, data: PreparedData, **settings) -> DistilledSet:
+        return distill(
+            config,
+            data,
+            on_update=self._update,
+            on_checkpoint=self._checkpoint,
+            on_initial=self._initial,
+            **settings,
+        )
+
+    def checkpoint(self, update: int) -> Path:
+        return self.folder / f"update-{update}"
+
+    def _update(self, report: UpdateReport, synthetic) -> None:
+        self.reports.append(report)
+
+    def _checkpoint(self, write, update: int) -> None:
+        self.checkpoint(update).mkdir(parents=True)
+        write(self.checkpoint(update))
+
+    def _initial(self, initial: DistilledSet, said: list[str]) -> None:
+        self.initial = initial
+
+
+def changed(config: RunConfig, **settings) -> RunConfig:
+    return config.model_copy(update={"distill": config.distill.model_copy(update=settings)})
+
+
+def test_learns_all_three_and_resumes_exactly(
+    config: RunConfig, data: PreparedData, tmp_path: Path
+) -> None:
+    whole, rest = Recorder(tmp_path / "whole"), Recorder(tmp_path / "rest")
+    final = whole.run(config, data)
+    assert [r.update for r in whole.reports] == list(range(1, 13))
+    assert whole.initial is not None
+    known = {
+        "method": "ltdd",
+        "dataset": "digits",
+        "imbalance_factor": 134 / 13,
+        "images_per_class": [2] * 10,
+        "seed": 3,
+        "update": 12,
+    }
+    assert known.items() <= final.provenance.items()
+    assert final.class_counts == tuple(data.train.class_counts) and {"torch", "ltdd-ray"} <= set(
+        final.provenance["versions"]
+    )
+    assert not torch.equal(final.images, whole.initial.images)
+    assert not torch.equal(final.soft_labels, whole.initial.soft_labels)
+    assert final.learning_rate != whole.initial.learning_rate
+
+    resumed = rest.run(config, data, resume_from=whole.checkpoint(6))
+    assert [r.update for r in rest.reports] == list(range(7, 13))
+    assert rest.initial is None
+    assert rest.reports == whole.reports[6:]
+    assert torch.equal(resumed.images, final.images) and torch.equal(
+        resumed.soft_labels, final.soft_labels
+    )
+    assert resumed.learning_rate == final.learning_rate
+    assert (rest.checkpoint(12) / STATE).read_bytes() == (whole.checkpoint(12) / STATE).read_bytes()
+
+
+def test_the_objective_falls(config: RunConfig, data: PreparedData, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path)
+    phase = config.distill.representation
+    first = phase.model_copy(
+        update={"start_epochs": phase.start_epochs.model_copy(update={"max": 0}), "syn_steps": 5}
+    )
+    recorder.run(changed(config, representation=first, updates=30, syn_lr=0.05), data)
+    losses = [r.metrics["loss/total"] for r in recorder.reports]
+    assert sum(losses[-5:]) < sum(losses[:5])
+
+
+def in_process(rank: int, config: RunConfig, folder: Path) -> None:
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(str(folder / "rendezvous"), 2)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    recorder = Recorder(folder / str(rank))
+    found = recorder.run(
+        config, prepare_data(config), rank=rank, world_size=2, wrap=DistributedDataParallel
+    )
+    if rank == 0:
+        found.save(folder)
+    assert (recorder.initial is not None) == (rank == 0)
+    torch.distributed.destroy_process_group()
+
+
+def assert_close(found: DistilledSet, expected: DistilledSet) -> None:
+    torch.testing.assert_close(found.images, expected.images, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.soft_labels, expected.soft_labels, rtol=1e-4, atol=1e-5)
+    assert found.learning_rate == pytest.approx(expected.learning_rate, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "segments"), [("trajectory", 2), ("trajectory", 3), ("batch", 1)]
+)
+def test_two_workers_take_the_steps_of_one(
+    config: RunConfig, data: PreparedData, tmp_path: Path, parallel: str, segments: int
+) -> None:
+    """Also where one of them is lost half-way: its checkpoint, carried on by the other alone, ends with the same set."""
+    phase = config.distill.representation.model_copy(
+        update={"batch_size": 7}
+    )  # 3 + 4 of the 20 images
+    config = changed(
+        config, segments_per_update=segments, updates=4, checkpoint_every=2, representation=phase
+    )
+    config = config.model_copy(
+        update={"compute": config.compute.model_copy(update={"parallel": parallel})}
+    )
+    torch.multiprocessing.spawn(in_process, (config, tmp_path), nprocs=2)
+    two, one = DistilledSet.load(tmp_path), Recorder(tmp_path / "one").run(config, data)
+    assert_close(two, one)
+    carried_on = Recorder(tmp_path / "rest").run(
+        config, data, resume_from=tmp_path / "0" / "update-2"
+    )
+    assert_close(carried_on, one)
+
+
+def test_a_rate_that_does_not_fit_makes_short_steps(
+    config: RunConfig, data: PreparedData, tmp_path: Path
+) -> None:
+    """lr_image and lr_syn_lr a million times too large: still finite, steps within their limits times 1/(1 - momentum)."""
+    wild = changed(config, lr_image=1e7, lr_syn_lr=1e5, momentum_image=0.0, momentum_syn_lr=0.0)
+    recorder = Recorder(tmp_path / "limited")
+    assert torch.isfinite(recorder.run(wild, data).images).all()
+    steps = [report.metrics["update_rms/images"] for report in recorder.reports]
+    assert (
+        0.99 * wild.distill.largest_image_step
+        < max(steps)
+        <= 1.0001 * wild.distill.largest_image_step
+    )
+    rates = torch.tensor([report.metrics["syn_lr"] for report in recorder.reports]).log()
+    assert float(rates.diff().abs().max()) <= wild.distill.largest_rate_step * 1.001
+    with pytest.raises(NonFiniteLossError):
+        Recorder(tmp_path / "free").run(
+            changed(wild, largest_image_step=1e30, largest_rate_step=1e30), data
+        )
+
+
+def test_a_bad_number_stops_before_the_update_and_names_its_origin(
+    config: RunConfig, data: PreparedData, tmp_path: Path
+) -> None:
+    recorder = Recorder(tmp_path)
+    with pytest.raises(
+        NonFiniteLossError,
+        match=r"update \d+: the representation phase is not finite .*expert \d, start epoch \d",
+    ):
+        recorder.run(
+            changed(config, lr_image=1e30, largest_image_step=1e30, checkpoint_every=1), data
+        )
+    kept = load_file(recorder.checkpoint(len(recorder.reports)) / STATE)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in kept.values())
+
+
+def test_one_term_alone(config: RunConfig, data: PreparedData, tmp_path: Path) -> None:
+    """DATM's settings: the whole network against the representation expert, and its labels."""
+    phase = config.distill.representation.model_copy(update={"scope": "all"})
+    settings = {
+        "representation": phase,
+        "lambda_cls": 0.0,
+        "label_expert": "representation",
+        "updates": 2,
+    }
+    recorder = Recorder(tmp_path)
+    recorder.run(changed(config, **settings), data)
+    assert {"loss/total", "loss/representation"} <= set(recorder.reports[0].metrics)
+    assert "loss/classifier" not in recorder.reports[0].metrics
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"model": {"width": 5, "depth": 2}}, "architecture|layout"),
+        ({"seed": 4}, "dataset|config"),
+        ({"augmentation": "color"}, "config"),
+    ],
+)
+def test_a_store_made_for_something_else_is_refused(
+    config: RunConfig, tiny: Tiny, tmp_path: Path, change: dict, complaint: str
+) -> None:
+    other = tiny(
+        tmp_path, **{"experts": {**config.experts.model_dump(), "store": config.store_uri}} | change
+    )
+    with pytest.raises(UserError, match=complaint):
+        missing_experts(other, prepare_data(other).train)
+
+
+def test_hard_labels_stay_hard_on_images_chosen_at_random(
+    config: RunConfig, data: PreparedData, tmp_path: Path
+) -> None:
+    recorder = Recorder(tmp_path)
+    hard = changed(config, initial_labels="one_hot", lr_label=5.0, updates=3)
+    found = recorder.run(hard, data)
+    expected = torch.nn.functional.one_hot(found.classes, data.train.num_classes).float()
+    assert recorder.initial is not None
+    assert torch.equal(recorder.initial.soft_labels, expected) and torch.equal(
+        found.soft_labels, expected
+    )
+    assert (
+        recorder.reports[-1].metrics["label_entropy"]
+        == 0
+        == recorder.reports[-1].metrics["grad_norm/labels"]
+    )
+    assert (
+        not torch.equal(found.images, recorder.initial.images)
+        and found.learning_rate != recorder.initial.learning_rate
+    )

@@ -1,0 +1,190 @@
+"""The fused operation against the torch operations it stands for, compiled and not."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from torch.nn.functional import avg_pool2d, conv2d, group_norm
+
+from ltdd_ray.nn.kernels import build, fused
+from ltdd_ray.nn.kernels.fused import NormReluPool, channels_last
+from ltdd_ray.nn.kernels.reference import Affine
+
+SHAPES = [(3, 5, 7, 6), (2, 16, 8, 8), (1, 40, 5, 4), (2, 3, 2, 3)]
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "plain":
+        monkeypatch.setattr(build, "load_kernels", lambda real: None)
+    elif build.load_kernels("float") is None:
+        pytest.skip("no C compiler")
+    return request.param
+
+
+def randn(*shape: int) -> Tensor:
+    tensor = torch.randn(
+        *shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64
+    )
+    return channels_last(tensor) if len(shape) == 4 else tensor
+
+
+def stock(u: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    return avg_pool2d(group_norm(u, u.shape[1], gamma, beta).relu(), 2)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_gradients_and_second_gradients(way: str, shape: tuple[int, ...]) -> None:
+    layer = NormReluPool(shape[1]).double()
+    inputs = [
+        tensor.requires_grad_()
+        for tensor in (randn(*shape), randn(shape[1]) + 1, randn(shape[1]) / 2)
+    ]
+    layer.weight, layer.bias = (
+        torch.nn.Parameter(inputs[1].detach()),
+        torch.nn.Parameter(inputs[2].detach()),
+    )
+    assert torch.allclose(layer(inputs[0]), stock(*inputs), rtol=1e-12)
+
+    def through(function: Callable[..., Tensor], given: list[Tensor]) -> list[Tensor]:
+        y = function(*given)
+        first = torch.autograd.grad((y * randn(*y.shape)).sum(), given, create_graph=True)
+        second = torch.autograd.grad(sum((bar * randn(*bar.shape)).sum() for bar in first), given)
+        return [*first, *second]
+
+    ours = through(lambda u, g, b: fused._Operation.apply(u, g, b), inputs)
+    for found, oracle in zip(ours, through(stock, inputs)):
+        assert torch.allclose(found, oracle, rtol=1e-9, atol=1e-11)
+
+
+def test_the_layer_is_differentiable_twice(way: str) -> None:
+    inputs = [tensor.requires_grad_() for tensor in (randn(2, 3, 4, 4), randn(3), randn(3))]
+    operation = fused._Operation.apply
+    assert gradcheck(operation, inputs)
+    assert gradgradcheck(operation, inputs)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("extra", [False, True])
+def test_tangents_are_differences(way: str, shape: tuple[int, ...], extra: bool) -> None:
+    """Along (u_dot, gamma_dot, beta_dot, y_bar_dot), y, u_bar and the parameters' bars change as central differences say."""
+    batch, channels, height, width = shape
+    pair, half = randn(batch, 2 * channels, height, width), (height // 2, width // 2)
+    u_extra, y_extra = (
+        randn(batch, channels, *size) if extra else None for size in ((height, width), half)
+    )
+    y_pair = randn(batch, 2 * channels, *half)
+    affine = Affine(*(randn(channels + k)[:channels] for k in range(4)))
+    (u, u_dot), (y_bar, y_bar_dot) = pair.clone().chunk(2, 1), y_pair.chunk(2, 1)
+    if u_extra is not None and y_extra is not None:
+        u_dot, y_bar_dot = u_dot + u_extra, y_bar_dot + y_extra
+
+    def at(e: float) -> list[Tensor]:
+        moved = (
+            u + e * u_dot,
+            affine.gamma + e * affine.gamma_dot,
+            affine.beta + e * affine.beta_dot,
+        )
+        given = [tensor.detach().requires_grad_() for tensor in moved]
+        y = stock(*given)
+        return [y.detach(), *torch.autograd.grad(y, given, y_bar + e * y_bar_dot)]
+
+    y, y_dot, stats = fused.tangent_forward(pair, u_extra, affine)
+    u_bar, *dots = fused.tangent_backward(pair, affine, stats, y_pair, y_extra)
+    assert torch.allclose(y, at(0)[0])
+    assert torch.allclose(u_bar, at(0)[1])
+    e = 1e-6
+    for found, ahead, behind in zip([y_dot, *dots], at(e), at(-e)):
+        assert torch.allclose(found, (ahead - behind) / (2 * e), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("inputs", [1, 2, 3, 4])
+def test_backward_of_the_first_block_ends_in_its_weights(
+    way: str, shape: tuple[int, ...], inputs: int
+) -> None:
+    batch, channels, height, width = shape
+    x, weight = randn(batch, inputs, height, width), randn(channels, inputs, 3, 3).requires_grad_()
+    gamma, beta = (randn(channels) + 1).requires_grad_(), (randn(channels) / 2).requires_grad_()
+    y = stock(conv2d(x, weight, padding=1), gamma, beta)
+    y_bar = randn(*y.shape)
+    with torch.no_grad():
+        u = channels_last(conv2d(x, weight, padding=1))
+        _, stats = fused.forward(u, gamma, beta)
+        found = fused.backward_first(x, weight, u, gamma, beta, stats, y_bar)
+    for bar, oracle in zip(
+        found, torch.autograd.grad(y, (weight, gamma, beta), y_bar), strict=True
+    ):
+        assert torch.allclose(bar, oracle, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_image_bar_is_the_gradient_over_a_convolutions_input(way: str, channels: int) -> None:
+    x, weight = randn(2, channels, 5, 4).requires_grad_(), randn(7, channels, 3, 3)
+    u_bar = randn(2, 7, 5, 4)
+    (oracle,) = torch.autograd.grad(conv2d(x, weight, padding=1), x, u_bar)
+    assert torch.allclose(fused.image_bar(u_bar, weight), oracle, rtol=1e-12)
+
+
+def test_single_precision_agrees_with_double(way: str) -> None:
+    u, gamma, beta = randn(4, 20, 8, 8), randn(20), randn(20)
+    y, _ = fused.forward(u.float(), gamma.float(), beta.float())
+    assert y.dtype == torch.float32
+    assert torch.allclose(y.double(), stock(u, gamma, beta), atol=1e-5)
+
+
+def test_nan_is_not_swallowed(way: str) -> None:
+    u = randn(1, 3, 4, 4)
+    u[0, 1, 2, 2] = torch.nan
+    y, _ = fused.forward(u, torch.ones(3).double(), torch.zeros(3).double())
+    assert y.isnan().any(3).any(2).tolist() == [[False, True, False]]
+
+
+def test_too_small_an_image_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="2x2 pooling of 1x4 pixels"):
+        NormReluPool(2)(torch.zeros(1, 2, 1, 4))
+
+
+def test_without_a_compiler_it_says_so_once_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", "false")
+    build.load_kernels.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            layer = NormReluPool(4)
+            assert layer(torch.randn(2, 4, 4, 4)).shape == (2, 4, 2, 2)
+            layer(torch.randn(2, 4, 4, 4))
+        assert [
+            record.message
+            for record in caplog.records
+            if "slower torch operations" in record.message
+        ] != []
+        assert len(caplog.records) == 1
+        assert not list(tmp_path.rglob("*.so"))
+    finally:
+        build.load_kernels.cache_clear()
+
+
+def test_the_library_is_built_once_and_whole(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    if build.load_kernels("float") is None:
+        pytest.skip("no C compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build.load_kernels.cache_clear()
+    try:
+        build.load_kernels("float")
+        (library,) = tmp_path.rglob("*.so")
+        built = library.stat().st_mtime_ns
+        build.load_kernels.cache_clear()
+        build.load_kernels("float")
+        assert library.stat().st_mtime_ns == built
+        build.load_kernels("double")
+        assert (
+            len(list(tmp_path.rglob("*"))) == 3
+        )  # the folder and two libraries, nothing temporary
+    finally:
+        build.load_kernels.cache_clear()

@@ -1,0 +1,64 @@
+import math
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from ltdd_ray.nn.losses import BalancedSoftmax, DamLoss, soft_cross_entropy
+
+LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]], dtype=torch.float64)
+SOFT = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], dtype=torch.float64)
+PRIOR = torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64)
+
+
+def test_soft_cross_entropy_is_torchs() -> None:
+    assert soft_cross_entropy(LOGITS, SOFT) == pytest.approx(float(cross_entropy(LOGITS, SOFT)))
+
+
+def test_dam_without_its_knobs_is_soft_cross_entropy() -> None:
+    loss = DamLoss.from_prior(PRIOR, 0.0, "none")
+    assert float(loss(LOGITS, SOFT)) == pytest.approx(float(soft_cross_entropy(LOGITS, SOFT)))
+
+
+@pytest.mark.parametrize(
+    ("class_weights", "floor", "g"),
+    [
+        ("none", 0.0, [1, 1, 1]),
+        ("frequency", 0.0, [0.7, 0.2, 0.1]),
+        ("frequency", 1.0, [0.85, 0.6, 0.55]),
+        ("mean_one", 0.0, [2.1, 0.6, 0.3]),
+    ],
+)
+def test_dam_is_its_formula(class_weights, floor: float, g: list[float]) -> None:
+    expected = 0.0
+    for b in range(2):
+        shifted = [float(LOGITS[b, k] - 1.5 * PRIOR[k].log()) for k in range(3)]
+        norm = float(torch.tensor(shifted, dtype=torch.float64).exp().sum().log())
+        expected -= sum(g[k] * float(SOFT[b, k]) * (shifted[k] - norm) for k in range(3)) / 2
+    assert float(
+        DamLoss.from_prior(PRIOR, 1.5, class_weights, floor)(LOGITS, SOFT)
+    ) == pytest.approx(expected)
+
+
+def test_the_prior_makes_a_student_raise_head_logits() -> None:
+    """Under balanced labels the loss is least where the logits carry the prior: z = lambda log s."""
+    uniform = torch.full((1, 3), 1 / 3, dtype=torch.float64)
+    logits = PRIOR.log()[None].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(DamLoss.from_prior(PRIOR, 1.0, "none")(logits, uniform), logits)
+    assert float(slope.abs().max()) < 1e-12
+
+
+def test_balanced_softmax_is_its_formula() -> None:
+    labels, expected = torch.tensor([2, 0]), 0.0
+    for b in range(2):
+        weighted = [float(PRIOR[k] * LOGITS[b, k].exp()) for k in range(3)]
+        expected -= math.log(weighted[labels[b]] / sum(weighted)) / 2
+    assert float(BalancedSoftmax(PRIOR.log())(LOGITS, labels)) == pytest.approx(expected)
+
+
+def test_balanced_softmax_learns_the_prior_away() -> None:
+    """Over labels as frequent as the prior says, on images that say nothing, equal logits are the optimum."""
+    logits = torch.zeros(10, 3, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0] * 7 + [1] * 2 + [2])
+    (slope,) = torch.autograd.grad(BalancedSoftmax(PRIOR.log())(logits, labels), logits)
+    assert float(slope.sum(0).abs().max()) < 1e-12

@@ -1,0 +1,191 @@
+"""The table of three methods that cost and reached what is written here."""
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ltdd_ray.config import RunConfig
+from ltdd_ray.config.loading import load_config
+from ltdd_ray.methods import METHODS
+from ltdd_ray.methods.published import published_accuracy
+from ltdd_ray.workflows.compare.plan import plan_comparison
+from ltdd_ray.workflows.compare.table import (
+    Row,
+    as_csv,
+    as_json,
+    as_markdown,
+    as_text,
+    experts_rows,
+    method_row,
+)
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+@pytest.fixture
+def base(tiny: Callable[..., RunConfig], tmp_path: Path) -> RunConfig:
+    data = {"source": "parquet", "path": "somewhere", "name": "cifar10", "imbalance_factor": 100}
+    return tiny(
+        tmp_path,
+        data=data,
+        distill={"ipc": 10, "updates": 12, "representation": {"start_epochs": {"max": 3}}},
+    )
+
+
+def published_of(config: RunConfig) -> float | None:
+    dataset, factor = config.data.name or config.data.source, config.data.imbalance_factor
+    return published_accuracy(dataset, factor, config.method, config.distill.ipc)
+
+
+def results(mean: float, timings: dict[str, float], peaks: dict[str, int]) -> dict[str, Any]:
+    groups = {
+        name: {"mean": mean + shift, "std": 0.01}
+        for name, shift in (("many", 0.1), ("medium", 0.0), ("few", -0.1))
+    }
+    facts = {
+        "labels": "hard" if mean == 0.308 else "soft",
+        "timings": timings,
+        "peak_memory": peaks,
+    }
+    return {"accuracy": {"mean": mean, "std": 0.012}, "groups": groups, **facts}
+
+
+@pytest.fixture
+def rows(base: RunConfig) -> list[Row]:
+    configs = plan_comparison(base, ["random", "datm", "ltdd"])
+    found = {
+        "random": results(0.308, {"evaluate": 67.0}, {"evaluate": 600 * 2**20}),
+        "datm": results(
+            0.341,
+            {"experts": 493.2, "distill": 200.0, "evaluate": 66.0},
+            {"experts": 2**30, "distill": 700 * 2**20},
+        ),
+        "ltdd": results(
+            0.436, {"distill": 310.0, "evaluate": 66.4}, {"distill": 800 * 2**20, "evaluate": 5}
+        ),
+    }
+    return [method_row(configs[m], found[m]) for m in configs] + experts_rows(
+        list(configs.values()), list(found.values())
+    )
+
+
+def test_a_row_holds_what_was_measured_beside_what_was_published(rows: list[Row]) -> None:
+    assert rows[1] == Row(
+        method="datm",
+        accuracy=0.341,
+        std=0.012,
+        many=pytest.approx(0.441),
+        medium=0.341,
+        few=pytest.approx(0.241),
+        labels="soft",
+        distill_seconds=200.0,
+        evaluate_seconds=66.0,
+        peak_memory=700 * 2**20,
+        published=pytest.approx(0.373),
+    )
+
+
+def test_shared_experts_are_counted_once(rows: list[Row]) -> None:
+    assert rows[3:] == [Row("experts of datm, ltdd", experts_seconds=493.2, peak_memory=2**30)]
+
+
+def test_experts_trained_elsewhere_have_no_time(base: RunConfig) -> None:
+    configs = list(plan_comparison(base, ["random", "k_center"]).values())
+    found = [results(0.3, {"evaluate": 6.0}, {"evaluate": 5})] * 2
+    assert experts_rows(configs, found) == [Row("experts of k_center")]
+    assert experts_rows(configs[:1], found[:1]) == []
+
+
+def test_markdown_is_for_people(base: RunConfig, rows: list[Row]) -> None:
+    lines = as_markdown(base, rows).splitlines()
+    assert lines[0] == (
+        "# tiny: cifar10, imbalance factor 100, 10 images per class; "
+        "accuracy in % on its test images, 2 networks (convnet of width 4)"
+    )
+    assert lines[2:8] == [
+        "| method | all | many | medium | few | labels | experts s | distill s | evaluate s | peak MiB | published |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| random | 30.8 ± 1.2 | 40.8 | 30.8 | 20.8 | hard |  |  | 67 | 600 | 34.4 |",
+        "| datm | 34.1 ± 1.2 | 44.1 | 34.1 | 24.1 | soft |  | 200 | 66 | 700 | 37.3 |",
+        "| ltdd | 43.6 ± 1.2 | 53.6 | 43.6 | 33.6 | soft |  | 310 | 66 | 800 | 53.4 |",
+        "| experts of datm, ltdd |  |  |  |  |  | 493 |  |  | 1024 |  |",
+    ]
+    assert "CVPR 2025" in lines[-1]
+
+
+def test_csv_and_json_are_for_programs(base: RunConfig, rows: list[Row]) -> None:
+    first, *_, last = csv.DictReader(io.StringIO(as_csv(rows)))
+    assert (first["method"], first["accuracy"], first["distill_seconds"], first["published"]) == (
+        "random",
+        "0.308",
+        "",
+        "0.344",
+    )
+    assert (last["method"], last["experts_seconds"]) == ("experts of datm, ltdd", "493.2")
+    tree = as_json(base, rows)
+    assert (tree["dataset"], tree["imbalance_factor"], tree["ipc"], tree["networks"]) == (
+        "cifar10",
+        100,
+        10,
+        2,
+    )
+    assert (
+        tree["rows"][2]["few"] == pytest.approx(0.336)
+        and tree["rows"][0]["distill_seconds"] is None
+    )
+
+
+def test_the_terminal_shows_the_same_cells(base: RunConfig, rows: list[Row]) -> None:
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(as_text(base, rows))
+    assert "43.6 ± 1.2" in captured.get() and "experts of datm, ltdd" in captured.get()
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "published"),
+    [
+        ("ltdd", {}, 0.534),
+        ("full_ce", {}, 0.662),
+        ("ed", {}, None),
+        ("ed", {"ipc": 50}, 0.548),
+        ("mtt", {"imbalance_factor": 200.0}, None),
+        ("ltdd", {"imbalance_factor": None}, None),
+        ("ltdd", {"name": None}, None),
+        ("ltdd", {"name": "tiny_imagenet", "imbalance_factor": 20, "ipc": 20}, 0.255),
+    ],
+)
+def test_published_numbers_belong_to_one_cell(
+    base: RunConfig, method: str, changes: dict[str, Any], published: float | None
+) -> None:
+    distill = base.distill.model_copy(update={"ipc": changes.pop("ipc", 10)})
+    data = base.data.model_copy(update=changes)
+    config = base.model_copy(update={"method": method, "distill": distill, "data": data})
+    assert published_of(config) == (None if published is None else pytest.approx(published))
+
+
+CELLS = sorted(CONFIGS.rglob("if*_ipc*.yaml"))
+
+
+@pytest.mark.parametrize("file", CELLS, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_the_table_and_the_configs_name_the_same_published_numbers(file: Path) -> None:
+    """Each cell's header was written from the paper by itself."""
+    (expected,) = re.findall(r"^# Expected: .*", file.read_text(), re.MULTILINE)
+    config, compared = load_config(file), 0
+    for method, name in {"ltdd": "published", "datm": "DATM", "random": "random selection"}.items():
+        for percent in re.findall(rf"{name} ([0-9.]+) %", expected):
+            found = published_of(config.model_copy(update={"method": method}))
+            assert found == pytest.approx(float(percent) / 100)
+            compared += 1
+    assert compared >= 1
+
+
+def test_most_published_methods_can_be_run_here(base: RunConfig) -> None:
+    found = {m for m in METHODS if published_of(base.model_copy(update={"method": m}))}
+    assert {"random", "k_center", "mtt", "datm", "ltdd", "full_ce"} <= found

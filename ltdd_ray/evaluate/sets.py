@@ -13,10 +13,11 @@ from torch.nn.functional import one_hot
 from ltdd_ray.common.device import default_device
 from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.budget import class_budget
+from ltdd_ray.data.budget import picture_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.formation import as_pictures
 from ltdd_ray.evaluate.calibration import calibrate
 from ltdd_ray.evaluate.full_data import FULL_DATA, full_data_epochs
 from ltdd_ray.evaluate.k_center import expert_features, k_center_selection
@@ -84,26 +85,30 @@ def random_selection(
 
 def _random(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     """Drawn anew for every network."""
-    budget = class_budget(config.distill, data.train.class_counts.tolist())
-    return _real_images(
-        data, random_selection(data.train, budget, config.seed, network), config.evaluate.lr
-    )
+    budget = picture_budget(config.distill, data.train.class_counts.tolist())
+    index = random_selection(data.train, budget, config.seed, network)
+    return _real_images(config, data, index)
 
 
 def _k_center(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     images, labels = model_space(data.train, data.normalisation, default_device())
     features = expert_features(config, data.train, images)
-    budget = class_budget(config.distill, data.train.class_counts.tolist())
-    return _real_images(data, k_center_selection(features, labels, budget), config.evaluate.lr)
+    budget = picture_budget(config.distill, data.train.class_counts.tolist())
+    return _real_images(config, data, k_center_selection(features, labels, budget))
 
 
-def _real_images(data: PreparedData, index: list[int], learning_rate: float) -> TrainingSet:
-    """The training images at ``index`` (M,) with hard labels."""
+def _real_images(config: RunConfig, data: PreparedData, index: list[int]) -> TrainingSet:
+    """The training images at ``index`` (P,) with hard labels.
+
+    They are shrunk and enlarged like the pictures of the distilled set, so both have equal bytes.
+    """
     images = data.normalisation.apply(torch.tensor(data.train.images[index]))
-    labels = one_hot(
-        torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes
+    labels = torch.tensor(data.train.labels[index], dtype=torch.int64)
+    return TrainingSet(
+        as_pictures(images, config.distill.pictures_per_side),
+        one_hot(labels, data.train.num_classes).float(),
+        config.evaluate.lr,
     )
-    return TrainingSet(images, labels.float(), learning_rate)
 
 
 def _distilled(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
@@ -125,17 +130,17 @@ def _hard(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
 def _calibrated(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     stored = DistilledSet.load(config.folder / "distilled")
     tau, soft_labels = calibrate(stored.soft_labels, stored.classes, torch.tensor(data.prior))
-    return TrainingSet(stored.images, soft_labels, stored.learning_rate, tau)
+    return TrainingSet(stored.pictures, soft_labels, stored.learning_rate, tau)
 
 
 def _8bit(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     rounded = DistilledSet.load(config.folder / "distilled").in_8_bits()
-    return TrainingSet(rounded.images, rounded.soft_labels, rounded.learning_rate)
+    return TrainingSet(rounded.pictures, rounded.soft_labels, rounded.learning_rate)
 
 
 def _stored(config: RunConfig, name: str) -> TrainingSet:
     stored = DistilledSet.load(config.folder / "distilled", name)
-    return TrainingSet(stored.images, stored.soft_labels, stored.learning_rate)
+    return TrainingSet(stored.pictures, stored.soft_labels, stored.learning_rate)
 
 
 SETS = {

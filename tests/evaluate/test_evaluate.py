@@ -273,7 +273,7 @@ def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:
     assert table.caption == "LTDD, calibrated: logits adjusted with tau 0.25"
     assert str(table.title).endswith("IPC 1")
     assert str(results_table({**results, "pictures_per_image": 4}).title).endswith(
-        "IPC 1 of 4 pictures each"
+        "IPC 1 of 4 pictures each, a label for each picture"
     )
     assert list(table.columns[2].cells) == ["60.0 ± 14.1", "30.0 ± 0.0", "30.0 ± 0.0"]
 

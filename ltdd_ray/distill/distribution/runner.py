@@ -12,8 +12,7 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import PROGRESS
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.loop import match_distributions
-from ltdd_ray.distill.metrics_log import Watcher
-from ltdd_ray.distill.trajectory.loop import UpdateReport
+from ltdd_ray.distill.metrics_log import MetricsLog, UpdateReport
 
 
 def run_distribution(
@@ -37,7 +36,7 @@ def run_distribution(
         keep_checkpoint(checkpoints, write, update)
 
     every = config.distill.checkpoint_every
-    watcher = Watcher(
+    log = MetricsLog(
         distilled / "history.jsonl",
         config.folder / "tensorboard",
         data.normalisation,
@@ -46,10 +45,10 @@ def run_distribution(
     )
 
     def on_update(report: UpdateReport, method: DistributionMatching) -> None:
-        watcher.update(report, method)
+        log.write(report, method.images, data.train.num_classes)
         on_report(report)
 
-    with closing(watcher):
+    with closing(log):
         return match_distributions(
             config,
             data,

@@ -28,7 +28,10 @@ def encode(pictures: Tensor, factor: int) -> Tensor:
 
 
 def decode(mosaics: Tensor, factor: int) -> Tensor:
-    """(M, K, H, W) -> (M f^2, K, H, W): each cell cut out and enlarged bilinearly; differentiable."""
+    """(M, K, H, W) -> (M f^2, K, H, W): each cell cut out and enlarged bilinearly.
+
+    Differentiable.
+    """
     if factor == 1:
         return mosaics
     count, channels, height, width = mosaics.shape

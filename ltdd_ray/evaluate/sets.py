@@ -1,6 +1,6 @@
-"""What networks are trained on: every set that ``evaluate.sets`` can name, what it is called and how it is made.
+"""The sets that networks are trained on: every name of ``evaluate.sets`` and how its set is made.
 
-M images, C classes, K x H x W image shape.
+P pictures, C classes, K x H x W image shape.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,9 +25,9 @@ from ltdd_ray.evaluate.k_center import expert_features, k_center_selection
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Images (M, K, H, W) in model space, their labels as distributions (M, C), and the rate to train with.
+    """Images (P, K, H, W) in model space, their soft labels (P, C), and the rate to train with.
 
-    ``tau`` is the logit adjustment that the labels were calibrated with, if they were.
+    ``tau`` is the logit adjustment of calibrated labels, else None.
     """
 
     images: Tensor
@@ -46,10 +46,11 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class SetKind:
-    """One name of ``evaluate.sets``: its ``title`` in tables, what ``kind`` of images they are in a sentence, and ``make`` (config,
-    data, number of the network to train).
+    """One name of ``evaluate.sets``.
 
-    Without ``make`` it is all training images, which :mod:`ltdd_ray.evaluate.full_data` trains on in a way of its own.
+    ``title`` names it in tables, ``kind`` its images in a sentence. ``make`` takes config, data and
+    the number of the network to train. Without ``make`` the set is all training images, which
+    :mod:`ltdd_ray.evaluate.full_data` trains on.
     """
 
     title: str
@@ -58,21 +59,21 @@ class SetKind:
 
 
 def training_set(config: RunConfig, data: PreparedData, name: str, network: int) -> TrainingSet:
-    """The set called ``name`` in ``evaluate.sets`` for network number ``network``; none of :data:`FULL_DATA`."""
+    """The set ``name`` for network number ``network``; ``name`` is not one of :data:`FULL_DATA`."""
     make = SETS[name].make
     assert make is not None, name
     return make(config, data, network)
 
 
 def epochs_on(config: RunConfig, name: str) -> int:
-    """How long a network is trained on the set called ``name``."""
+    """The epochs of a network on the set ``name``."""
     return full_data_epochs(config, name) if name in FULL_DATA else config.evaluate.epochs
 
 
 def random_selection(
     train: LongTailedDataset, budget: Sequence[int], seed: int, network: int
 ) -> list[int]:
-    """``budget`` (C,) image indices per class without replacement; a class with fewer gives all of them, again and again."""
+    """``budget`` (C,) random image indices per class; a class with fewer images repeats them."""
     chosen: list[int] = []
     for k, wanted in enumerate(budget):
         members = torch.nonzero(torch.tensor(train.labels == k))[:, 0]
@@ -120,7 +121,7 @@ def _initial(config: RunConfig, data: PreparedData, network: int) -> TrainingSet
 
 
 def _hard(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
-    """Each image with the class its soft label prefers."""
+    """Each picture with the class of its largest label."""
     given = _stored(config, "distilled")
     return replace(
         given, soft_labels=one_hot(given.soft_labels.argmax(-1), data.train.num_classes).float()

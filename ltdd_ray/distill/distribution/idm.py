@@ -1,7 +1,8 @@
 """Improved distribution matching (IDM; Zhao et al., CVPR 2023): DM with three changes.
 
 - Partitioning and expansion: an image is a mosaic of f x f pictures.
-- Networks come from a queue whose members are trained between updates, so their embeddings know something of the classes.
+- Networks come from a queue and are trained between updates, so their embeddings separate the
+  classes to some degree.
 - Class-aware regularisation: the pictures' cross-entropy under that network, weighted by the
   network's accuracy on the real batch.
 
@@ -21,9 +22,10 @@ from ltdd_ray.nn.networks import Network
 
 
 class ImprovedDistributionMatching(DistributionMatching):
-    """The state adds the queue: number n is a member from update n * ``enter_every`` on, until ``size`` younger ones are there.
+    """DM whose state also holds the queue of networks.
 
-    It lives in slot n mod ``size``. Only weights are state; who is a member is a function of the update.
+    Network n enters at update n * ``enter_every``, into slot n mod ``size``, and leaves when
+    ``size`` younger ones are there. Only the weights are state; membership follows from the update.
     """
 
     def __init__(self, config: RunConfig, data: PreparedData, device: torch.device) -> None:

@@ -147,7 +147,7 @@ def _exchange(value: Any, world_size: int) -> list[Any]:
 def _metrics(
     segments: list[dict[str, float]], config: RunConfig, synthetic: SyntheticSet
 ) -> dict[str, float]:
-    """Means over segments of losses and distances; norms of the gradients; the set before the step."""
+    """Losses and distances, as means over segments, and norms of the gradients before the step."""
     weights = {
         "loss/representation": config.distill.lambda_rep,
         "loss/classifier": config.distill.lambda_cls,

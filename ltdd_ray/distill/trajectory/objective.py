@@ -1,4 +1,7 @@
-"""The joint objective of one segment: lambda_rep l_backbone(representation expert) + lambda_cls l_classifier(classifier expert)."""
+"""The joint objective of one segment.
+
+l = lambda_rep l_backbone(representation expert) + lambda_cls l_classifier(classifier expert)
+"""
 
 from dataclasses import dataclass
 
@@ -30,7 +33,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one phase of one segment matches: theta_e and theta_{e + length} (P,) of an expert's stage, float32 on the CPU."""
+    """What one phase of one segment matches.
+
+    theta_e and theta_{e + length} (P,) of an expert's stage, float32 on the CPU.
+    """
 
     phase: Phase
     draw: Draw

@@ -144,7 +144,7 @@ def test_a_convnet_trained_by_hand_is_the_one_autograd_trains(
 def test_a_network_that_diverges_says_so() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     given = TrainingSet(torch.full((4, 1, 4, 4), 1e20), torch.eye(3)[[0, 1, 2, 0]], 1e20)
-    with pytest.raises(NonFiniteLossError, match=r"in epoch 1 at rate 1e\+20"):
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1: .* at rate 1e\+20"):
         train_network(model, given, EvaluateConfig(epochs=3), Augmentation(""), seed=0)
 
 

@@ -142,7 +142,7 @@ def trajectories(config: RunConfig, data: PreparedData) -> Numbers:
 def described(name: str, found: DistilledSet) -> Numbers:
     """Images, labels and rate of a set."""
     return {
-        **signature(f"{name}/images", found.images),
+        **signature(f"{name}/images", found.pictures),
         **signature(f"{name}/soft_labels", found.soft_labels),
         f"{name}/learning_rate": found.learning_rate,
     }

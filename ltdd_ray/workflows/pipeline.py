@@ -12,6 +12,7 @@ from pathlib import Path
 from ltdd_ray.cluster.distribution import match_on_actor
 from ltdd_ray.cluster.evaluation import evaluate_networks, plan_networks, require_models
 from ltdd_ray.cluster.experts import train_experts
+from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.metrics import StageGauges
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.cluster.trajectory import require_workers, run_job
@@ -68,7 +69,8 @@ def run(config: RunConfig, stages: Sequence[str], output: Output | None = None) 
     """
     require_lasting_output(config)
     with ExitStack() as session:
-        run_stages(config, prepare_data(config), stages, output or TextOutput(), session)
+        data = prepare_data(config, ray_writer(config.compute))
+        run_stages(config, data, stages, output or TextOutput(), session)
 
 
 def require_lasting_output(config: RunConfig) -> None:

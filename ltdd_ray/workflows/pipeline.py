@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from ltdd_ray.cluster.distribution import match_on_actor
-from ltdd_ray.cluster.evaluation import evaluate_networks, plan_networks, require_models
+from ltdd_ray.cluster.evaluation import evaluate_networks
 from ltdd_ray.cluster.experts import train_experts
 from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.metrics import StageGauges
@@ -24,6 +24,7 @@ from ltdd_ray.data.budget import class_budget, describe_shortage
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.trajectory.loop import UpdateReport
+from ltdd_ray.evaluate.plan import plan_networks, require_models
 from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
 from ltdd_ray.evaluate.train import EvaluationReport
@@ -225,13 +226,15 @@ def _distill(run: Run) -> int:
 
 def _evaluate_finished(run: Run) -> bool:
     return run.folder.results.exists() and all(
-        record.read() for record in plan_networks(run.config, run.data, run.folder)
+        record.read() for record in plan_networks(run.config, run.data, run.folder.path)
     )
 
 
 def _evaluate(run: Run) -> int:
     missing = [
-        record for record in plan_networks(run.config, run.data, run.folder) if not record.read()
+        record
+        for record in plan_networks(run.config, run.data, run.folder.path)
+        if not record.read()
     ]
     total = sum(epochs_on(run.config, record.set_name) for record in missing)
     with run.output.progress("evaluate", total, "epochs") as progress:
@@ -253,7 +256,7 @@ def _evaluate(run: Run) -> int:
 def _write_results(run: Run) -> None:
     networks = [
         result
-        for record in plan_networks(run.config, run.data, run.folder)
+        for record in plan_networks(run.config, run.data, run.folder.path)
         if (result := record.read())
     ]
     known = {

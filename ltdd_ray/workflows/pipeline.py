@@ -10,8 +10,9 @@ from itertools import takewhile
 from pathlib import Path
 
 from ltdd_ray.cluster.distribution import match_on_actor
-from ltdd_ray.cluster.evaluation import evaluate_networks, plan_networks, require_models
+from ltdd_ray.cluster.evaluation import evaluate_networks
 from ltdd_ray.cluster.experts import train_experts
+from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.metrics import StageGauges
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.cluster.trajectory import require_workers, run_job
@@ -24,6 +25,7 @@ from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.formation import require_cells
 from ltdd_ray.distill.metrics_log import UpdateReport
+from ltdd_ray.evaluate.plan import plan_networks, require_models
 from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
 from ltdd_ray.evaluate.train import EvaluationReport
@@ -69,7 +71,8 @@ def run(config: RunConfig, stages: Sequence[str], output: Output | None = None) 
     """
     require_lasting_output(config)
     with ExitStack() as session:
-        run_stages(config, prepare_data(config), stages, output or TextOutput(), session)
+        data = prepare_data(config, ray_writer(config.compute))
+        run_stages(config, data, stages, output or TextOutput(), session)
 
 
 def require_lasting_output(config: RunConfig) -> None:
@@ -225,13 +228,15 @@ def _distill(run: Run) -> int:
 
 def _evaluate_finished(run: Run) -> bool:
     return run.folder.results.exists() and all(
-        record.read() for record in plan_networks(run.config, run.data, run.folder)
+        record.read() for record in plan_networks(run.config, run.data, run.folder.path)
     )
 
 
 def _evaluate(run: Run) -> int:
     missing = [
-        record for record in plan_networks(run.config, run.data, run.folder) if not record.read()
+        record
+        for record in plan_networks(run.config, run.data, run.folder.path)
+        if not record.read()
     ]
     total = sum(epochs_on(run.config, record.set_name) for record in missing)
     with run.output.progress("evaluate", total, "epochs") as progress:
@@ -253,7 +258,7 @@ def _evaluate(run: Run) -> int:
 def _write_results(run: Run) -> None:
     networks = [
         result
-        for record in plan_networks(run.config, run.data, run.folder)
+        for record in plan_networks(run.config, run.data, run.folder.path)
         if (result := record.read())
     ]
     known = {

@@ -66,6 +66,8 @@ def run(config: RunConfig, stages: Sequence[str], output: Output | None = None) 
 
     Raises ``UserError`` before any work for unusable data, folder, store or cluster, or where the stage before the first is open.
     """
+    if not stages:
+        raise UserError(f"run: the list of stages is empty; name some of {', '.join(STAGES)}")
     require_lasting_output(config)
     with ExitStack() as session:
         run_stages(config, prepare_data(config), stages, output or TextOutput(), session)

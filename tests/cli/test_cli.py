@@ -112,6 +112,15 @@ def test_compare_names_the_nearest_method(config: str, capsys: pytest.CaptureFix
     assert not (Path(config).parent / "runs").exists()
 
 
+@pytest.mark.parametrize("methods", ["", ",", " , "])
+def test_compare_refuses_an_empty_list_of_methods(
+    methods: str, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["compare", config, "--methods", methods]) == 1
+    assert "the list of methods is empty" in capsys.readouterr().err
+    assert not (Path(config).parent / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "complaint"),
     [

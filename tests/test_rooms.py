@@ -22,6 +22,7 @@ ON_RAY += (
     "ltdd_ray.cluster.evaluation",
     "ltdd_ray.cluster.trajectory",
     "ltdd_ray.cluster.distribution",
+    "ltdd_ray.workflows.stages",
     "ltdd_ray.workflows.pipeline",
     "ltdd_ray.workflows.compare.run_methods",
 )

@@ -12,10 +12,8 @@ from ltdd_ray.common.hardware import peak_memory
 from ltdd_ray.config import RunConfig
 from ltdd_ray.runs.output import TextOutput
 from ltdd_ray.workflows.pipeline import (
-    STAGES,
-    Run,
-    fail,
     open_run,
+    record_failure,
     require_lasting_output,
     with_store,
 )
@@ -25,6 +23,7 @@ from ltdd_ray.workflows.search.samplers import sampler_of
 from ltdd_ray.workflows.search.space import check_search, trial_updates
 from ltdd_ray.workflows.search.trial import Report, TrialFolder
 from ltdd_ray.workflows.search.tuner import run_trials
+from ltdd_ray.workflows.stages import STAGES, RunContext
 
 
 def search(config: RunConfig, console: Console | None = None) -> Path:
@@ -55,7 +54,7 @@ def search(config: RunConfig, console: Console | None = None) -> Path:
             trials = _trials(run, folder / "trials")
         table = write_results(config, trials, folder)
     except UserError as error:
-        fail(run, error)
+        record_failure(run, error)
         raise
     best, seconds = run.folder.path / "search" / "best.yaml", time.monotonic() - began
     run.folder.record_stage("search", seconds, peak_memory())
@@ -64,7 +63,7 @@ def search(config: RunConfig, console: Console | None = None) -> Path:
     return best
 
 
-def _with_own_experts(run: Run) -> Run:
+def _with_own_experts(run: RunContext) -> RunContext:
     """The run with the store of the experts that did not learn from the held-out images."""
     store = run.config.search.store or str(run.config.folder / "search" / "experts")
     if "://" not in store:
@@ -72,7 +71,7 @@ def _with_own_experts(run: Run) -> Run:
     return replace(run, config=with_store(run.config, store))
 
 
-def _trials(run: Run, parent: Path) -> list[TrialFolder]:
+def _trials(run: RunContext, parent: Path) -> list[TrialFolder]:
     with run.output.progress(
         "search", run.config.search.trials * trial_updates(run.config), "updates"
     ) as progress:

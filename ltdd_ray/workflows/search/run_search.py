@@ -1,4 +1,4 @@
-"""`ltdd-ray search`: experts without the held-out images, then the trials, then what they found."""
+"""``ltdd-ray search``: train experts without the held-out images, run the trials, write results."""
 
 import time
 from dataclasses import replace
@@ -19,27 +19,26 @@ from ltdd_ray.workflows.pipeline import (
 )
 from ltdd_ray.workflows.search.evaluator import search_data
 from ltdd_ray.workflows.search.results import write_results
-from ltdd_ray.workflows.search.samplers import sampler_of
+from ltdd_ray.workflows.search.samplers import make_sampler
 from ltdd_ray.workflows.search.space import check_search, trial_updates
-from ltdd_ray.workflows.search.trial import Report, TrialFolder
+from ltdd_ray.workflows.search.trial import TrialFolder, TrialReport
 from ltdd_ray.workflows.search.tuner import run_trials
 from ltdd_ray.workflows.stages import STAGES, RunContext
 
 
 def search(config: RunConfig, console: Console | None = None) -> Path:
-    """Search as ``config.search`` says, in the folder ``search`` of the run; returns the best config's file.
+    """Run the search of ``config.search`` and return the path of best.yaml.
 
-    Experts and trials that are there already are not repeated. Raises ``UserError`` before any work for a search that cannot be
-    carried out, and for the reasons of :func:`~ltdd_ray.workflows.pipeline.run`.
+    Files are written to the folder ``search`` of the run. Existing experts and finished trials are
+    reused. Raises ``UserError`` before any work for a search that cannot finish, and for the
+    reasons of :func:`~ltdd_ray.workflows.pipeline.run`.
     """
     check_search(config)
-    sampler_of(config, 0)  # one that is not installed shall say so before the experts are trained
+    make_sampler(config, 0)  # a sampler that is not installed fails here, before training
     require_lasting_output(config)
     console = console or Console()
-    run, began = (
-        _with_own_experts(open_run(config, search_data(config), TextOutput(console))),
-        time.monotonic(),
-    )
+    run = _with_own_experts(open_run(config, search_data(config), TextOutput(console)))
+    began = time.monotonic()
     compute, folder = config.compute, run.config.folder / "search"
     try:
         with ray_session(compute, run.data.bytes_in_memory):
@@ -64,7 +63,7 @@ def search(config: RunConfig, console: Console | None = None) -> Path:
 
 
 def _with_own_experts(run: RunContext) -> RunContext:
-    """The run with the store of the experts that did not learn from the held-out images."""
+    """``run`` with a store for experts that are trained without the held-out images."""
     store = run.config.search.store or str(run.config.folder / "search" / "experts")
     if "://" not in store:
         store = str(Path(store).resolve())
@@ -72,16 +71,12 @@ def _with_own_experts(run: RunContext) -> RunContext:
 
 
 def _trials(run: RunContext, parent: Path) -> list[TrialFolder]:
-    with run.output.progress(
-        "search", run.config.search.trials * trial_updates(run.config), "updates"
-    ) as progress:
+    total = run.config.search.trials * trial_updates(run.config)
+    with run.output.progress("search", total, "updates") as progress:
 
-        def show(trial: TrialFolder, report: Report) -> None:
-            progress.update(
-                trial.number,
-                report.update,
-                f"trial {trial.number} at {100 * report.objective:.1f} %",
-            )
+        def show(trial: TrialFolder, report: TrialReport) -> None:
+            note = f"trial {trial.number}, score {100 * report.score:.1f} %"
+            progress.update(trial.number, report.update, note)
 
         return run_trials(
             run.config, run.data, parent, show, lambda line: run.output.say("search", line)

@@ -124,7 +124,10 @@ def test_compare_refuses_an_empty_list_of_methods(
 @pytest.mark.parametrize(
     ("command", "complaint"),
     [
-        ("report {}/none", "none: no such run folder; name the folder that `ltdd-ray run` wrote"),
+        (
+            "report {}/none",
+            "none: there is no such folder; name the folder that `ltdd-ray run` wrote",
+        ),
         ("report {}", "not the folder of a run, as it holds no config.yaml"),
         ("export {}/note.txt --to npz", "note.txt: not a distilled set; give the folder of a run"),
         (

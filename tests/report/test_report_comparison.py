@@ -106,9 +106,7 @@ def test_equal_runs_have_no_settings_that_differ(runs):
     write_run(
         runs[0], named("lab/low", 0.05), CONFIG.format(name="lab/low", method="ltdd", rate=1000)
     )
-    assert "None: the runs were written to different places and nothing else" in said(
-        rendered(runs[:2])
-    )
+    assert "None: the runs differ only in where they were written" in said(rendered(runs[:2]))
 
 
 def test_cost_images_and_pages_of_every_run(runs):
@@ -177,7 +175,7 @@ def test_a_config_stands_for_its_run(runs, tmp_path):
 @pytest.mark.parametrize(
     ("place", "complaint"),
     [
-        ("none", "none: no such run folder"),
+        ("none", "none: there is no such folder"),
         ("lab/high/report.html", "report.html: not the folder of a run and not a config file"),
         ("lab/low/distilled", "distilled: not the folder of a run, as it holds no config.yaml"),
         (

@@ -15,9 +15,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from ltdd_ray.workflows.report import report
+    from ltdd_ray.workflows.report_runs import report_runs
 
-    print(f"wrote {report(options.runs, options.output)}")
+    print(f"wrote {report_runs(options.runs, options.output)}")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -33,7 +33,12 @@ def _compare(options: argparse.Namespace) -> None:
     config = load_config(options.config, options.set)
     from ltdd_ray.workflows.compare.run_methods import compare
 
-    compare(config, options.methods.split(",") if options.methods else METHODS)
+    compare(config, METHODS if options.methods is None else _words(options.methods))
+
+
+def _words(text: str) -> list[str]:
+    """The words of a list separated by commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _search(options: argparse.Namespace) -> None:

@@ -56,6 +56,7 @@ class Match:
     distances: dict[str, Tensor]
 
 
+@torch.enable_grad()
 def match(
     model: nn.Module | FlatModel,
     start: Tensor,

@@ -63,9 +63,9 @@ def _store(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from ltdd_ray.bench.cli import bench
+    from ltdd_ray.bench.questions import run_question
 
-    bench(options.question, options.repeats, options.json)
+    run_question(options.question, options.repeats, options.json)
 
 
 def _data_info(options: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.config.loading import dump_config
 
-NOT_PART_OF_THE_RESULT = ("name", "output", "compute.", "search.", "experts.store")
+NOT_PART_OF_THE_RESULT = ("name", "output", "plugins", "compute.", "search.", "experts.store")
 
 
 @dataclass(frozen=True)

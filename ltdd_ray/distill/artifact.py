@@ -71,8 +71,19 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """The set after a way through 8-bit images: what whoever trains on an export gets to see."""
         return replace(self, images=self.normalisation.apply(self.pixels()))
 
-    def save(self, folder: Path, name: str = "distilled") -> Path:
+    def to(self, device: torch.device | str) -> "DistilledSet":
+        """The set with its tensors, and those of its normalisation, on ``device``."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            soft_labels=self.soft_labels.to(device),
+            classes=self.classes.to(device),
+            normalisation=self.normalisation.to(device),
+        )
+
+    def save(self, folder: Path | str, name: str = "distilled") -> Path:
         """Write ``name``.safetensors, metadata inside and, for people, as ``name``.json beside it; each appears whole."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"images": self.images, "soft_labels": self.soft_labels, "classes": self.classes}
         tensors |= {

@@ -134,7 +134,7 @@ def compare(
 def load_distilled(path: str | PathLike[str]) -> DistilledSet:
     """The distilled set in a run's folder, in its ``distilled`` folder or in the file itself.
 
-    A torch ``Dataset`` of (image (K, H, W) in model space, soft label (C,)), with
+    A torch ``Dataset`` of (picture (K, H, W) in model space, soft label (C,)), with
     ``.learning_rate``, ``.class_names`` and ``.denormalize()``. Raises ``UserError`` where there is
     none.
     """

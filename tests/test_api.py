@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_evaluate_is_the_published_protocol(make_set: Callable[..., DistilledSet
 
     found = ltdd_ray.evaluate(distilled, fresh(), test_images, test_labels, epochs=4, seed=5)
     model = fresh()
-    given = TrainingSet(distilled.images, distilled.soft_labels, distilled.learning_rate)
+    given = TrainingSet(distilled.pictures, distilled.soft_labels, distilled.learning_rate)
     train_network(model, given, EvaluateConfig(epochs=4), Augmentation("flip_crop"), 5)
     wanted = measure(model, distilled.normalisation.apply(test_images), test_labels)
     assert found == wanted and len(found.per_class) == 3
@@ -134,7 +135,7 @@ def test_evaluate_learns_what_can_be_learned(make_set: Callable[..., DistilledSe
     distilled = make_set()
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 9 * 8, 3))
     hard = torch.eye(3)[distilled.classes]
-    distilled = DistilledSet(**{**vars(distilled), "soft_labels": hard})
+    distilled = replace(distilled, soft_labels=hard)
     found = ltdd_ray.evaluate(
         distilled, model, distilled.pixels(), distilled.classes, epochs=60, augmentation=""
     )

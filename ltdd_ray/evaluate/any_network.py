@@ -1,6 +1,6 @@
 """Train any torch module on a distilled set alone, and measure it: one network of the evaluation.
 
-M images, N test images, C classes, K x H x W image shape.
+B batch, N test images, C classes, K x H x W image shape.
 """
 
 import torch
@@ -55,9 +55,8 @@ def evaluate(
     images, labels = torch.as_tensor(test_images), torch.as_tensor(test_labels)
     _check_test(distilled, images, labels)
     model.to(device)
-    pictures = torch.stack([picture for picture, _ in distilled])
     rate = distilled.learning_rate if learning_rate is None else learning_rate
-    given = TrainingSet(pictures, distilled.soft_labels, rate).to(device)
+    given = TrainingSet(distilled.pictures, distilled.soft_labels, rate).to(device)
     _check_model(model, given)
     settings = EvaluateConfig(
         epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay
@@ -69,7 +68,7 @@ def evaluate(
 
 
 def _check_test(distilled: DistilledSet, images: Tensor, labels: Tensor) -> None:
-    shape, names = tuple(distilled[0][0].shape), distilled.class_names
+    shape, names = tuple(distilled.pictures.shape[1:]), distilled.class_names
     if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != shape:
         raise UserError(
             f"test_images are {images.dtype} of shape {tuple(images.shape)}; "

@@ -56,7 +56,7 @@ class Results:
 
     @property
     def groups(self) -> dict[str, Spread]:
-        """The accuracy of many-, medium- and few-shot classes; a group without classes is absent."""
+        """Accuracy of many-, medium- and few-shot classes; an empty group is absent."""
         return {name: _spread(group) for name, group in self.values["groups"].items()}
 
     @property

@@ -38,8 +38,8 @@ def evaluate(
 
     Args:
         distilled: the set to train on.
-        model: maps images (B, K, H, W) in model space to logits (B, C). It is trained in place, from
-            the weights that it has.
+        model: maps images (B, K, H, W) in model space to logits (B, C). It is trained in place,
+            from the weights that it has.
         test_images: pixels 0..255, uint8 (N, K, H, W), at least one of each class.
         test_labels: whole numbers 0..C-1 in the order of ``distilled.class_names``, (N,).
         learning_rate: None takes the rate of the set.

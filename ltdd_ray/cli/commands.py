@@ -28,12 +28,12 @@ def _export(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from ltdd_ray.config.loading import load_config
-    from ltdd_ray.methods import METHODS
+    from ltdd_ray.methods import known_methods
 
     config = load_config(options.config, options.set)
     from ltdd_ray.workflows.compare.run_methods import compare
 
-    compare(config, METHODS if options.methods is None else _words(options.methods))
+    compare(config, known_methods() if options.methods is None else _words(options.methods))
 
 
 def _words(text: str) -> list[str]:
@@ -102,6 +102,17 @@ def _init(options: argparse.Namespace) -> None:
     )
 
 
+def _configs(options: argparse.Namespace) -> None:
+    from ltdd_ray.config.shipped import find_shipped, shipped_configs, summary
+
+    if options.name:
+        print(find_shipped(options.name).read_text(), end="")
+        return
+    configs = shipped_configs()
+    width = max(map(len, configs))
+    print("\n".join(f"{name:<{width}}  {summary(file)}" for name, file in configs.items()))
+
+
 def _completion(options: argparse.Namespace) -> None:
     from ltdd_ray.cli.completion import completion
 
@@ -119,5 +130,6 @@ VERBS = {
     "store": _store,
     "bench": _bench,
     "data info": _data_info,
+    "configs": _configs,
     "completion": _completion,
 }

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ltdd_ray.cluster.evaluation import plan_networks
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig, decides, result_fingerprint
 from ltdd_ray.config.identity import store_fingerprint, trajectory_fingerprints, trial_fingerprint
 from ltdd_ray.config.loading import load_config
+from ltdd_ray.evaluate.plan import plan_networks
 from ltdd_ray.experts.plan import trajectory_tasks
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.workflows.search.trial import trial_identity

@@ -34,7 +34,7 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
     distilled = RunFolder(tmp_path).distilled
     distilled.mkdir()
     (distilled / "distilled.safetensors").write_bytes(b"a distilled set")
-    records = plan_networks(shipped, DATA, RunFolder(tmp_path))
+    records = plan_networks(shipped, DATA, tmp_path)
     assert {
         "trajectories": [task.identity for task in trajectory_tasks(shipped, DATA.train, 3)],
         "store": store_fingerprint(shipped),

@@ -18,8 +18,9 @@ from ltdd_ray.cluster.trajectory import require_workers
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.hardware import peak_memory
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.budget import class_budget, describe_shortage
+from ltdd_ray.data.budget import describe_shortage, picture_budget
 from ltdd_ray.data.prepare import PreparedData, prepare_data
+from ltdd_ray.distill.formation import require_cells
 from ltdd_ray.runs.events import RecordingOutput, record_event, record_progress
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.output import Output, TextOutput
@@ -47,11 +48,12 @@ def run_stages(
     """:func:`run` on prepared data. Ray, once started, stays until ``session`` is closed."""
     run = open_run(config, data, output)
     output, counts = run.output, data.train.class_counts.tolist()
-    if shortage := describe_shortage(class_budget(config.distill, counts), counts):
+    if shortage := describe_shortage(picture_budget(config.distill, counts), counts):
         output.say("data", shortage)
     try:
         _require_previous(run, stages[0])
         require_models(config, data)
+        require_cells(data.train.image_shape, config.distill.pictures_per_side)
         for name in stages:
             stage = STAGES[name]
             artifact = stage.artifact(run.folder, config)

@@ -14,7 +14,7 @@ from ltdd_ray.common.files import write_json
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.distill.trajectory.loop import UpdateReport
+from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
 from ltdd_ray.evaluate.train import EvaluationReport

@@ -139,7 +139,7 @@ class Evaluator:
         diverges.
         """
         config, train = self._config, self._data.train
-        given = TrainingSet(distilled.images, distilled.soft_labels, distilled.learning_rate)
+        given = TrainingSet(distilled.pictures, distilled.soft_labels, distilled.learning_rate)
         given = given.to(self._device)
         settings = config.evaluate.model_copy(update={"epochs": config.search.epochs})
         measured = []

@@ -23,7 +23,8 @@ from ltdd_ray.common.errors import NonFiniteLossError
 from ltdd_ray.common.files import write_json
 from ltdd_ray.config import RunConfig, fingerprint, result_fingerprint
 from ltdd_ray.data.prepare import PreparedData
-from ltdd_ray.distill.trajectory.loop import UpdateReport, distill, snapshot
+from ltdd_ray.distill.metrics_log import UpdateReport
+from ltdd_ray.distill.trajectory.loop import distill, snapshot
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
 from ltdd_ray.workflows.search.evaluator import Evaluator
 from ltdd_ray.workflows.search.space import Values, trial_config

@@ -27,8 +27,8 @@ REPORT = (
 )
 COMPARE = (
     "Run every method under one config. Each run is in the folder NAME/METHOD, and methods share "
-    "experts. Writes compare.html, compare.md, compare.csv and compare.json to NAME. Finished stages "
-    "are not repeated."
+    "experts. Writes compare.html, compare.md, compare.csv and compare.json to NAME. Finished "
+    "stages are not repeated."
 )
 SEARCH = (
     "search for the settings with the highest accuracy on held-out training images; "

@@ -1,6 +1,7 @@
-"""Every system of the comparison as a few settings laid over one config: what makes the method what it is, and nothing else.
+"""The methods of a comparison. Each is a small overlay of settings over a config.
 
-Sizes (updates, steps, rates) stay those of the config, which is written for LTDD; a method is thus measured at the same cost.
+An overlay holds only what defines the method. Sizes (updates, steps, rates) stay those of the
+config, which is written for LTDD, so that all methods are compared at the same cost.
 """
 
 import difflib
@@ -12,7 +13,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import merge, parse_config
 
-# In the order of a comparison: the method and its halves, other distillation, selection, references.
+# In the order of a comparison: LTDD and its ablations, other distillation, selection, all images.
 METHODS = (
     *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm"),
     *("random", "random_mosaic", "k_center", "k_center_mosaic"),
@@ -24,7 +25,8 @@ _OVERLAYS = {method: Path(__file__).parent / f"{method}.yaml" for method in METH
 def method_config(base: RunConfig, method: str) -> RunConfig:
     """``base`` turned into a run of ``method``, one of :data:`METHODS`.
 
-    Raises ``UserError`` for an unknown method, naming the nearest, and where method and config contradict each other.
+    Raises ``UserError`` for an unknown method, naming the nearest, and where the settings of method
+    and config contradict each other.
     """
     if method not in _OVERLAYS:
         near = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.0)

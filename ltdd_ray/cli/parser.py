@@ -153,6 +153,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _takes_config(info, command="data info")
 
+    configs = _add(commands, "configs", "list the shipped configs, or print one")
+    configs.add_argument("name", metavar="NAME", nargs="?", help="a shipped config, such as demo")
+    configs.set_defaults(command="configs", debug=False)
+
     bench = _add(commands, "bench", "benchmark this machine against the published methods")
     questions = bench.add_subparsers(required=True, metavar="QUESTION")
     for name, about in BENCH.items():
@@ -176,7 +180,9 @@ def _add(commands: Any, name: str, about: str) -> argparse.ArgumentParser:
 
 
 def _takes_config(parser: argparse.ArgumentParser, **results: Any) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="YAML file, see configs/")
+    parser.add_argument(
+        "config", metavar="CONFIG", help="YAML file, or the name of a shipped config"
+    )
     parser.add_argument(
         "--set",
         nargs="+",

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
-from ltdd_ray.cluster.evaluation import require_models
+from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.metrics import StageGauges
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.cluster.trajectory import require_workers
@@ -21,6 +21,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.budget import describe_shortage, picture_budget
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.formation import require_cells
+from ltdd_ray.evaluate.plan import require_models
 from ltdd_ray.runs.events import RecordingOutput, record_event, record_progress
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.output import Output, TextOutput
@@ -39,7 +40,8 @@ def run(config: RunConfig, stages: Sequence[str], output: Output | None = None) 
         raise UserError(f"run: the list of stages is empty; name some of {', '.join(STAGES)}")
     require_lasting_output(config)
     with ExitStack() as session:
-        run_stages(config, prepare_data(config), stages, output or TextOutput(), session)
+        data = prepare_data(config, ray_writer(config.compute))
+        run_stages(config, data, stages, output or TextOutput(), session)
 
 
 def run_stages(

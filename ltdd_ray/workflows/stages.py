@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ltdd_ray.cluster.distribution import match_on_actor
-from ltdd_ray.cluster.evaluation import evaluate_networks, plan_networks
+from ltdd_ray.cluster.evaluation import evaluate_networks
 from ltdd_ray.cluster.experts import train_experts
 from ltdd_ray.cluster.trajectory import run_job
 from ltdd_ray.common.files import write_json
@@ -15,6 +15,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.metrics_log import UpdateReport
+from ltdd_ray.evaluate.plan import plan_networks
 from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
 from ltdd_ray.evaluate.train import EvaluationReport
@@ -111,13 +112,15 @@ def _distill(run: RunContext) -> int:
 
 def _evaluate_finished(run: RunContext) -> bool:
     return run.folder.results.exists() and all(
-        record.read() for record in plan_networks(run.config, run.data, run.folder)
+        record.read() for record in plan_networks(run.config, run.data, run.folder.path)
     )
 
 
 def _evaluate(run: RunContext) -> int:
     missing = [
-        record for record in plan_networks(run.config, run.data, run.folder) if not record.read()
+        record
+        for record in plan_networks(run.config, run.data, run.folder.path)
+        if not record.read()
     ]
     total = sum(epochs_on(run.config, record.set_name) for record in missing)
     with run.output.progress("evaluate", total, "epochs") as progress:
@@ -137,7 +140,7 @@ def write_results(run: RunContext) -> None:
     """Write results.json from the evaluated networks, and the card with their accuracies."""
     networks = [
         result
-        for record in plan_networks(run.config, run.data, run.folder)
+        for record in plan_networks(run.config, run.data, run.folder.path)
         if (result := record.read())
     ]
     known = {

@@ -240,6 +240,14 @@ def record_evaluation(method: str, names: tuple[str, ...], **model: Any) -> Numb
         return evaluated(run, data, names)
 
 
+def record_full_data() -> Numbers:
+    """A network with batch norm on all images, more than its last pass takes at once."""
+    config = settings(
+        "unused", data={"imbalance_factor": 2}, model={"norm": "batch", "width": 4, "depth": 2}
+    )
+    return evaluated(config, prepare_data(config), ("full_ce",))
+
+
 def record_search() -> Numbers:
     """The split, the scores and the draws of the hyperparameter search."""
     _, config, _ = _shared()
@@ -289,5 +297,6 @@ RECORDINGS: dict[str, Callable[[], Numbers]] = {
     "evaluation_batch_norm": lambda: record_evaluation(
         "mtt", ("distilled", "full_ce"), norm="batch"
     ),
+    "full_data_batch_norm": record_full_data,
     "search": record_search,
 }

@@ -10,9 +10,9 @@ from PIL import Image
 from reportkit import CLASS_NAMES, IPC, SHAPE, Page, distilled_set, measured, results, write_run
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.units import duration, size
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.report.page import write_report
-from ltdd_ray.report.template import duration, size
 
 SECTIONS = [
     "accuracy",

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from rich.console import Console
 
+from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.session import ray_session
 from ltdd_ray.common.files import write_atomic, write_json
 from ltdd_ray.config import RunConfig
@@ -41,7 +42,7 @@ def compare(base: RunConfig, methods: Sequence[str], console: Console | None = N
     configs = plan_comparison(base, methods)
     for config in configs.values():
         RunFolder(config.folder).check_owner(config)
-    data = prepare_data(base)
+    data = prepare_data(base, ray_writer(base.compute))
     finished: set[str] = set()
     rows: list[Row] = []
     with ExitStack() as session:

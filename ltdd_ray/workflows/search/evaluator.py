@@ -20,6 +20,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.data.sources.imagenet import ShardWriter, write_in_process
 from ltdd_ray.data.split import hold_out_where_possible
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.evaluate.sets import TrainingSet
@@ -38,13 +39,13 @@ class Score:
     standard_error: float
 
 
-def search_data(config: RunConfig) -> PreparedData:
+def search_data(config: RunConfig, write_shards: ShardWriter = write_in_process) -> PreparedData:
     """The training images of the run, split into those to train on and those to evaluate on.
 
     Experts and trials use the former, the evaluator the latter. A class with fewer than
     1 / ``search.validation_fraction`` images is not split. The test images are in neither part.
     """
-    train = load_data(config.data, config.seed).train
+    train = load_data(config.data, config.seed, write_shards).train
     kept, held = hold_out_where_possible(
         train, config.search.validation_fraction, config.seed, "search split"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.session import ray_session, require_capacity
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.hardware import peak_memory
@@ -37,8 +38,8 @@ def search(config: RunConfig, console: Console | None = None) -> Path:
     make_sampler(config, 0)  # a sampler that is not installed fails here, before training
     require_lasting_output(config)
     console = console or Console()
-    run = _with_own_experts(open_run(config, search_data(config), TextOutput(console)))
-    began = time.monotonic()
+    data = search_data(config, ray_writer(config.compute))
+    run, began = _with_own_experts(open_run(config, data, TextOutput(console))), time.monotonic()
     compute, folder = config.compute, run.config.folder / "search"
     try:
         with ray_session(compute, run.data.bytes_in_memory):

@@ -32,9 +32,8 @@ def test_a_store_of_its_own_is_shared_too(tmp_path: Path, tiny: Tiny) -> None:
 def test_other_experts_go_to_another_store(
     tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overlay = tmp_path / "sharp.yaml"
-    overlay.write_text("experts: {representation: {sharpness: sam}}")
-    monkeypatch.setitem(methods._OVERLAYS, "sharp", overlay)
+    overlay = {"experts": {"representation": {"sharpness": "sam"}}}
+    monkeypatch.setitem(methods.REGISTRY._registered, "sharp", overlay)
     base = tiny(tmp_path)
     members = plan_comparison(base, ["sharp", "ltdd"])
     assert members["ltdd"].store_uri == base.store_uri

@@ -132,7 +132,7 @@ def evaluate_network(
     )
 
 
-def rehearse_networks(
+def network_memory_probe(
     config: RunConfig, data: PreparedData, tasks: Sequence[tuple[str, str, int]]
 ) -> None:
     """Take the memory of the largest of ``tasks`` on this process's device: each set and architecture once, for one epoch."""

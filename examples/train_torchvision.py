@@ -28,7 +28,7 @@ torch.manual_seed(0)
 distilled = ltdd_ray.load_distilled(options.run)
 test = None
 if options.test:
-    _, channels, height, width = distilled.images.shape
+    _, channels, height, width = distilled.pictures.shape
     colour = (
         transforms.Grayscale()
         if channels == 1

@@ -11,9 +11,8 @@ class Dam(Section):
     """The two knobs of the distribution-agnostic loss (design: L_DAM)."""
 
     class_weights: Literal["none", "frequency", "mean_one"] = Field(
-        default="frequency", description="g: 1, (s_k + f)/(1 + f), or C s_k."
+        default="frequency", description="g: 1, s_k, or C s_k."
     )
-    frequency_floor: float = Field(default=0.0, ge=0, description="f of `frequency`.")
     lambda_prior: float = Field(
         default=0.0, ge=0, description="lambda: weight of log s in the logits."
     )
@@ -98,11 +97,6 @@ class DistributionConfig(Section):
     momentum_image: float = Field(
         default=0.5, ge=0, lt=1, description="Momentum of the images; published: 0.5."
     )
-    mosaic: int = Field(
-        default=2,
-        ge=1,
-        description="`idm`: pictures along each side of an image; they are cut out and enlarged to be trained on.",
-    )
     class_weight: float = Field(
         default=5.0,
         ge=0,
@@ -139,6 +133,13 @@ class DistillConfig(Section):
     )
     budget: Budget | None = Field(
         default=None, description="Instead of `ipc`: numbers of images that differ between classes."
+    )
+    pictures_per_side: int = Field(
+        default=1,
+        ge=1,
+        description="f: a stored image is a mosaic of f x f pictures, which networks see cut out and "
+        "enlarged, each with a label of its own. Batch sizes count pictures. With 2 a set of equal "
+        "bytes shows four times as many pictures at half the resolution.",
     )
     engine: Literal["matching", "dm", "idm"] = Field(
         default="matching",
@@ -190,12 +191,8 @@ class DistillConfig(Section):
     checkpoint_every: int = Field(default=100, ge=1)
 
     @property
-    def pictures_per_side(self) -> int:
-        """f: networks see a synthetic image as f x f pictures, each of which the distilled set stores as an image of its own."""
-        return self.distribution.mosaic if self.engine == "idm" else 1
-
-    @property
     def pictures_per_image(self) -> int:
+        """f^2."""
         return self.pictures_per_side**2
 
     @model_validator(mode="after")

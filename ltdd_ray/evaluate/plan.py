@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_json
-from ltdd_ray.config import RunConfig, fingerprint, result_fingerprint
+from ltdd_ray.config import RunConfig
+from ltdd_ray.config.identity import network_fingerprint
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.evaluate.train import NetworkResult
 from ltdd_ray.nn.networks import build_network
@@ -62,8 +63,8 @@ def plan_networks(config: RunConfig, data: PreparedData, folder: Path) -> list[N
         if config.distils
         else ""
     )
-    identity = fingerprint(
-        result_fingerprint(config), data.train.fingerprint, data.evaluation.fingerprint, distilled
+    identity = network_fingerprint(
+        config, data.train.fingerprint, data.evaluation.fingerprint, distilled
     )
     sets = config.evaluate.sets
     own, *others = config.evaluation_models

@@ -128,7 +128,8 @@ def results_table(results: dict[str, Any]) -> Table:
         if results["ipc"] is None
         else f"IPC {results['ipc']}"
     )
-    size += f" of {pictures} pictures each" if pictures > 1 else ""
+    if pictures > 1:
+        size += f" of {pictures} pictures each, a label for each picture"
     table = _table(
         f"{results['name']}: accuracy in % on the {results['split']} images, {size}",
         results,

@@ -14,8 +14,8 @@ from ltdd_ray.config.loading import merge, parse_config
 
 # In the order of a comparison: the method and its halves, other distillation, selection, references.
 METHODS = (
-    *("ltdd", "ed", "dam", "datm", "mtt", "idm", "dm"),
-    *("random", "k_center"),
+    *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm"),
+    *("random", "random_mosaic", "k_center", "k_center_mosaic"),
     *("full_ce", "full_balanced_softmax", "full_decoupled"),
 )
 _OVERLAYS = {method: Path(__file__).parent / f"{method}.yaml" for method in METHODS}

@@ -104,7 +104,7 @@ def _shown_per_class(distilled: DistilledSet, sets: int) -> int:
 
 def _tiles(images: DistilledSet, k: int, shown: int) -> list[Tile]:
     rows = torch.nonzero(images.classes == k).flatten()[:shown]
-    pixels = images.denormalize(images.images[rows])
+    pixels = images.denormalize(images.pictures[rows])
     return [
         Tile(png_data_uri(p), _largest(label, images.class_names))
         for p, label in zip(pixels, images.soft_labels[rows])

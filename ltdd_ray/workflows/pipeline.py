@@ -20,10 +20,11 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_json
 from ltdd_ray.common.hardware import peak_memory
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.budget import class_budget, describe_shortage
+from ltdd_ray.data.budget import describe_shortage, picture_budget
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.distill.trajectory.loop import UpdateReport
+from ltdd_ray.distill.formation import require_cells
+from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.evaluate.plan import plan_networks, require_models
 from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
@@ -89,11 +90,12 @@ def run_stages(
     """:func:`run` on data already prepared; Ray, once started, stays until ``session`` is closed."""
     run = open_run(config, data, output)
     output, counts = run.output, data.train.class_counts.tolist()
-    if shortage := describe_shortage(class_budget(config.distill, counts), counts):
+    if shortage := describe_shortage(picture_budget(config.distill, counts), counts):
         output.say("data", shortage)
     try:
         _require_previous(run, stages[0])
         require_models(config, data)
+        require_cells(data.train.image_shape, config.distill.pictures_per_side)
         for name in stages:
             if not STAGES[name].needed(config):
                 output.say(name, f"not needed for {', '.join(config.evaluate.sets)}")

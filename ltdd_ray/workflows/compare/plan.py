@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ltdd_ray.config import RunConfig
-from ltdd_ray.experts.plan import config_fingerprint
+from ltdd_ray.config.identity import store_fingerprint
 from ltdd_ray.methods import method_config
 
 
@@ -16,10 +16,10 @@ def plan_comparison(base: RunConfig, methods: Sequence[str]) -> dict[str, RunCon
     members = {}
     for method in dict.fromkeys(methods):
         config = method_config(base, method)
-        fingerprint = config_fingerprint(config)
+        fingerprint = store_fingerprint(config)
         store = (
             base.store_uri
-            if fingerprint == config_fingerprint(base)
+            if fingerprint == store_fingerprint(base)
             else f"{base.store_uri}-{fingerprint}"
         )
         experts = config.experts.model_copy(update={"store": store})

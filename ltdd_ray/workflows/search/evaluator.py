@@ -121,7 +121,7 @@ class Judge:
         Every trial meets the same networks and the same batches. A set that no network can be trained on is worth 0.
         """
         config, train = self._config, self._data.train
-        given = TrainingSet(found.images, found.soft_labels, found.learning_rate).to(self._device)
+        given = TrainingSet(found.pictures, found.soft_labels, found.learning_rate).to(self._device)
         settings = config.evaluate.model_copy(update={"epochs": config.search.epochs})
         measured = []
         for network in range(config.search.networks):

@@ -19,9 +19,11 @@ from torch import nn
 from ltdd_ray.common.device import default_device
 from ltdd_ray.common.errors import NonFiniteLossError
 from ltdd_ray.common.files import write_json
-from ltdd_ray.config import RunConfig, fingerprint, result_fingerprint
+from ltdd_ray.config import RunConfig
+from ltdd_ray.config.identity import trial_fingerprint
 from ltdd_ray.data.prepare import PreparedData
-from ltdd_ray.distill.trajectory.loop import UpdateReport, distill, snapshot
+from ltdd_ray.distill.metrics_log import UpdateReport
+from ltdd_ray.distill.trajectory.loop import distill, snapshot
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
 from ltdd_ray.workflows.search.evaluator import Judge
 from ltdd_ray.workflows.search.space import Values, trial_config
@@ -135,16 +137,8 @@ class TrialFolder:
 
 def trial_identity(config: RunConfig, data: PreparedData, values: Values) -> str:
     """Hash of all that decides what the trial reports."""
-    search = config.search.model_dump(
-        mode="json", include={"networks", "epochs", "report_every", "trend_weight"}
-    )
-    return fingerprint(
-        result_fingerprint(trial_config(config, values)),
-        data.train.fingerprint,
-        data.evaluation.fingerprint,
-        search,
-        JUDGE,
-    )
+    resolved = trial_config(config, values)
+    return trial_fingerprint(resolved, data.train.fingerprint, data.evaluation.fingerprint, JUDGE)
 
 
 def run_trial(

@@ -73,13 +73,13 @@ def _data_info(options: argparse.Namespace) -> None:
 
     from ltdd_ray.cluster.image_cache import ray_writer
     from ltdd_ray.config.loading import load_config
-    from ltdd_ray.data.info import describe, render
+    from ltdd_ray.data.info import data_table, describe
     from ltdd_ray.data.load import load_data
     from ltdd_ray.data.proposal import sensible_ipc
 
     config, console = load_config(options.config, options.set), Console()
     splits = load_data(config.data, config.seed, ray_writer(config.compute))
-    console.print(render(describe(splits, config.data)))
+    console.print(data_table(describe(splits, config.data)))
     ipc = sensible_ipc(splits.train.class_counts.tolist())
     lines = [f"sensible images per class: up to {ipc} (distill.ipc is {config.distill.ipc})"]
     if not options.no_timing:
@@ -92,11 +92,11 @@ def _data_info(options: argparse.Namespace) -> None:
 def _init(options: argparse.Namespace) -> None:
     from ltdd_ray.common.hardware import describe_hardware
     from ltdd_ray.data.proposal import write_proposal
-    from ltdd_ray.data.scan import survey_folder
+    from ltdd_ray.data.scan import scan_folder
 
     output = options.output or Path(f"{options.folder.resolve().name}.yaml")
     hardware = describe_hardware()
-    write_proposal(survey_folder(options.folder), output, hardware["cores"], len(hardware["gpus"]))
+    write_proposal(scan_folder(options.folder), output, hardware["cores"], len(hardware["gpus"]))
     print(
         f"wrote {output}; next: `ltdd-ray data info {output}` to estimate time and memory, "
         f"`ltdd-ray run {output}` to run it"

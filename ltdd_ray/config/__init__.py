@@ -17,10 +17,11 @@ from ltdd_ray.config.distill import (
 )
 from ltdd_ray.config.evaluate import EvaluateConfig, EvaluationSet, FullDataConfig
 from ltdd_ray.config.experts import ClassifierStage, ExpertsConfig, RepresentationStage
+from ltdd_ray.config.identity import decides, fingerprint, result_fingerprint
 from ltdd_ray.config.model import ModelConfig
 from ltdd_ray.config.search import Asha, Dimension, SearchConfig
 from ltdd_ray.config.section import Section
-from ltdd_ray.config.tree import RunConfig, fingerprint, result_fingerprint
+from ltdd_ray.config.tree import RunConfig
 
 __all__ = [
     "Asha",
@@ -45,6 +46,7 @@ __all__ = [
     "SearchConfig",
     "Section",
     "StartEpochs",
+    "decides",
     "fingerprint",
     "result_fingerprint",
 ]

@@ -11,9 +11,8 @@ class Dam(Section):
     """The two knobs of the distribution-agnostic loss (design: L_DAM)."""
 
     class_weights: Literal["none", "frequency", "mean_one"] = Field(
-        default="frequency", description="g: 1, (s_k + f)/(1 + f), or C s_k."
+        default="frequency", description="g: 1, s_k, or C s_k."
     )
-    frequency_floor: float = Field(default=0.0, ge=0, description="f of `frequency`.")
     lambda_prior: float = Field(
         default=0.0, ge=0, description="lambda: weight of log s in the logits."
     )

@@ -1,13 +1,9 @@
-"""The tree as a whole, what it must satisfy, and its identity."""
+"""The tree as a whole, and what its sections must satisfy together."""
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
-from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.config.compute import ComputeConfig
 from ltdd_ray.config.data import DataConfig
 from ltdd_ray.config.distill import ClassifierPhase, DistillConfig, RepresentationPhase
@@ -117,22 +113,3 @@ def _segment_fits(
             f"distill.{stage}: start_epochs.max {phase.start_epochs.max} + expert_epochs {phase.expert_epochs} = {end} lies beyond "
             f"the trajectory, whose last kept epoch is {last_epoch}; lower them or train experts.{stage} longer"
         )
-
-
-def fingerprint(*parts: Any) -> str:
-    """Hash of config sections, strings and numbers: equal exactly when all of them are equal. 16 hex digits."""
-    plain = [p.model_dump(mode="json") if isinstance(p, BaseModel) else p for p in parts]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def result_fingerprint(config: RunConfig) -> str:
-    """Identity of a run's outcome: everything but where it is written and how widely it is spread."""
-    elsewhere = {
-        "compute": True,
-        "plugins": True,
-        "search": True,
-        "output": True,
-        "name": True,
-        "experts": {"store"},
-    }
-    return fingerprint(mask_tree(config.model_dump(mode="json", exclude=elsewhere)))

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ltdd_ray.common.device import default_device
 from ltdd_ray.config import RunConfig
+from ltdd_ray.config.identity import store_fingerprint
 from ltdd_ray.data.prepare import Images, PreparedData, model_space
 from ltdd_ray.experts.plan import (
     TrajectoryTask,
-    config_fingerprint,
     expectation,
     expert_network,
     trajectory_tasks,
@@ -165,7 +165,7 @@ def _commit(
         expert=task.expert,
         stage=task.stage,
         identity=task.identity,
-        config_fingerprint=config_fingerprint(config),
+        config_fingerprint=store_fingerprint(config),
         dataset_fingerprint=data.train.fingerprint,
         layout=flat.layout,
         class_counts=tuple(int(n) for n in data.train.class_counts),

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from ltdd_ray.common.seeding import derive_seed
-from ltdd_ray.config import RunConfig, fingerprint
+from ltdd_ray.config import RunConfig
+from ltdd_ray.config.identity import store_fingerprint, trajectory_fingerprints
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
@@ -29,21 +30,10 @@ def trajectory_tasks(
     config: RunConfig, train: LongTailedDataset, expert: int
 ) -> tuple[TrajectoryTask, TrajectoryTask]:
     """The representation and the classifier trajectory of one expert."""
-    experts = config.experts
-    kept = [experts.dtype, experts.keep_epochs]
-    common = [
-        train.fingerprint,
-        config.data.normalisation,
-        config.model,
-        config.augmentation,
-        config.seed,
-        expert,
-        kept,
-    ]
-    representation = fingerprint("representation", *common, experts.representation)
-    classifier = fingerprint("classifier", representation, experts.classifier)
-    return TrajectoryTask(expert, "representation", representation), TrajectoryTask(
-        expert, "classifier", classifier
+    identities = trajectory_fingerprints(config, train.fingerprint, expert)
+    return (
+        TrajectoryTask(expert, "representation", identities[0]),
+        TrajectoryTask(expert, "classifier", identities[1]),
     )
 
 
@@ -56,21 +46,13 @@ def plan_trajectories(config: RunConfig, train: LongTailedDataset) -> list[Traje
     ]
 
 
-def config_fingerprint(config: RunConfig) -> str:
-    """Equal for all runs that may share one store."""
-    experts = config.experts.model_dump(mode="json", exclude={"count", "store"})
-    return fingerprint(
-        config.data.normalisation, config.model, config.augmentation, config.seed, experts
-    )
-
-
 def expectation(config: RunConfig, train: LongTailedDataset) -> Expectation:
     """What a store must have been made for, to serve this run."""
     layout = expert_network(config, train, 0).layout
     return Expectation(
         layout=layout,
         dataset_fingerprint=train.fingerprint,
-        config_fingerprint=config_fingerprint(config),
+        config_fingerprint=store_fingerprint(config),
     )
 
 

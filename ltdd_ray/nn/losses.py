@@ -49,12 +49,11 @@ class DamLoss:
         prior: Tensor,
         lambda_prior: float,
         class_weights: Literal["none", "frequency", "mean_one"],
-        frequency_floor: float = 0.0,
     ) -> "DamLoss":
-        """From s (C,): g is 1 (`none`), (s_k + f)/(1 + f) (`frequency`) or C s_k (`mean_one`)."""
+        """From s (C,): g_k is 1 (`none`), s_k (`frequency`) or C s_k (`mean_one`)."""
         weights = {
             "none": torch.ones_like(prior),
-            "frequency": (prior + frequency_floor) / (1 + frequency_floor),
+            "frequency": prior,
             "mean_one": prior * len(prior),
         }
         return cls(weights[class_weights], -lambda_prior * prior.log())

@@ -19,10 +19,8 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_atomic, write_json
 from ltdd_ray.common.hardware import describe_hardware, describe_versions
 from ltdd_ray.common.redact import mask_tree
-from ltdd_ray.config import RunConfig, result_fingerprint
+from ltdd_ray.config import RunConfig, decides, result_fingerprint
 from ltdd_ray.config.loading import dump_config
-
-NOT_PART_OF_THE_RESULT = ("name", "output", "plugins", "compute.", "search.", "experts.store")
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class RunFolder:
         different = [
             key
             for key in {**wanted, **recorded}
-            if recorded.get(key) != wanted.get(key) and _matters(key)
+            if recorded.get(key) != wanted.get(key) and decides(key) != "nothing"
         ]
         if different:
             shown = ", ".join(
@@ -115,10 +113,6 @@ class RunFolder:
             raise UserError(
                 f"{self.path}: belongs to a run with another config: {shown}{more}; choose another name with --set name=..."
             )
-
-
-def _matters(key: str) -> bool:
-    return not key.startswith(NOT_PART_OF_THE_RESULT)
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from ltdd_ray.config import RunConfig
+from ltdd_ray.config.identity import store_fingerprint
 from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.experts.norms import classifier_norms
-from ltdd_ray.experts.plan import config_fingerprint, expert_network, plan_trajectories
+from ltdd_ray.experts.plan import expert_network, plan_trajectories
 from ltdd_ray.store import TrajectoryHeader, TrajectoryWriter
 
 Tiny = Callable[..., RunConfig]
@@ -29,7 +30,7 @@ def test_norms_are_means_over_experts_at_the_last_epoch(tmp_path: Path, tiny: Ti
             expert=task.expert,
             stage=task.stage,
             identity=task.identity,
-            config_fingerprint=config_fingerprint(config),
+            config_fingerprint=store_fingerprint(config),
             dataset_fingerprint=train.fingerprint,
             layout=layout,
             class_counts=tuple(train.class_counts.tolist()),

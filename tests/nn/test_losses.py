@@ -21,23 +21,18 @@ def test_dam_without_its_knobs_is_soft_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("class_weights", "floor", "g"),
-    [
-        ("none", 0.0, [1, 1, 1]),
-        ("frequency", 0.0, [0.7, 0.2, 0.1]),
-        ("frequency", 1.0, [0.85, 0.6, 0.55]),
-        ("mean_one", 0.0, [2.1, 0.6, 0.3]),
-    ],
+    ("class_weights", "g"),
+    [("none", [1, 1, 1]), ("frequency", [0.7, 0.2, 0.1]), ("mean_one", [2.1, 0.6, 0.3])],
 )
-def test_dam_is_its_formula(class_weights, floor: float, g: list[float]) -> None:
+def test_dam_is_its_formula(class_weights, g: list[float]) -> None:
     expected = 0.0
     for b in range(2):
         shifted = [float(LOGITS[b, k] - 1.5 * PRIOR[k].log()) for k in range(3)]
         norm = float(torch.tensor(shifted, dtype=torch.float64).exp().sum().log())
         expected -= sum(g[k] * float(SOFT[b, k]) * (shifted[k] - norm) for k in range(3)) / 2
-    assert float(
-        DamLoss.from_prior(PRIOR, 1.5, class_weights, floor)(LOGITS, SOFT)
-    ) == pytest.approx(expected)
+    assert float(DamLoss.from_prior(PRIOR, 1.5, class_weights)(LOGITS, SOFT)) == pytest.approx(
+        expected
+    )
 
 
 def test_the_prior_makes_a_student_raise_head_logits() -> None:

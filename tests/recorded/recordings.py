@@ -28,7 +28,7 @@ from ltdd_ray.experts.expert import run_expert
 from ltdd_ray.experts.plan import expectation
 from ltdd_ray.methods import method_config
 from ltdd_ray.store import TrajectoryStore
-from ltdd_ray.workflows.search.evaluator import Judge, search_data
+from ltdd_ray.workflows.search.evaluator import Evaluator, search_data
 from ltdd_ray.workflows.search.space import draw
 
 Numbers = dict[str, float]
@@ -240,6 +240,14 @@ def record_evaluation(method: str, names: tuple[str, ...], **model: Any) -> Numb
         return evaluated(run, data, names)
 
 
+def record_full_data() -> Numbers:
+    """A network with batch norm on all images, more than its last pass takes at once."""
+    config = settings(
+        "unused", data={"imbalance_factor": 2}, model={"norm": "batch", "width": 4, "depth": 2}
+    )
+    return evaluated(config, prepare_data(config), ("full_ce",))
+
+
 def record_search() -> Numbers:
     """The split, the scores and the draws of the hyperparameter search."""
     _, config, _ = _shared()
@@ -252,7 +260,7 @@ def record_search() -> Numbers:
     )
     data = search_data(run)
     _, _, found = distilled(method_config(config, "ltdd"), _shared()[2])
-    score = Judge(run, data).worth(found)
+    score = Evaluator(run, data).score(found)
     numbers = signature("held_out", data.evaluation.images)
     numbers |= {"score": score.accuracy, "standard_error": score.standard_error}
     for trial in range(2):
@@ -289,5 +297,6 @@ RECORDINGS: dict[str, Callable[[], Numbers]] = {
     "evaluation_batch_norm": lambda: record_evaluation(
         "mtt", ("distilled", "full_ce"), norm="batch"
     ),
+    "full_data_batch_norm": record_full_data,
     "search": record_search,
 }

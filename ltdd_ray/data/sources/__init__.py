@@ -10,7 +10,7 @@ from ltdd_ray.config.data import SOURCES
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.sources.arrays import load_cifar, load_digits, load_npz
 from ltdd_ray.data.sources.folders import load_imagefolder, load_tiny_imagenet
-from ltdd_ray.data.sources.imagenet import load_imagenet_lt
+from ltdd_ray.data.sources.imagenet import ShardWriter, load_imagenet_lt
 from ltdd_ray.data.sources.parquet import load_parquet
 
 Loader = Callable[[DataConfig], tuple[LongTailedDataset, LongTailedDataset | None]]
@@ -19,15 +19,21 @@ _LOADERS: dict[str, Loader] = {
     "cifar10": load_cifar,
     "cifar100": load_cifar,
     "tiny_imagenet": load_tiny_imagenet,
-    "imagenet_lt": load_imagenet_lt,
     "parquet": load_parquet,
     "imagefolder": load_imagefolder,
     "npz": load_npz,
 }
 
 
-def load_source(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
-    """Raises ``UserError`` naming the file or key at fault and the remedy."""
+def load_source(
+    config: DataConfig, write_shards: ShardWriter
+) -> tuple[LongTailedDataset, LongTailedDataset | None]:
+    """Load what ``config.source`` names; only ``imagenet_lt`` decodes into shards.
+
+    Raises ``UserError`` naming the file or key at fault and the remedy.
+    """
+    if config.source == "imagenet_lt":
+        return load_imagenet_lt(config, write_shards)
     loader = SOURCES.get(config.source) or _LOADERS[config.source]
     return loader(config)
 

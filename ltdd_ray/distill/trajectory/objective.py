@@ -47,7 +47,7 @@ class Reading:
 def phases(config: RunConfig, prior: Tensor) -> list[Phase]:
     """The terms with a weight above zero, for class prior s (C,)."""
     distill, dam = config.distill, config.distill.representation.dam
-    dam_loss = DamLoss.from_prior(prior, dam.lambda_prior, dam.class_weights, dam.frequency_floor)
+    dam_loss = DamLoss.from_prior(prior, dam.lambda_prior, dam.class_weights)
     terms = [
         Phase(
             "representation",

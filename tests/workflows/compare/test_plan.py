@@ -7,6 +7,7 @@ from ltdd_ray import methods
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.workflows.compare.plan import plan_comparison
+from ltdd_ray.workflows.compare.run_methods import compare
 
 Tiny = Callable[..., RunConfig]
 
@@ -38,6 +39,12 @@ def test_other_experts_go_to_another_store(
     assert members["ltdd"].store_uri == base.store_uri
     assert members["sharp"].store_uri.startswith(f"{base.store_uri}-")
     assert members["sharp"] == plan_comparison(base, ["sharp"])["sharp"]
+
+
+def test_an_empty_list_of_methods_fails_before_any_work(tmp_path: Path, tiny: Tiny) -> None:
+    with pytest.raises(UserError, match="the list of methods is empty; name at least one of ltdd"):
+        compare(tiny(tmp_path), [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_method_fails_before_any_work(tmp_path: Path, tiny: Tiny) -> None:

@@ -1,0 +1,113 @@
+"""Fingerprints stay as they are, so that a run finds the finished work of an earlier version."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ltdd_ray.cluster.evaluation import plan_networks
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.config import RunConfig, decides, result_fingerprint
+from ltdd_ray.config.identity import store_fingerprint, trajectory_fingerprints, trial_fingerprint
+from ltdd_ray.config.loading import load_config
+from ltdd_ray.experts.plan import trajectory_tasks
+from ltdd_ray.runs.folder import RunFolder
+from ltdd_ray.workflows.search.trial import trial_identity
+
+CPU = Path(__file__).parents[2] / "configs" / "cifar10_lt" / "cpu.yaml"
+Tiny = Callable[..., RunConfig]
+DATA: Any = SimpleNamespace(
+    train=SimpleNamespace(fingerprint="training images"),
+    evaluation=SimpleNamespace(fingerprint="test images"),
+)
+
+
+@pytest.fixture
+def shipped() -> RunConfig:
+    return load_config(CPU)
+
+
+def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path) -> None:
+    """A change here loses the work of runs in progress, so it needs a reason."""
+    distilled = RunFolder(tmp_path).distilled
+    distilled.mkdir()
+    (distilled / "distilled.safetensors").write_bytes(b"a distilled set")
+    records = plan_networks(shipped, DATA, RunFolder(tmp_path))
+    assert {
+        "trajectories": [task.identity for task in trajectory_tasks(shipped, DATA.train, 3)],
+        "store": store_fingerprint(shipped),
+        "run": result_fingerprint(shipped),
+        "network": {record.identity for record in records},
+        "trial": trial_identity(shipped, DATA, {"distill.lambda_rep": 2.0}),
+    } == {
+        "trajectories": ["c4ba823c47c1c11a", "daba9bad3965bf4a"],
+        "store": "49f27a2a491c2cb4",
+        "run": "c8992ca5a243fa97",
+        "network": {"dbd56ee5130ce70f"},
+        "trial": "8a20f80114aaca8e",
+    }
+
+
+class Tree:
+    """Stands in for a config, so that a key can hold a value the config would refuse."""
+
+    def __init__(self, tree: dict[str, Any]) -> None:
+        self._tree = tree
+
+    def model_dump(self, mode: str) -> dict[str, Any]:
+        return self._tree
+
+
+def paths(tree: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Where the values of a nested mapping lie."""
+    for name, value in tree.items():
+        below = paths(value) if isinstance(value, dict) else [()]
+        yield from ((name, *path) for path in below)
+
+
+def altered(tree: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """A copy of ``tree`` with another value, valid or not, at ``path``."""
+    name, *rest = path
+    return {**tree, name: altered(tree[name], tuple(rest)) if rest else "another value"}
+
+
+TREE = load_config(CPU).model_dump(mode="json")
+
+
+@pytest.mark.parametrize("path", list(paths(TREE)), ids=".".join)
+def test_a_key_enters_the_fingerprints_of_what_it_decides(path: tuple[str, ...]) -> None:
+    first: Any = Tree(TREE)
+    other: Any = Tree(altered(TREE, path))
+    outcome = decides(".".join(path))
+    assert outcome is not None
+    assert (result_fingerprint(other) != result_fingerprint(first)) == (outcome != "nothing")
+    in_store = store_fingerprint(other) != store_fingerprint(first)
+    assert in_store == (outcome == "trajectories")
+    stages = [trajectory_fingerprints(config, "images", 3) for config in (first, other)]
+    representation, classifier = (a != b for a, b in zip(*stages))
+    assert classifier == in_store
+    assert representation == (in_store and path[:2] != ("experts", "classifier"))
+
+
+def test_a_key_of_no_section_is_not_taken_for_harmless(tiny: Tiny, tmp_path: Path) -> None:
+    assert decides("compute.threads") == "nothing" and decides("experts.storehouse") != "nothing"
+    assert decides("outputs") is None and decides("gone.with.it") is None
+    folder = RunFolder.open(tiny(tmp_path))
+    with (folder.path / "config.yaml").open("a") as file:
+        file.write("gone: 1\n")
+    with pytest.raises(UserError, match=r"another config: gone \(1 there, None here\)"):
+        RunFolder.open(tiny(tmp_path))
+
+
+def test_trials_are_told_apart_by_how_they_are_scored(shipped: RunConfig) -> None:
+    def identity(score: str = "margins", **search: Any) -> str:
+        changed = shipped.search.model_copy(update=search)
+        config = shipped.model_copy(update={"search": changed})
+        return trial_fingerprint(config, "images", "held-out images", score)
+
+    assert identity(trials=3, algorithm="optuna", max_concurrent=9) == identity()
+    others = [identity(networks=9), identity(epochs=9), identity(report_every=9)]
+    others += [identity(trend_weight=9.0), identity(score="accuracy")]
+    assert len({identity(), *others}) == 6

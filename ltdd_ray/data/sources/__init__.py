@@ -10,7 +10,7 @@ from ltdd_ray.config.data import SOURCES
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.sources.arrays import load_cifar, load_digits, load_npz
 from ltdd_ray.data.sources.folders import load_imagefolder, load_tiny_imagenet
-from ltdd_ray.data.sources.imagenet import ShardWriter, load_imagenet_lt
+from ltdd_ray.data.sources.imagenet import ShardWriter, load_imagenet_lt, write_in_process
 from ltdd_ray.data.sources.parquet import load_parquet
 
 Loader = Callable[[DataConfig], tuple[LongTailedDataset, LongTailedDataset | None]]
@@ -26,7 +26,7 @@ _LOADERS: dict[str, Loader] = {
 
 
 def load_source(
-    config: DataConfig, write_shards: ShardWriter
+    config: DataConfig, write_shards: ShardWriter = write_in_process
 ) -> tuple[LongTailedDataset, LongTailedDataset | None]:
     """Load what ``config.source`` names; only ``imagenet_lt`` decodes into shards.
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ltdd_ray.common.units import size
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit
@@ -16,7 +17,7 @@ from ltdd_ray.report.finished import FinishedRun
 from ltdd_ray.report.history import curves
 from ltdd_ray.report.images import galleries
 from ltdd_ray.report.networks import architectures, classifier_norms
-from ltdd_ray.report.template import size, write_page
+from ltdd_ray.report.template import write_page
 
 OTHER_STYLES = (
     4  # colours in the style sheet for series that neither lead nor are the random selection

@@ -1,4 +1,4 @@
-"""From a template and what it shows to one self-contained HTML file; how people read times and sizes."""
+"""From a template and the values it shows to one self-contained HTML file."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_atomic
+from ltdd_ray.common.units import duration, size
 from ltdd_ray.report import charts
 
 
@@ -28,16 +29,3 @@ def write_page(path: Path, template: str, view: dict[str, Any]) -> Path:
             f"{path}: not writable: {error.strerror or error}; choose another file with --output"
         ) from error
     return path
-
-
-def duration(seconds: float) -> str:
-    """Two units at most: ``3.2 s``, ``1 min 35 s``, ``8 h 43 min``."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def size(count: float) -> str:
-    """Bytes in MiB or GiB."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.report.template import duration
+from ltdd_ray.common.units import duration
 from ltdd_ray.runs.events import EVENTS, PROGRESS
 
 

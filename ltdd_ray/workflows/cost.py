@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ltdd_ray.common.device import default_device, prepare_process
 from ltdd_ray.common.hardware import describe_hardware, peak_memory
+from ltdd_ray.common.units import duration, size
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
@@ -21,7 +22,6 @@ from ltdd_ray.experts.plan import expert_network
 from ltdd_ray.experts.train import classifier_stage, representation_stage
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.report.template import duration, size
 
 SECONDS_PER_TIMING = 0.5
 STEPS_TIMED = 2

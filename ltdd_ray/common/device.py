@@ -24,12 +24,12 @@ def default_device() -> torch.device:
 
 
 def to_device(drawn: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """``drawn``, a small CPU tensor, on ``device``. The copy does not wait for the GPU's queue."""
+    """``drawn``, a small CPU tensor, on ``device``. The copy does not wait for the GPU."""
     return drawn.to(device, dtype, non_blocking=True)
 
 
 def without_autocast(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """``function`` with torch's autocast switched off, so that it computes in its inputs' dtypes."""
+    """``function`` with torch's autocast off, so that it computes in the dtypes of its inputs."""
     return torch.autocast("cuda", enabled=False)(torch.autocast("cpu", enabled=False)(function))
 
 

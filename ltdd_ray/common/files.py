@@ -13,7 +13,7 @@ from typing import Any
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Replace ``path`` by ``content``. A reader sees the old file or the new one, never a part of it.
+    """Replace ``path`` by ``content``. A reader sees the old file or the new one, never a part.
 
     The same holds after a crash at any moment. Only one process may write a path at a time; the
     next one overwrites the temporary file of a killed one.

@@ -1,4 +1,4 @@
-"""How a model's parameters lie in one vector theta in R^P = (theta_b backbone | theta_c classifier).
+"""A model's parameters as one vector theta in R^P = (theta_b backbone | theta_c classifier).
 
 P is ``layout.size``. The layout is plain data without torch, so the trajectory store can record and
 check it.

@@ -11,7 +11,7 @@ _OPTION = re.compile(
 
 
 def mask(text: str) -> str:
-    """``text`` without the user part of its addresses, and with the values of secret options as ***.
+    """``text`` without the user part of its addresses; values of secret options become ***.
 
     An option is secret if its name contains key, secret, token, password, signature or credential.
     """

@@ -93,7 +93,7 @@ class RepresentationPhase(Section):
 
 
 class ClassifierPhase(Section):
-    """Matching the classifier expert: only the classifier moves, on the expert's frozen backbone."""
+    """Matching the classifier expert, on its frozen backbone."""
 
     syn_steps: int = Field(
         default=60,

@@ -36,7 +36,7 @@ class ModelConfig(Section):
 
     @property
     def label(self) -> str:
-        """Its name in tables and files, such as convnet3-w128-instance; equal for equal networks."""
+        """Name in tables and files, such as convnet3-w128-instance. Equal networks share it."""
         if self.name == "alexnet":  # it has neither norm layers nor a width to choose
             return self.name
         return (

@@ -1,4 +1,4 @@
-"""YAML whose mappings hold each key once. PyYAML alone keeps the last of two and drops the others."""
+"""YAML that refuses a key twice in one mapping, where PyYAML drops the first of the two."""
 
 from typing import Any
 

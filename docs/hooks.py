@@ -1,68 +1,85 @@
-"""MkDocs hook: the configuration page is written from the config tree itself."""
+"""MkDocs hook: writes the tables of the configuration page from the config tree itself."""
 
-import re
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+import json
+from collections.abc import Iterator
+from typing import Any, Literal, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ltdd_ray.config import RunConfig
+from ltdd_ray.config import RunConfig, Section, decides
+from ltdd_ray.config.section import section_of
 
 PLACE = "<!-- settings -->"
+KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", type(None): "null"}
+BOUNDS = {Ge: ("at least", "ge"), Gt: ("above", "gt"), Le: ("at most", "le"), Lt: ("below", "lt")}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the tables where a page asks for them."""
-    return (
-        markdown.replace(PLACE, "\n\n".join(tables(RunConfig, "")))
-        if PLACE in markdown
-        else markdown
-    )
+    if PLACE not in markdown:
+        return markdown
+    return markdown.replace(PLACE, "\n\n".join(tables(RunConfig, "", "Keys outside of sections.")))
 
 
-def tables(section: type[BaseModel], prefix: str) -> list[str]:
-    """A heading and a table per section of the tree, outer sections first."""
-    leaves = {name: field for name, field in section.model_fields.items() if not _is_section(field)}
+def tables(section: type[Section], prefix: str, about: str) -> Iterator[str]:
+    """A heading and a table for each section of the tree, outer sections first."""
+    yield f"## {prefix.rstrip('.') or 'Top level'}\n\n{about}"
     rows = [
-        f"| `{prefix}{name}` | `{_type(field)}` | {_default(field)} | {field.description or ''} |"
-        for name, field in leaves.items()
+        f"| `{prefix}{name}` | {_type(field)} | {_default(field)} | {field.description} "
+        f"| {decides(prefix + name)} |"
+        for name, field in section.model_fields.items()
+        if _is_value(field)
     ]
-    head = f"## {prefix.rstrip('.') or 'The run'}\n\n{_first_paragraph(section)}"
-    found = [
-        "\n".join([head, "", "| key | type | default | |", "|---|---|---|---|", *rows])
-        if rows
-        else head
-    ]
+    if rows:
+        head = ["| key | type | default | meaning | decides |", "|---|---|---|---|---|"]
+        yield "\n".join([*head, *rows])
     for name, field in section.model_fields.items():
-        if _is_section(field):
-            found += tables(field.annotation, f"{prefix}{name}.")  # pyright: ignore[reportArgumentType]
-    return found
+        below = section_of(field)
+        if below is not None:
+            repeated = {dict: "KEY.", tuple: "INDEX."}.get(get_origin(field.annotation), "")
+            yield from tables(below, f"{prefix}{name}.{repeated}", field.description or "")
 
 
-def _is_section(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+def _is_value(field: FieldInfo) -> bool:
+    """Whether a config may hold anything but a plain section here."""
+    return not (isinstance(field.annotation, type) and issubclass(field.annotation, Section))
 
 
 def _type(field: FieldInfo) -> str:
-    union = get_origin(field.annotation) in (Union, UnionType)
-    kinds = get_args(field.annotation) if union else (field.annotation,)
-    text = " or ".join(kind.__name__ if isinstance(kind, type) else str(kind) for kind in kinds)
-    text = (
-        re.sub(r"typing\.|ltdd_ray\.config\.|Literal", "", text)
-        .replace("NoneType", "null")
-        .replace("None", "null")
-    )
-    return f"{text} {', '.join(str(m) for m in field.metadata)}".strip().replace("|", "or")
+    bounds = []
+    for bound in field.metadata:
+        if type(bound) in BOUNDS:
+            words, name = BOUNDS[type(bound)]
+            bounds.append(f"{words} {getattr(bound, name)}")
+        elif isinstance(bound, MinLen):
+            bounds.append(f"at least {bound.min_length} of them")
+    return ", ".join([_kind(field.annotation), *bounds])
+
+
+def _kind(annotation: Any) -> str:
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in parts)
+    if get_origin(annotation) is tuple:
+        return f"list of: {_kind(parts[0])}"
+    if get_origin(annotation) is dict:
+        return "mapping to sections (below)"
+    if hasattr(annotation, "__metadata__"):  # Annotated
+        return _kind(parts[0])
+    if parts:
+        return " or ".join(dict.fromkeys(map(_kind, parts)))
+    if issubclass(annotation, Section):
+        return "section (below)"
+    return KINDS[annotation]
 
 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     default = field.get_default(call_default_factory=True)
-    return "null" if default is None else f"`{default}`"
-
-
-def _first_paragraph(section: type[BaseModel]) -> str:
-    doc = section.__dict__.get("__doc__") or ""
-    return " ".join(doc.split("\n\n")[0].split())
+    if isinstance(default, BaseModel):
+        return "that of its keys"
+    text = json.dumps(default, default=lambda value: value.model_dump(exclude_defaults=True))
+    return f"`{text}`"

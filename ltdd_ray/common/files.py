@@ -1,4 +1,7 @@
-"""Files and folders that are either whole or absent: temporary name, flush to disk, rename."""
+"""Files and folders that are either whole or absent.
+
+They are written under a temporary name, flushed to disk and renamed.
+"""
 
 import json
 import os
@@ -10,9 +13,10 @@ from typing import Any
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Replace ``path`` by ``content``; a reader, or a crash at any moment, sees the old file or the new one, never a part.
+    """Replace ``path`` by ``content``. A reader sees the old file or the new one, never a part.
 
-    One writer at a time; what a killed writer left under the temporary name is overwritten by the next.
+    The same holds after a crash at any moment. Only one process may write a path at a time; the
+    next one overwrites the temporary file of a killed one.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -28,9 +32,9 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill within the block, called ``path`` from its end on; nothing stays of a block that fails.
+    """An empty folder to fill within the block. It gets the name ``path`` when the block ends.
 
-    Raises ``OSError`` where ``path`` holds files already.
+    A block that raises leaves nothing. Raises ``OSError`` if ``path`` already holds files.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

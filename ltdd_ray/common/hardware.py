@@ -1,4 +1,4 @@
-"""What a run ran on and with, and how much memory it took."""
+"""Hardware, package versions and memory of this process, as recorded with every run."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ class Hardware(TypedDict):
 
 
 def describe_hardware() -> Hardware:
-    """What this process runs on."""
+    """The hardware that this process runs on."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0))
@@ -35,15 +35,15 @@ def describe_hardware() -> Hardware:
 
 
 def describe_versions() -> dict[str, str]:
-    """Versions of Python, this package and those that results depend on."""
+    """Versions of Python, of this package and of the packages that results depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
+    """Peak resident memory of this process so far, in bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # What Linux reports as ru_maxrss a child inherits from the process that started it, however small the child is.
+        # On Linux a child inherits ru_maxrss from its parent, so it can exceed the child's memory.
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
@@ -52,9 +52,9 @@ def peak_memory() -> int:
 
 
 def gpu_memory() -> tuple[int, int]:
-    """Bytes of its GPU that this process held at most, context included, and bytes there are.
+    """Peak memory that this process held on its GPU, context included, and the GPU's memory; bytes.
 
-    What other programs hold on that GPU counts as if it were this process's.
+    Memory of other programs on that GPU is counted too.
     """
     free, total = torch.cuda.mem_get_info()
     return total - free + torch.cuda.max_memory_reserved() - torch.cuda.memory_reserved(), total

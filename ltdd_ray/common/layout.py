@@ -1,6 +1,7 @@
-"""How a model's parameters lie in one vector: theta in R^P = (theta_b backbone | theta_c classifier).
+"""A model's parameters as one vector theta in R^P = (theta_b backbone | theta_c classifier).
 
-P is ``layout.size``. The layout is plain data without torch, so the trajectory store can record and check it.
+P is ``layout.size``. The layout is plain data without torch, so the trajectory store can record and
+check it.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from math import prod
 
 @dataclass(frozen=True)
 class Parameter:
-    """One tensor: its ``state_dict`` name, its shape and where it starts in the flat vector."""
+    """One tensor: its ``state_dict`` name, its shape and its first position in the vector."""
 
     name: str
     shape: tuple[int, ...]
@@ -22,7 +23,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """All parameters in vector order, the ``backbone_size`` first elements being the backbone."""
+    """All parameters in vector order. The first ``backbone_size`` elements are the backbone."""
 
     parameters: tuple[Parameter, ...]
     backbone_size: int

@@ -1,4 +1,4 @@
-"""Keys that hide in addresses, such as s3://KEY:SECRET@bucket: taken out of everything that is written or shown."""
+"""Removes keys in addresses, such as s3://KEY:SECRET@bucket, from all that is written or shown."""
 
 import re
 from typing import Any
@@ -11,12 +11,15 @@ _OPTION = re.compile(
 
 
 def mask(text: str) -> str:
-    """``text`` with every address in it rid of its user part, and of the values of options that name a secret."""
+    """``text`` without the user part of its addresses; values of secret options become ***.
+
+    An option is secret if its name contains key, secret, token, password, signature or credential.
+    """
     return _OPTION.sub(r"\1***", _USER.sub("", text))
 
 
 def mask_tree(tree: Any) -> Any:
-    """A nested structure of mappings and lists with every string through :func:`mask`."""
+    """A copy of nested mappings and lists with every string passed through :func:`mask`."""
     if isinstance(tree, dict):
         return {key: mask_tree(value) for key, value in tree.items()}
     if isinstance(tree, list):

@@ -1,4 +1,4 @@
-"""Times and sizes as people read them."""
+"""Times and sizes in words, as people read them."""
 
 
 def duration(seconds: float) -> str:
@@ -10,5 +10,5 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in MiB or GiB."""
+    """A number of bytes in MiB or GiB: ``700 MiB``, ``1.5 GiB``."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

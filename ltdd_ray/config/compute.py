@@ -1,4 +1,4 @@
-"""Where and how wide."""
+"""Where a run computes, and with how many processes."""
 
 from typing import Literal
 
@@ -8,55 +8,92 @@ from ltdd_ray.config.section import Section
 
 
 class ComputeConfig(Section):
-    """Where and how wide. Nothing here may change a result beyond float reassociation."""
+    """Where a run computes, and with how many processes."""
 
     address: str | None = Field(
-        default=None, description="Ray cluster to join; null starts one on this machine."
+        default=None,
+        description="Address of the Ray cluster to join, for example `auto`; null starts one on "
+        "this machine.",
     )
     num_cpus: int | None = Field(
-        default=None, ge=1, description="CPUs of a cluster started here; null for all."
+        default=None,
+        ge=1,
+        description="CPUs that a cluster started here may use; null for all. Lower it on a "
+        "shared machine.",
     )
     num_actors: int = Field(
-        default=2, ge=1, description="Experts or evaluation networks trained at once."
+        default=2,
+        ge=1,
+        description="Experts, or evaluation networks, trained at once. Raise it to the number of "
+        "cores or GPUs.",
     )
-    cpus_per_actor: float = Field(default=1, ge=0)
+    cpus_per_actor: float = Field(
+        default=1,
+        ge=0,
+        description="CPUs that Ray reserves for each actor. Set it to `threads` if you raise that.",
+    )
     gpus_per_actor: float | Literal["auto"] = Field(
         default=0.0,
-        description="A fraction packs several on one GPU. `auto` measures the memory that one takes and fills all GPUs of the "
-        "cluster, whatever num_actors says; without a GPU it is 0.",
+        description="GPUs that Ray reserves for each actor; a fraction packs several on one GPU. "
+        "`auto` measures the memory of one actor and fills all GPUs of the cluster; it overrides "
+        "num_actors, and means 0 on a machine without GPUs.",
     )
-    num_workers: int = Field(default=2, ge=1, description="DDP workers of the distillation job.")
+    num_workers: int = Field(
+        default=2,
+        ge=1,
+        description="DDP workers of the distillation job. More of them make an update faster, "
+        "not different.",
+    )
     min_workers: int | None = Field(
         default=None,
         ge=1,
-        description="Fewest workers to distil with while the cluster has no room for all; null waits for all.",
+        description="Fewest workers to distil with while the cluster lacks room for all; null "
+        "waits for all. Set it on a cluster whose nodes come and go.",
     )
     parallel: Literal["trajectory", "batch"] = Field(
         default="trajectory",
-        description="What workers share: an update's segments, or every inner batch.",
+        description="What workers share: the segments of an update, or the images of every inner "
+        "batch. Choose `batch` if one segment takes too long or too much memory for one GPU.",
     )
-    cpus_per_worker: float = Field(default=1, ge=0)
-    gpus_per_worker: float = Field(default=0, ge=0)
-    threads: int = Field(default=1, ge=1, description="torch threads of each actor and worker.")
+    cpus_per_worker: float = Field(
+        default=1, ge=0, description="CPUs that Ray reserves for each distillation worker."
+    )
+    gpus_per_worker: float = Field(
+        default=0,
+        ge=0,
+        description="GPUs that Ray reserves for each distillation worker: 1 to distil on GPUs, "
+        "0 for CPUs.",
+    )
+    threads: int = Field(
+        default=1,
+        ge=1,
+        description="Torch threads of each actor and worker. The last bits of a sum depend on it, "
+        "so results are bitwise equal only for equal threads.",
+    )
     cache_gb: float = Field(
         default=4,
         ge=0,
-        description="Local disk of each distillation worker for rows of a store on an object store, in 10^9 bytes.",
+        description="Local disk of each distillation worker, in 10^9 bytes, for rows read from a "
+        "trajectory store on an object store.",
     )
     methods_at_once: int = Field(
         default=1,
         ge=1,
-        description="Methods that `ltdd-ray compare` runs beside each other, each with actors and workers of its own.",
+        description="Methods that `ltdd-ray compare` runs side by side. Each takes its own actors "
+        "and workers, so the cluster needs room for all of them.",
     )
     max_failures: int = Field(
-        default=3, ge=0, description="Lost actors or workers survived by one stage."
+        default=3,
+        ge=0,
+        description="Lost actors or workers that one stage survives before it fails.",
     )
 
     @model_validator(mode="after")
     def _sensible(self) -> "ComputeConfig":
         if self.gpus_per_actor != "auto" and self.gpus_per_actor < 0:
             raise ValueError(
-                f"gpus_per_actor {self.gpus_per_actor:g} is below 0; give a share of a GPU, 0 or auto"
+                f"gpus_per_actor {self.gpus_per_actor:g} is below 0; give a share of a GPU, 0 or "
+                "auto"
             )
         if self.min_workers and self.min_workers > self.num_workers:
             raise ValueError(

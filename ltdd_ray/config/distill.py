@@ -1,121 +1,27 @@
-"""Distillation: by matching trajectories, or by matching distributions."""
+"""Distillation: how large the synthetic set is, and how it is learned."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ltdd_ray.config.distribution import DistributionConfig
+from ltdd_ray.config.matching import ClassifierPhase, RepresentationPhase
 from ltdd_ray.config.section import Section
 
 
-class Dam(Section):
-    """The two knobs of the distribution-agnostic loss (design: L_DAM)."""
-
-    class_weights: Literal["none", "frequency", "mean_one"] = Field(
-        default="frequency", description="g: 1, s_k, or C s_k."
-    )
-    lambda_prior: float = Field(
-        default=0.0, ge=0, description="lambda: weight of log s in the logits."
-    )
-
-
-class StartEpochs(Section):
-    """Start epochs are uniform in [min, m], m growing linearly from `initial_max` to `max` over the first `growth` updates."""
-
-    min: int = Field(default=0, ge=0)
-    max: int = Field(default=0, ge=0)
-    initial_max: int | None = Field(default=None, ge=0, description="null starts at `max`.")
-    growth: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> "StartEpochs":
-        first = self.max if self.initial_max is None else self.initial_max
-        if not self.min <= first <= self.max:
-            raise ValueError(
-                f"start epochs must satisfy min <= initial_max <= max, got min {self.min}, initial_max {first}, max {self.max}"
-            )
-        return self
-
-
-class RepresentationPhase(Section):
-    syn_steps: int = Field(default=80, ge=1)
-    batch_size: int = Field(
-        default=500,
-        ge=1,
-        description="Synthetic images per inner step; capped at the size of the set.",
-    )
-    expert_epochs: int = Field(default=2, ge=1)
-    start_epochs: StartEpochs = StartEpochs(max=40)
-    scope: Literal["backbone", "all"] = Field(
-        default="backbone", description="S of l_S: what the distance to the expert is measured on."
-    )
-    dam: Dam = Dam()
-
-
-class ClassifierPhase(Section):
-    syn_steps: int = Field(default=60, ge=1)
-    batch_size: int = Field(default=500, ge=1)
-    expert_epochs: int = Field(default=2, ge=1)
-    start_epochs: StartEpochs = StartEpochs()
-
-
-class QueueConfig(Section):
-    """IDM's networks, which are trained while the images are."""
-
-    size: int = Field(default=10, ge=1, description="Most networks at a time; published: 100.")
-    enter_every: int = Field(
-        default=10,
-        ge=1,
-        description="Updates between two fresh networks, each of which drives out the oldest; published: 30.",
-    )
-    trained: int = Field(
-        default=1, ge=1, description="Networks drawn for training after each update; published: 2."
-    )
-    steps: int = Field(default=5, ge=0, description="Steps of SGD they then take; published: 10.")
-    batch_size: int = Field(default=128, ge=1, description="Images per step; published: 256.")
-    lr: float = Field(default=0.01, gt=0, description="Rate of these steps.")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of these steps.")
-    weight_decay: float = Field(default=5e-4, ge=0, description="Weight decay of these steps.")
-
-
-class DistributionConfig(Section):
-    """Distribution matching: the engines `dm` (Zhao & Bilen, WACV 2023) and `idm` (Zhao et al., CVPR 2023).
-
-    The defaults suit CIFAR-10 and a few minutes of one CPU core; the published values are meant for a GPU.
-    """
-
-    updates: int = Field(default=800, ge=0, description="Steps of the images; published: 20,000.")
-    real_batch: int = Field(
-        default=64,
-        ge=1,
-        description="Real images of each class per update; a class with fewer repeats its own. Published: 256.",
-    )
-    lr_image: float = Field(
-        default=1.0,
-        ge=0,
-        description="Rate of the images; published: 1 for `dm`, 0.2 for `idm`, at width 128.",
-    )
-    momentum_image: float = Field(
-        default=0.5, ge=0, lt=1, description="Momentum of the images; published: 0.5."
-    )
-    class_weight: float = Field(
-        default=5.0,
-        ge=0,
-        description="`idm`: weight of the pictures' cross-entropy, times the share of real images that the network gets right. "
-        "Published: 50 at 10 images per class and width 128 (0.5 times a share in percent).",
-    )
-    queue: QueueConfig = QueueConfig()
-
-
 class Budget(Section):
-    """Synthetic images that classes do not get alike: a total and how it is shared out, or a number for every class."""
+    """Synthetic images whose number differs between classes."""
 
-    images: int | None = Field(default=None, ge=1, description="All synthetic images together.")
+    images: int | None = Field(
+        default=None, ge=1, description="Synthetic images of all classes together."
+    )
     share: Literal["equal", "count"] = Field(
         default="equal",
-        description="How `images` are shared out: alike, or in proportion to the training images; at least one each.",
+        description="How `images` are shared out: equally, or in proportion to the training images "
+        "of each class (`count`). Every class gets at least one.",
     )
     per_class: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
-        default=None, description="Images of each class, in label order."
+        default=None, description="Synthetic images of each class, in label order."
     )
 
     @model_validator(mode="after")
@@ -126,69 +32,146 @@ class Budget(Section):
 
 
 class DistillConfig(Section):
+    """The synthetic set: its size, its start and its optimisation."""
+
     ipc: int | None = Field(
         default=None,
         ge=1,
-        description="Synthetic images per class, null where `budget` says it; for `idm` each of them holds several pictures.",
+        description="Synthetic images per class; null if `budget` gives their number. With `idm` "
+        "each of them holds several pictures.",
     )
     budget: Budget | None = Field(
-        default=None, description="Instead of `ipc`: numbers of images that differ between classes."
+        default=None,
+        description="Instead of `ipc`, for numbers of images that differ between classes: a total "
+        "to share out, or a number for each class.",
     )
     pictures_per_side: int = Field(
         default=1,
         ge=1,
-        description="f: a stored image is a mosaic of f x f pictures, which networks see cut out and "
-        "enlarged, each with a label of its own. Batch sizes count pictures. With 2 a set of equal "
-        "bytes shows four times as many pictures at half the resolution.",
+        description="f: a stored image is a mosaic of f x f pictures, each with a label of its own. "
+        "Networks see the pictures, cut out and enlarged; batch sizes count pictures. 2 shows four "
+        "times as many pictures in equal bytes, at half the resolution.",
     )
     engine: Literal["matching", "dm", "idm"] = Field(
         default="matching",
-        description="Trajectory matching, which needs experts, or distribution matching, which does not.",
+        description="Trajectory matching, which needs experts, or distribution matching (`dm`, "
+        "`idm`), which does not.",
     )
-    distribution: DistributionConfig = DistributionConfig()
-    updates: int = Field(default=10_000, ge=0)
+    distribution: DistributionConfig = Field(
+        default=DistributionConfig(),
+        description="Settings of the engines `dm` (Zhao & Bilen, WACV 2023) and `idm` (Zhao et "
+        "al., CVPR 2023). The defaults suit CIFAR-10 and a few minutes of one CPU core; the "
+        "published values are meant for a GPU.",
+    )
+    updates: int = Field(
+        default=10_000,
+        ge=0,
+        description="Steps of SGD on the synthetic set. Time grows in proportion. Published: "
+        "10,000; 0 keeps the initial set.",
+    )
     segments_per_update: int = Field(
         default=1,
         ge=1,
-        description="Expert segments averaged in one update, over all workers together.",
+        description="Expert segments averaged in one update, over all workers together. More make "
+        "updates less noisy, and let more workers take part.",
     )
-    hypergradient: Literal["exact", "first_order", "unrolled"] = "exact"
+    hypergradient: Literal["exact", "first_order", "unrolled"] = Field(
+        default="exact",
+        description="Gradient of the matching loss with respect to the set. `exact`: walks back "
+        "through the inner steps, with the memory of one step. `first_order`: an approximation, as "
+        "published. `unrolled`: autograd through all steps; equals `exact`, but memory grows with "
+        "`syn_steps`.",
+    )
     micro_batch: int | None = Field(
         default=None,
         ge=1,
-        description="Most images to go through the network at once, for batches larger than memory.",
+        description="Largest number of images in one pass through the network; null for the whole "
+        "batch. Lower it when memory runs out; the result stays the same up to the order of sums.",
     )
-    lambda_rep: float = Field(default=1.0, ge=0)
-    lambda_cls: float = Field(default=0.5, ge=0)
-    representation: RepresentationPhase = RepresentationPhase()
-    classifier: ClassifierPhase = ClassifierPhase()
+    lambda_rep: float = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of the representation loss in the objective; 0 leaves the phase out. "
+        "Gradients scale with it, so it also scales the steps of the images. `ltdd-ray search` "
+        "tunes it.",
+    )
+    lambda_cls: float = Field(
+        default=0.5,
+        ge=0,
+        description="Weight of the classifier loss in the objective; 0 leaves the phase out, as in "
+        "MTT and DATM. `ltdd-ray search` tunes it.",
+    )
+    representation: RepresentationPhase = Field(
+        default=RepresentationPhase(),
+        description="Matching the representation expert, which was trained on the long-tailed "
+        "images.",
+    )
+    classifier: ClassifierPhase = Field(
+        default=ClassifierPhase(),
+        description="Matching the classifier expert: only the classifier moves, on the expert's "
+        "frozen backbone.",
+    )
     label_expert: Literal["classifier", "representation"] = Field(
         default="classifier",
-        description="Whose mean logits initialise the soft labels and judge the initial images.",
+        description="Stage of the experts that gives the initial soft labels (their mean logits), "
+        "and whose correct predictions choose the initial images.",
     )
     initial_labels: Literal["expert", "one_hot"] = Field(
         default="expert",
-        description="`expert`: soft labels of `label_expert`, which are learned. `one_hot`: hard labels, which stay as they are, "
-        "on images chosen at random.",
+        description="`expert`: soft labels from `label_expert`, which are then learned. `one_hot`: "
+        "hard labels, which are not learned, on images chosen at random.",
     )
-    lr_image: float = Field(default=1000.0, ge=0)
-    momentum_image: float = Field(default=0.5, ge=0, lt=1)
+    lr_image: float = Field(
+        default=1000.0,
+        ge=0,
+        description="Learning rate of SGD on the images, in model space; 0 keeps them. Raise it if "
+        "images hardly change, lower it if losses jump or are not finite.",
+    )
+    momentum_image: float = Field(
+        default=0.5, ge=0, lt=1, description="Momentum of SGD on the images."
+    )
     largest_image_step: float = Field(
         default=0.1,
         gt=0,
-        description="Root mean square, in model space, to which a longer step of the images is shortened.",
+        description="Longest step of the images, as a root mean square over pixels in model space, "
+        "without momentum. Longer steps are shortened to it.",
     )
-    lr_label: float = Field(default=2.0, ge=0)
-    momentum_label: float = Field(default=0.9, ge=0, lt=1)
-    syn_lr: float = Field(default=0.01, gt=0, description="Initial inner learning rate alpha.")
+    lr_label: float = Field(
+        default=2.0,
+        ge=0,
+        description="Learning rate of SGD on the soft-label logits; 0 keeps the labels.",
+    )
+    momentum_label: float = Field(
+        default=0.9, ge=0, lt=1, description="Momentum of SGD on the soft-label logits."
+    )
+    syn_lr: float = Field(
+        default=0.01,
+        gt=0,
+        description="Initial learning rate alpha of the inner steps; it is learned. Raise it if "
+        "the matching loss starts just below 1 (the student hardly moves), lower it if it starts "
+        "far above 1 (the student overshoots).",
+    )
     lr_syn_lr: float = Field(
-        default=0.1, ge=0, description="Step size for log(alpha); alpha = exp(.) stays positive."
+        default=0.1,
+        ge=0,
+        description="Learning rate of SGD on log(alpha); 0 keeps alpha. The logarithm keeps alpha "
+        "positive.",
     )
-    momentum_syn_lr: float = Field(default=0.5, ge=0, lt=1)
+    momentum_syn_lr: float = Field(
+        default=0.5, ge=0, lt=1, description="Momentum of SGD on log(alpha)."
+    )
     largest_rate_step: float = Field(
-        default=0.1, gt=0, description="Change of log(alpha) to which a longer step is shortened."
+        default=0.1,
+        gt=0,
+        description="Largest change of log(alpha) in one update, without momentum. Longer steps "
+        "are shortened to it.",
     )
-    checkpoint_every: int = Field(default=100, ge=1)
+    checkpoint_every: int = Field(
+        default=100,
+        ge=1,
+        description="Updates between two checkpoints. A run that was killed repeats at most this "
+        "many updates.",
+    )
 
     @property
     def pictures_per_image(self) -> int:
@@ -203,7 +186,8 @@ class DistillConfig(Section):
             )
         if self.ipc is not None and self.budget is not None:
             raise ValueError(
-                f"distill.ipc {self.ipc} and distill.budget both say how many images; set distill.ipc to null"
+                f"distill.ipc {self.ipc} and distill.budget both say how many images; set "
+                "distill.ipc to null"
             )
         if self.budget is not None and self.engine != "matching":
             raise ValueError(

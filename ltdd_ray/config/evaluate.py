@@ -1,4 +1,4 @@
-"""What networks are trained on the distilled set and beside it."""
+"""Networks trained on the distilled set, and on the sets it is compared with."""
 
 from typing import Literal
 
@@ -22,34 +22,64 @@ EvaluationSet = Literal[
 
 
 class FullDataConfig(Section):
-    """Training on all the long-tailed images, the reference that small sets are held against."""
+    """Training on all long-tailed images, the reference that small sets are compared with."""
 
-    epochs: int = Field(default=100, ge=1)
-    batch_size: int = Field(default=256, ge=1)
-    lr: float = Field(default=0.01, gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-3, ge=0)
+    epochs: int = Field(default=100, ge=1, description="Passes over all training images.")
+    batch_size: int = Field(default=256, ge=1, description="Images of each SGD step on all data.")
+    lr: float = Field(default=0.01, gt=0, description="Learning rate of SGD on all data.")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of SGD on all data.")
+    weight_decay: float = Field(
+        default=5e-3, ge=0, description="L2 penalty of SGD on all data, added to the gradient."
+    )
 
 
 class EvaluateConfig(Section):
-    networks: int = Field(default=5, ge=1)
+    """Networks trained from scratch on each set, and measured on real images."""
+
+    networks: int = Field(
+        default=5,
+        ge=1,
+        description="Networks trained on each set, each from its own random initialisation. "
+        "Results are their mean and standard deviation.",
+    )
     sets: tuple[EvaluationSet, ...] = Field(
         default=("distilled", "random"),
         min_length=1,
-        description="What to train on, the run's own result first. `distilled_8bit` has the images of an export, `initial` those "
-        "before the first update, `k_center` covers each class in an expert's features, `full_*` are all training images, learned "
-        "in one of three ways.",
+        description="Sets to train on, the run's own result first. `distilled_hard` has class "
+        "labels instead of soft ones, `distilled_calibrated` adjusted soft labels, "
+        "`distilled_8bit` the images of an export, `initial` those before the first update. "
+        "`random` and `k_center` are real images, drawn at random or chosen to cover each class in "
+        "an expert's features. `full_*` are all training images, learned in one of three ways.",
     )
     models: tuple[ModelConfig, ...] = Field(
         default=(),
-        description="Other architectures to train on the first set, beside the run's own model.",
+        description="Other architectures to train on the first set, besides the run's own model.",
     )
-    split: Literal["test", "validation"] = "test"
-    epochs: int = Field(default=1000, ge=1)
-    batch_size: int = Field(default=128, ge=1)
+    split: Literal["test", "validation"] = Field(
+        default="test",
+        description="Images to measure on. Use `validation` while you tune settings; it needs "
+        "`data.validation_fraction`.",
+    )
+    epochs: int = Field(
+        default=1000,
+        ge=1,
+        description="Passes over the set for each network. After half of them the learning rate "
+        "is divided by 10.",
+    )
+    batch_size: int = Field(
+        default=128, ge=1, description="Images of each SGD step; at most the whole set."
+    )
     lr: float = Field(
-        default=0.01, gt=0, description="Rate for sets that did not learn one (random selection)."
+        default=0.01,
+        gt=0,
+        description="Learning rate of SGD on sets that did not learn one, such as `random`.",
     )
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0)
-    full_data: FullDataConfig = FullDataConfig()
+    momentum: float = Field(
+        default=0.9, ge=0, lt=1, description="Momentum of SGD on each small set."
+    )
+    weight_decay: float = Field(
+        default=5e-4, ge=0, description="L2 penalty of SGD on each small set."
+    )
+    full_data: FullDataConfig = Field(
+        default=FullDataConfig(), description="How the sets `full_*` are trained on."
+    )

@@ -1,4 +1,4 @@
-"""The two stages of an expert, and how many there are."""
+"""The two stages of an expert, and the number of experts."""
 
 from typing import Literal
 
@@ -8,52 +8,99 @@ from ltdd_ray.config.section import Section
 
 
 class RepresentationStage(Section):
-    """The whole network on the long-tailed images (paper, Sec. 4.2)."""
+    """The whole network on the long-tailed images."""
 
-    epochs: int = Field(default=100, ge=1)
-    batch_size: int = Field(default=256, ge=1)
-    lr: float = Field(default=0.01, gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-3, ge=0)
-    sharpness: Literal["none", "sam", "gsam"] = Field(
-        default="gsam", description="Sharpness-aware minimisation; costs a second pass per step."
+    epochs: int = Field(
+        default=100,
+        ge=1,
+        description="Passes over the training images. Must reach `distill.representation."
+        "start_epochs.max` + `expert_epochs`.",
     )
-    rho: float = Field(default=0.01, gt=0, description="SAM's ascent radius.")
-    alpha: float = Field(default=0.3, ge=0, description="GSAM's weight of the surrogate gap.")
+    batch_size: int = Field(default=256, ge=1, description="Images of each SGD step.")
+    lr: float = Field(
+        default=0.01,
+        gt=0,
+        description="Learning rate of SGD. Published: 0.01; a short training needs a higher one.",
+    )
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of SGD. Published: 0.")
+    weight_decay: float = Field(
+        default=5e-3, ge=0, description="L2 penalty of SGD, added to the gradient."
+    )
+    sharpness: Literal["none", "sam", "gsam"] = Field(
+        default="gsam",
+        description="Sharpness-aware minimisation (SAM or GSAM). It takes a second gradient per "
+        "step, so `none` takes about half the time.",
+    )
+    rho: float = Field(
+        default=0.01, gt=0, description="Radius of SAM's ascent step, in parameter space."
+    )
+    alpha: float = Field(
+        default=0.3, ge=0, description="Weight of GSAM's surrogate gap; `sam` ignores it."
+    )
 
 
 class ClassifierStage(Section):
-    """The classifier alone on class-balanced samples, the backbone frozen at the representation stage's last epoch."""
+    """The classifier alone on class-balanced samples."""
 
-    epochs: int = Field(default=10, ge=1)
-    batch_size: int = Field(default=256, ge=1)
-    lr: float = Field(default=0.01, gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
+    epochs: int = Field(
+        default=10,
+        ge=1,
+        description="Passes of the class-aware sampler, each C times the largest class. Must reach "
+        "`distill.classifier.start_epochs.max` + `expert_epochs`.",
+    )
+    batch_size: int = Field(default=256, ge=1, description="Images of each step of this stage.")
+    lr: float = Field(default=0.01, gt=0, description="Learning rate of SGD on the classifier.")
+    momentum: float = Field(
+        default=0.0, ge=0, lt=1, description="Momentum of SGD on the classifier."
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="L2 penalty of SGD on the classifier."
+    )
     samples_per_class: int = Field(
         default=4,
         ge=1,
-        description="Images of one class drawn in a row by the class-aware sampler.",
+        description="Images of one class that the class-aware sampler draws in a row.",
     )
     max_norm: float | None = Field(
         default=0.1,
         ge=0,
         le=1,
-        description="MaxNorm: cap classifier rows at min + this (max - min) of their initial norms; null for none.",
+        description="MaxNorm: caps the norms of classifier rows at min + this (max - min) of their "
+        "initial norms, so that head classes do not dominate; null for no cap.",
     )
 
 
 class ExpertsConfig(Section):
-    count: int = Field(default=100, ge=1)
+    """The experts whose trajectories the student is matched with."""
+
+    count: int = Field(
+        default=100,
+        ge=1,
+        description="Experts, each from its own random initialisation. Published: 100. Training "
+        "time and disk grow in proportion.",
+    )
     store: str | None = Field(
         default=None,
-        description="Folder or URI of the trajectory store; null for the run's own `experts` folder.",
+        description="Folder or URI of the trajectory store; null for `experts` in the run's own "
+        "folder. Name one to share experts between runs.",
     )
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: Literal["float32", "float16"] = Field(
+        default="float32",
+        description="Number format of the store. `float16` takes half the disk, at a relative "
+        "error of 2e-4.",
+    )
     keep_epochs: int | None = Field(
         default=None,
         ge=1,
-        description="Keep representation epochs 0..this and the last one; null keeps all.",
+        description="Keep representation epochs 0 to this one, and the last; null keeps all. "
+        "Matching needs no epoch after `start_epochs.max` + `expert_epochs`.",
     )
-    representation: RepresentationStage = RepresentationStage()
-    classifier: ClassifierStage = ClassifierStage()
+    representation: RepresentationStage = Field(
+        default=RepresentationStage(),
+        description="First stage: the whole network, on the long-tailed images (paper, Sec. 4.2).",
+    )
+    classifier: ClassifierStage = Field(
+        default=ClassifierStage(),
+        description="Second stage: the classifier alone, on class-balanced samples. The backbone "
+        "is frozen at the last epoch of the first stage.",
+    )

@@ -22,7 +22,7 @@ DECIDES: dict[str, Outcome] = {
     "name": "nothing",
     "output": "nothing",
     "method": "set",  # recorded in the set's file
-    "seed": "trajectories",
+    "seed": "trajectories",  # and splits of the data, which the fingerprint of the images shows
     "data": "images",  # images and labels have a fingerprint of their own
     "data.name": "set",  # recorded in the set's file
     "data.unlabelled": "set",  # the estimated class counts enter the matching loss alone
@@ -40,7 +40,7 @@ DECIDES: dict[str, Outcome] = {
     "search": "nothing",
     "compute": "nothing",
 }
-# Keys of `search` that decide what one of its trials reports; the others decide which trials there are.
+# Keys of `search` that decide what a trial reports. The others decide which trials there are.
 TRIAL_KEYS = ("networks", "epochs", "report_every", "trend_weight")
 
 
@@ -60,13 +60,13 @@ def fingerprint(*parts: Any) -> str:
 
 
 def result_fingerprint(config: RunConfig) -> str:
-    """Identity of a run's outcome. Keys in addresses are masked, so new credentials change nothing."""
+    """Identity of a run's outcome. Addresses are masked, so new credentials change nothing."""
     tree = _only(config.model_dump(mode="json"), ("images", "trajectories", "set", "networks"))
     return fingerprint(mask_tree(tree))
 
 
 def store_fingerprint(config: RunConfig) -> str:
-    """Equal for all runs that may share one trajectory store, given the same training images."""
+    """Equal for all runs that may share one trajectory store, given equal training images."""
     return fingerprint(*_trajectory_values(config).values())
 
 
@@ -85,19 +85,22 @@ def trajectory_fingerprints(config: RunConfig, images: str, expert: int) -> tupl
 
 
 def network_fingerprint(config: RunConfig, images: str, evaluated_on: str, distilled: str) -> str:
-    """Identity of the evaluation: the run's outcome, the fingerprints of training and evaluation
-    images, and the SHA-256 of the distilled set's file ("" where nothing was distilled)."""
+    """Identity of a run's evaluation.
+
+    ``images`` and ``evaluated_on`` are the fingerprints of training and evaluation images,
+    ``distilled`` is the SHA-256 of the distilled set's file, "" if nothing was distilled.
+    """
     return fingerprint(result_fingerprint(config), images, evaluated_on, distilled)
 
 
 def trial_fingerprint(config: RunConfig, images: str, evaluated_on: str, score: str) -> str:
-    """Identity of a search trial with the resolved ``config``; ``score`` names the way of scoring."""
+    """Identity of a search trial. ``config`` holds its values, ``score`` names the scoring."""
     search = config.search.model_dump(mode="json", include=set(TRIAL_KEYS))
     return fingerprint(result_fingerprint(config), images, evaluated_on, search, score)
 
 
 def _trajectory_values(config: RunConfig) -> dict[str, Any]:
-    """What decides a trajectory beside the training images, by section, in the order of the hash."""
+    """Values that decide a trajectory given its images, by section, in the order of the hash."""
     tree = _only(config.model_dump(mode="json"), ("trajectories",))
     order = ("data", "model", "augmentation", "seed", "experts")
     values = {section: tree.pop(section) for section in order}

@@ -7,16 +7,18 @@ Unknown keys fail with the nearest valid name.
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.common.registry import import_plugins
-from ltdd_ray.config import RunConfig
+from ltdd_ray.config.section import Section, section_of
 from ltdd_ray.config.shipped import find_config
+from ltdd_ray.config.tree import RunConfig
+from ltdd_ray.config.yaml_text import parse_yaml
 
 
 def load_config(
@@ -63,13 +65,13 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         raise UserError(f"{path}: `extends` leads back to itself; remove one of the links")
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = parse_yaml(path.read_text(), str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file; {_nearest(path)}") from None
     except IsADirectoryError:
         raise UserError(
-            f"{path}: a folder, not a config file; "
-            f"`ltdd-ray init {path}` writes one for a folder of images"
+            f"{path}: a folder, not a config file; `ltdd-ray init {path}` writes one for a folder "
+            "of images"
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
@@ -110,12 +112,12 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {override}: `{key}` holds a value, not a section")
         tree = node
     try:
-        tree[last] = yaml.safe_load(text)
+        tree[last] = parse_yaml(text, f"--set {override}")
     except yaml.YAMLError:
         raise UserError(f"--set {override}: the value is not valid YAML; quote it") from None
 
 
-def _check_keys(tree: Any, section: type[BaseModel], where: str, prefix: str) -> None:
+def _check_keys(tree: Any, section: type[Section], where: str, prefix: str) -> None:
     if not isinstance(tree, dict):
         return
     for key, value in tree.items():
@@ -126,23 +128,25 @@ def _check_keys(tree: Any, section: type[BaseModel], where: str, prefix: str) ->
                 prefix + str(key), [*known, *_all_keys(RunConfig, "")], n=1, cutoff=0.0
             )
             raise UserError(f"{where}: unknown key `{prefix}{key}`; did you mean `{near[0]}`?")
-        sections = {f"{prefix}{key}.": value}
-        if get_origin(field.annotation) is dict and isinstance(
-            value, dict
-        ):  # its keys are the user's own, each with a section
-            sections = {f"{prefix}{key}.{name}.": part for name, part in value.items()}
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                for place, part in sections.items():
-                    _check_keys(part, kind, where, place)
+        below = section_of(field)
+        if below is None:
+            continue
+        parts = {f"{prefix}{key}.": value}
+        if get_origin(field.annotation) is dict and isinstance(value, dict):
+            parts = {f"{prefix}{key}.{name}.": part for name, part in value.items()}
+        elif isinstance(value, list | tuple):
+            parts = {f"{prefix}{key}.{index}.": part for index, part in enumerate(value)}
+        for place, part in parts.items():
+            _check_keys(part, below, where, place)
 
 
-def _all_keys(section: type[BaseModel], prefix: str) -> list[str]:
+def _all_keys(section: type[Section], prefix: str) -> list[str]:
     keys: list[str] = []
     for name, field in section.model_fields.items():
         keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += _all_keys(field.annotation, f"{prefix}{name}.")
+        below = section_of(field)
+        if below is not None and get_origin(field.annotation) not in (dict, tuple):
+            keys += _all_keys(below, f"{prefix}{name}.")
     return keys
 
 

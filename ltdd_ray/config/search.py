@@ -8,14 +8,18 @@ from ltdd_ray.config.section import Section
 
 
 class Dimension(Section):
-    """One setting a search varies: a range, uniform or log-uniform, or a list of choices."""
+    """One setting that a search varies: a range, uniform or log-uniform, or a list of choices."""
 
-    low: float | None = None
-    high: float | None = None
+    low: float | None = Field(default=None, description="Lower end of the range, included.")
+    high: float | None = Field(default=None, description="Upper end of the range, included.")
     log: bool = Field(
-        default=False, description="Draw uniformly in the logarithm; `low` must be above 0."
+        default=False,
+        description="Draw uniformly in the logarithm; `low` must be above 0. For settings whose "
+        "order of magnitude is unknown.",
     )
-    choices: tuple[float | int | str | None, ...] | None = Field(default=None, min_length=1)
+    choices: tuple[float | int | str | None, ...] | None = Field(
+        default=None, min_length=1, description="Values to choose from, instead of a range."
+    )
 
     @model_validator(mode="after")
     def _range_or_choices(self) -> "Dimension":
@@ -28,20 +32,30 @@ class Dimension(Section):
             )
         elif self.log and self.low <= 0:
             raise ValueError(
-                f"a logarithmic range starts above 0, got low {self.low:g}; raise it or set log to false"
+                f"a logarithmic range starts above 0, got low {self.low:g}; raise it or set log to "
+                "false"
             )
         return self
 
 
 class Asha(Section):
-    """Asynchronous successive halving (Li et al., MLSys 2020): a trial outside the best 1/reduction at a rung is stopped."""
+    """Asynchronous successive halving (Li et al., MLSys 2020)."""
 
-    grace: int = Field(default=1, ge=1, description="Reports before a trial may be stopped.")
-    reduction: int = Field(default=3, ge=2)
+    grace: int = Field(
+        default=1,
+        ge=1,
+        description="Reports before a trial may be stopped. Raise it if early scores mislead.",
+    )
+    reduction: int = Field(
+        default=3,
+        ge=2,
+        description="At each rung only the best 1/reduction of the trials go on. Higher values "
+        "save more time and stop more trials that would have recovered.",
+    )
 
 
 class SearchConfig(Section):
-    """`ltdd-ray search`: which settings of `distill` to vary, how long a trial is and what it is judged by."""
+    """What `ltdd-ray search` varies, and how it scores a trial."""
 
     space: dict[str, Dimension] = Field(
         default={
@@ -50,39 +64,64 @@ class SearchConfig(Section):
             "distill.lambda_cls": Dimension(low=0.05, high=5, log=True),
         },
         min_length=1,
-        description="Dotted keys below `distill`. Trials share one store, so nothing that decides the experts can be varied.",
+        description="Settings to vary, each with a range or choices, by dotted keys below "
+        "`distill`. Trials share one trajectory store, so nothing that decides the experts can be "
+        "varied.",
     )
-    algorithm: Literal["random", "optuna"] = "random"
-    trials: int = Field(default=20, ge=1)
-    max_concurrent: int = Field(default=2, ge=1)
+    algorithm: Literal["random", "optuna"] = Field(
+        default="random",
+        description="How values are drawn: `random`, or Optuna's TPE, which learns from finished "
+        "trials (needs `pip install ltdd-ray[optuna]`).",
+    )
+    trials: int = Field(
+        default=20, ge=1, description="Number of trials; the config's own values are the first."
+    )
+    max_concurrent: int = Field(
+        default=2, ge=1, description="Trials that run at the same time, if the cluster has room."
+    )
     workers_per_trial: int = Field(
         default=1,
         ge=1,
-        description="DDP workers of each trial; from 2 on a trial is a Ray Train job.",
+        description="DDP workers of each trial; with 2 or more a trial is a Ray Train job.",
     )
     updates: int | None = Field(
-        default=None, ge=1, description="Updates of a trial; null for distill.updates."
+        default=None,
+        ge=1,
+        description="Updates of a trial that is not stopped; null for `distill.updates`.",
     )
     report_every: int = Field(
-        default=100, ge=1, description="Updates between two checkpoints, each judged and reported."
+        default=100,
+        ge=1,
+        description="Updates between two checkpoints of a trial, each scored and reported.",
     )
-    asha: Asha | None = Field(default=Asha(), description="null lets every trial run to its end.")
+    asha: Asha | None = Field(
+        default=Asha(),
+        description="Asynchronous successive halving (Li et al., MLSys 2020), which stops weak "
+        "trials at rungs; null lets every trial run to its end. Rungs lie at `grace` reports, "
+        "then at `reduction` times as many each.",
+    )
     validation_fraction: float = Field(
         default=0.2,
         gt=0,
         lt=1,
-        description="Share of each training class held out as judge, rounded down.",
+        description="Share of each training class held out to score trials, rounded down.",
     )
     trend_weight: float = Field(
         default=1.0,
         gt=0,
-        description="Held-out images that the trend over class sizes counts for in a class's accuracy.",
+        description="Weight of the trend over class sizes in the score of a class, in held-out "
+        "images. Raise it if small classes make scores noisy.",
     )
     networks: int = Field(
-        default=3, ge=1, description="Networks trained on the set at every report."
+        default=3,
+        ge=1,
+        description="Networks trained on the set at every report. More make scores less noisy.",
     )
-    epochs: int = Field(default=200, ge=1, description="Their epochs.")
+    epochs: int = Field(
+        default=200, ge=1, description="Passes over the set for each of these networks."
+    )
     store: str | None = Field(
         default=None,
-        description="Store of the experts trained without the held-out images; null for `search/experts` of the run.",
+        description="Trajectory store of the experts that are trained without the held-out images; "
+        "null for `search/experts` in the run's folder.",
     )

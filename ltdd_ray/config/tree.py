@@ -6,37 +6,73 @@ from pydantic import Field, model_validator
 
 from ltdd_ray.config.compute import ComputeConfig
 from ltdd_ray.config.data import DataConfig
-from ltdd_ray.config.distill import ClassifierPhase, DistillConfig, RepresentationPhase
+from ltdd_ray.config.distill import DistillConfig
 from ltdd_ray.config.evaluate import EvaluateConfig
 from ltdd_ray.config.experts import ExpertsConfig
+from ltdd_ray.config.matching import ClassifierPhase, RepresentationPhase
 from ltdd_ray.config.model import ModelConfig
 from ltdd_ray.config.search import SearchConfig
 from ltdd_ray.config.section import Section
 
 
 class RunConfig(Section):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")
-    output: str = Field(default="runs", description="Parent of the run's folder.")
-    method: str = Field(
-        default="ltdd", description="What results and report call the distilled set."
+    """A whole run."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        description="Name of the run, and of its folder below `output`; slashes make subfolders.",
     )
-    seed: int = Field(default=0, ge=0)
+    output: str = Field(
+        default="runs", description="Folder that the folders of runs are written to."
+    )
+    method: str = Field(
+        default="ltdd",
+        description="Name of the distilled set in results and report. It chooses no method; "
+        "`ltdd-ray compare` sets it.",
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        description="Seed of all random draws. Equal configs give equal results; another seed "
+        "gives an independent repetition.",
+    )
+    data: DataConfig = Field(
+        description="Where images come from, and how their class distribution is cut."
+    )
+    model: ModelConfig = Field(
+        default=ModelConfig(), description="The network of experts, students and evaluation."
+    )
     plugins: tuple[str, ...] = Field(
         default=(),
         description="Python modules to import first, which register sources, networks or methods. "
         "They are installed or lie in the working directory.",
     )
-    data: DataConfig
-    model: ModelConfig = ModelConfig()
     augmentation: str = Field(
         default="color_crop_cutout_flip_scale_rotate",
-        description="DSA operations joined by `_`, one drawn per batch; empty for none.",
+        description="DSA operations joined by `_`, one of them drawn per batch; empty for none. "
+        "Drop `flip` and `rotate` where they change an image's meaning, as for digits.",
     )
-    experts: ExpertsConfig = ExpertsConfig()
-    distill: DistillConfig
-    evaluate: EvaluateConfig = EvaluateConfig()
-    search: SearchConfig = SearchConfig()
-    compute: ComputeConfig = ComputeConfig()
+    experts: ExpertsConfig = Field(
+        default=ExpertsConfig(),
+        description="The experts whose trajectories the student is matched with.",
+    )
+    distill: DistillConfig = Field(
+        description="The synthetic set: its size, its start and its optimisation."
+    )
+    evaluate: EvaluateConfig = Field(
+        default=EvaluateConfig(),
+        description="Networks trained from scratch on each set, and measured on real images.",
+    )
+    search: SearchConfig = Field(
+        default=SearchConfig(),
+        description="`ltdd-ray search`: which settings of `distill` it varies, how long a trial "
+        "is, and how it is scored.",
+    )
+    compute: ComputeConfig = Field(
+        default=ComputeConfig(),
+        description="Where a run computes, and with how many processes. Results depend on it at "
+        "most by the order of float sums.",
+    )
 
     @property
     def folder(self) -> Path:
@@ -48,17 +84,17 @@ class RunConfig(Section):
 
     @property
     def evaluation_models(self) -> dict[str, ModelConfig]:
-        """Every architecture of the evaluation by its label, the run's own first."""
+        """Architectures of the evaluation by label, the run's own first."""
         return {model.label: model for model in (self.model, *self.evaluate.models)}
 
     @property
     def distils(self) -> bool:
-        """Whether anything that is evaluated comes from a distillation."""
+        """Whether any set of the evaluation comes from a distillation."""
         return any(name == "initial" or name.startswith("distilled") for name in self.evaluate.sets)
 
     @property
     def matches(self) -> bool:
-        """Whether that distillation matches trajectories."""
+        """Whether it comes from trajectory matching."""
         return self.distils and self.distill.engine == "matching"
 
     @property
@@ -73,7 +109,8 @@ class RunConfig(Section):
             _check_matching(self)
         if self.evaluate.split == "validation" and not self.data.validation_fraction:
             raise ValueError(
-                "evaluate.split is validation but data.validation_fraction is 0; hold out a share, for example 0.2"
+                "evaluate.split is validation but data.validation_fraction is 0; hold out a share, "
+                "for example 0.2"
             )
         return self
 
@@ -89,18 +126,19 @@ def _check_matching(config: RunConfig) -> None:
     _segment_fits("classifier", distill.classifier, experts.classifier.epochs)
     if not distill.lambda_rep and not distill.lambda_cls:
         raise ValueError(
-            "distill.lambda_rep and distill.lambda_cls are both 0, so there is nothing to match; raise one of them"
+            "distill.lambda_rep and distill.lambda_cls are both 0, so there is nothing to match; "
+            "raise one of them"
         )
     mixing = distill.hypergradient == "unrolled" or config.model.norm == "batch"
     if config.compute.parallel == "batch" and mixing:
         raise ValueError(
-            "compute.parallel batch needs distill.hypergradient exact or first_order and model.norm instance or none; "
-            "set it to trajectory"
+            "compute.parallel batch needs distill.hypergradient exact or first_order and "
+            "model.norm instance or none; set it to trajectory"
         )
     if distill.micro_batch and mixing:
         raise ValueError(
-            f"distill.micro_batch {distill.micro_batch} needs hypergradient exact or first_order and "
-            "model.norm instance or none; set it to null"
+            f"distill.micro_batch {distill.micro_batch} needs hypergradient exact or first_order "
+            "and model.norm instance or none; set it to null"
         )
 
 
@@ -110,6 +148,7 @@ def _segment_fits(
     end = phase.start_epochs.max + phase.expert_epochs
     if end > last_epoch:
         raise ValueError(
-            f"distill.{stage}: start_epochs.max {phase.start_epochs.max} + expert_epochs {phase.expert_epochs} = {end} lies beyond "
-            f"the trajectory, whose last kept epoch is {last_epoch}; lower them or train experts.{stage} longer"
+            f"distill.{stage}: start_epochs.max {phase.start_epochs.max} + expert_epochs "
+            f"{phase.expert_epochs} = {end} lies beyond the trajectory, whose last kept epoch is "
+            f"{last_epoch}; lower them or train experts.{stage} longer"
         )

@@ -1,6 +1,7 @@
-"""The trajectory store: expert trajectories as Arrow files that are small, mapped instead of loaded, and hard to corrupt.
+"""The trajectory store: expert trajectories as Arrow files.
 
-``docs/store.md`` specifies the format. This room knows nothing of training, models or Ray.
+They are small, mapped instead of loaded, and checksummed. ``docs/store.md`` specifies the format.
+The store imports no training code, no models and no Ray.
 """
 
 from ltdd_ray.store.garbage import collect_garbage

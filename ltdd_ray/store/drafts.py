@@ -1,6 +1,7 @@
-"""Files on their way into a store. Each appears at once and whole, or not at all.
+"""Drafts: files that are being written for a store. Each appears whole, or not at all.
 
-A local file is written under a temporary name and renamed; an object is invisible until its upload ends.
+A local file is written under a temporary name and renamed. An object is invisible until its upload
+ends.
 """
 
 import fcntl
@@ -18,16 +19,16 @@ from typing import Any
 
 from pyarrow import fs
 
-Buffer = Any  # anything with the buffer protocol; typing has a name for it from Python 3.12 on
-_PORTION = 1_000_000  # bytes that are hashed and sent on their way together
+Buffer = Any  # any object with the buffer protocol; Python 3.12 names that type
+_PORTION = 1_000_000  # bytes that are hashed, and handed to the disk, at once
 _BACKLOG = 16  # portions whose hash may be outstanding
 
 
 class DraftFile(io.BufferedWriter):
-    """A file being written that knows the SHA-256 of what was meant to be written, whatever the disk made of it.
+    """A file that hashes what is written to it, so that later damage on disk can be found.
 
-    Hashing takes longer than a fast disk takes to write, so it lags behind in a thread: what is handed to ``write`` must not
-    change until the file is closed.
+    Hashing is slower than a fast disk, so it runs in a thread. Buffers handed to ``write`` must
+    therefore not change until the file is closed.
     """
 
     def __init__(self, raw: io.RawIOBase):
@@ -60,7 +61,7 @@ class DraftFile(io.BufferedWriter):
 
     @property
     def sha256(self) -> str:
-        """Of all that was written before the last ``flush``, in hexadecimal."""
+        """SHA-256 of all bytes written before the last ``flush``, in hexadecimal."""
         while self._hashing:
             self._hashing.popleft().result()
         return self._digest.hexdigest()
@@ -78,16 +79,16 @@ class DraftFile(io.BufferedWriter):
 
 
 def _start_writing(descriptor: int, start: int, length: int) -> None:
-    """Have the kernel write now what it would otherwise hold back until the fsync that everything waits for. Advice to Linux."""
+    """Advise Linux to write these bytes now, so that the fsync at the end has less to wait for."""
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):
             os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
 
 
 class LocalDraft:
-    """A locked temporary that becomes a file of the folder when published and disappears otherwise.
+    """A locked temporary file. It becomes a file of the folder when published, or disappears.
 
-    The lock follows the file through the rename and is held until ``close``.
+    The lock stays with the file through the rename and is held until ``close``.
     """
 
     def __init__(self, folder: Path, prefix: str):
@@ -99,7 +100,7 @@ class LocalDraft:
         assert self._path is not None
         self.file.flush()
         os.fsync(self.file.fileno())
-        os.replace(self._path, self._folder / name)  # noqa: PTH105 (the step that commits, spelled as in the specification)
+        os.replace(self._path, self._folder / name)  # noqa: PTH105 (the commit; tests replace it)
         self._path = None
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -110,12 +111,15 @@ class LocalDraft:
     def close(self) -> None:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-        with suppress(OSError):  # bytes that an unpublished draft could not flush are not missed
+        with suppress(OSError):  # an unpublished draft needs no flush
             self.file.close()
 
 
 class ObjectDraft:
-    """An unnamed local file that is uploaded when published, so that a failing writer leaves no partial object."""
+    """An unnamed local file that is uploaded when published.
+
+    A failing writer therefore leaves no partial object.
+    """
 
     def __init__(self, filesystem: fs.FileSystem, folder: str):
         self._filesystem, self._folder = filesystem, folder
@@ -130,9 +134,9 @@ class ObjectDraft:
             with self._filesystem.open_output_stream(target) as stream:
                 shutil.copyfileobj(self._raw, stream, 8 << 20)
         except BaseException:
-            if name.endswith(
-                ".arrow"
-            ):  # leaving the block ends the upload; a manifest goes out in one piece and may be a rival's
+            # Leaving the block ended the upload, so a part of the data may have become an object. A
+            # manifest is uploaded in one piece; one that exists now is another writer's.
+            if name.endswith(".arrow"):
                 with suppress(OSError):
                     self._filesystem.delete_file(target)
             raise
@@ -148,9 +152,9 @@ Draft = LocalDraft | ObjectDraft
 def _create_locked(folder: Path, prefix: str) -> tuple[Path | None, io.FileIO]:
     path = folder / f"{prefix}.{uuid.uuid4().hex}.tmp"
     raw = io.FileIO(path, "xb+")
-    with suppress(OSError):  # a file system without locks: garbage collection falls back to age
+    with suppress(OSError):  # no locks on this file system: garbage collection goes by age
         fcntl.flock(raw, fcntl.LOCK_EX)
     if os.fstat(raw.fileno()).st_nlink:
         return path, raw
-    raw.close()  # collected as debris in the moment before the lock
+    raw.close()  # removed as debris just before it was locked
     return _create_locked(folder, prefix)

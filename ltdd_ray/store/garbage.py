@@ -1,4 +1,4 @@
-"""Debris: what writers that died, or lost a race, leave behind. No reader ever sees it; it only takes space."""
+"""Debris: files of writers that died or lost a race. Readers ignore it; it only takes space."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,15 +8,15 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.store.location import Folder, open_folder, storage_errors
 from ltdd_ray.store.manifest import Stage, parse_name, read_manifest
 
-MIN_AGE = 3600.0  # seconds; only asked where locks cannot tell a live writer
+MIN_AGE = 3600.0  # seconds; used only where locks cannot show a live writer
 
 
 def collect_garbage(uri: str, min_age: float = MIN_AGE) -> list[str]:
     """Remove temporaries and data files that no manifest points to, and return their names.
 
-    Files of live writers stay: on a local file system they are locked. On object stores, and on file systems without locks,
-    files younger than ``min_age`` seconds stay instead, by the store's clock and not by this machine's. Raises ``UserError``
-    where there is no store.
+    Files of live writers stay: on a local file system they are locked. On object stores, and on
+    file systems without locks, files younger than ``min_age`` seconds stay instead. Their age is
+    measured by the store's clock, not by this machine's. Raises ``UserError`` if there is no store.
     """
     folder = open_folder(uri)
     with storage_errors(folder.uri, "clean the trajectory store"):
@@ -42,7 +42,7 @@ def debris(
     min_age: float = MIN_AGE,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[str]:
-    """Names of unreferenced files without a live writer. Each stays claimed until the next one is asked for."""
+    """Names of unreferenced files without a live writer. Each stays locked until the next step."""
     for name in folder.names():
         parsed = parse_name(name)
         if (
@@ -54,7 +54,7 @@ def debris(
         if _is_referenced(folder, name, parsed.expert, parsed.stage):
             continue
         with folder.unowned(name, min_age, clock) as unowned:
-            # The manifest is read again after the claim: a writer lets go of its file only once its manifest is in place.
+            # A writer unlocks its file only after its manifest is in place: read that once more.
             if unowned and not _is_referenced(folder, name, parsed.expert, parsed.stage):
                 yield name
 
@@ -63,7 +63,5 @@ def _is_referenced(folder: Folder, name: str, expert: int, stage: Stage) -> bool
     try:
         manifest = read_manifest(folder, expert, stage)
     except UserError:
-        return not name.endswith(
-            ".tmp"
-        )  # a manifest that cannot be read may point to any data file
+        return not name.endswith(".tmp")  # an unreadable manifest may name any data file
     return manifest is not None and manifest.file == name

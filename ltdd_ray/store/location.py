@@ -1,7 +1,8 @@
-"""Where a store lies: a folder of this machine, or any other file system ``pyarrow.fs`` knows.
+"""Where a store lies: a local folder, or any other file system that ``pyarrow.fs`` knows.
 
-Both kinds offer the same few operations. They differ in how a file appears (``drafts``) and in how a live writer's file is told
-from debris: by a lock, which the kernel drops when the writer dies; for objects there is only age.
+Both kinds offer the same few operations. They differ in how a file appears (``drafts``), and in how
+a live writer's file is told from debris. A local file is locked, and the kernel drops the lock when
+the writer dies. For objects there is only age.
 """
 
 import fcntl
@@ -23,7 +24,7 @@ from ltdd_ray.store.drafts import LocalDraft, ObjectDraft
 
 @contextmanager
 def storage_errors(uri: str, action: str) -> Iterator[None]:
-    """Say an error of the operating system or of an object store in one sentence."""
+    """Turn an error of the operating system or an object store into a ``UserError``."""
     try:
         yield
     except OSError as error:
@@ -73,13 +74,13 @@ class LocalFolder:
         return LocalDraft(self.path, prefix)
 
     def clock(self) -> float:
-        """The time a file written now is dated with, which on a network file system is not this machine's."""
+        """The date of a file written now. On a network file system that is the server's time."""
         with tempfile.TemporaryFile(dir=self.path) as probe:
             return os.fstat(probe.fileno()).st_mtime
 
     @contextmanager
     def unowned(self, name: str, min_age: float, clock: Callable[[], float]) -> Iterator[bool]:
-        """Whether no live writer owns the file; what is true stays true while the block runs."""
+        """Whether no live writer owns the file. True stays true while the block runs."""
         try:
             file = (self.path / name).open("r+b")
         except FileNotFoundError:
@@ -114,7 +115,7 @@ class ObjectFolder:
             return None
 
     def read_range(self, name: str, offset: int, length: int) -> bytearray:
-        """``length`` bytes from ``offset``, fetched without the rest of the file; fewer where it ends before, or is gone."""
+        """``length`` bytes from ``offset``; fewer if the file ends before, or is gone."""
         buffer = bytearray(length)
         with suppress(FileNotFoundError), self.open(name) as file:
             file.seek(min(offset, file.size()))
@@ -131,8 +132,9 @@ class ObjectFolder:
         return ObjectDraft(self.filesystem, self.path)
 
     def clock(self) -> float:
-        """The server's time, from an object written for it."""
-        probe = f"{self.path}/expert-0000.representation.{uuid.uuid4().hex}.tmp"  # should it be left behind, it is debris
+        """The server's time, from an object written for the purpose."""
+        # If it stays, its name makes it debris.
+        probe = f"{self.path}/expert-0000.representation.{uuid.uuid4().hex}.tmp"
         with self.filesystem.open_output_stream(probe):
             pass
         written = self.filesystem.get_file_info(probe).mtime_ns
@@ -141,7 +143,7 @@ class ObjectFolder:
 
     @contextmanager
     def unowned(self, name: str, min_age: float, clock: Callable[[], float]) -> Iterator[bool]:
-        """Whether the object is so old that its writer must have ended."""
+        """Whether the object is older than ``min_age``, so that its writer must have ended."""
         written = self.filesystem.get_file_info(f"{self.path}/{name}").mtime_ns
         yield written is not None and clock() - written / 1e9 >= min_age
 
@@ -150,20 +152,19 @@ Folder = LocalFolder | ObjectFolder
 
 
 def open_folder(uri: str) -> Folder:
-    """A plain path or any URI ``pyarrow.fs`` understands. Raises ``UserError`` for one it does not."""
+    """The folder at a path or URI. Raises ``UserError`` for a URI that pyarrow cannot open."""
     if "://" not in uri:
         return LocalFolder(uri, Path(uri).expanduser())
     parts = urlsplit(uri)
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # in errors: without keys and options
+    # Errors show it without keys and options.
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)
-    except (
-        pa.ArrowException,
-        OSError,
-    ) as error:  # unknown, malformed, or of a kind this Arrow was built without
+    except (pa.ArrowException, OSError) as error:  # malformed, or not supported by this Arrow
         reason = str(error).partition("\n")[0].replace(uri, shown)
         raise UserError(
-            f"{shown}: not a place to store trajectories ({reason}); give a folder, or an s3:// or gs:// address"
+            f"{shown}: not a place to store trajectories ({reason}); give a folder, or an s3:// or "
+            "gs:// address"
         ) from None
     if isinstance(filesystem, fs.LocalFileSystem):
         return LocalFolder(path, Path(path))

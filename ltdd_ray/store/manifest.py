@@ -1,7 +1,7 @@
-"""What is recorded about a trajectory, and the manifest that makes a written file part of the store.
+"""The record of a trajectory, and the manifest that makes a written file part of the store.
 
-A manifest is JSON whose first line holds the SHA-256 of every byte after it, so a reader in any language can check it before
-trusting a number in it.
+A manifest is JSON whose first line holds the SHA-256 of every byte after it, so that a reader in
+any language can check it before use.
 """
 
 import hashlib
@@ -28,9 +28,10 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class TrajectoryHeader:
-    """What a trajectory is: which expert and stage, and everything needed to tell it from another run's.
+    """Expert and stage of a trajectory, and all that tells it from another run's.
 
-    ``identity`` is a hash of all that decides the outcome; ``seed`` is the run's; ``class_counts`` are n_k in label order.
+    ``identity`` is a hash of everything that decides its values, ``seed`` the run's seed, and
+    ``class_counts`` are n_k in label order.
     """
 
     expert: int
@@ -62,13 +63,13 @@ class TrajectoryHeader:
         )
 
     def columns(self) -> dict[str, int]:
-        """The parameter columns of this stage and the number of elements in each of their rows."""
+        """Parameter columns of this stage, each with the number of elements of a row."""
         backbone = {"backbone": self.layout.backbone_size} if self.stage == "representation" else {}
         return backbone | {"classifier": self.layout.classifier_size}
 
 
 class Column(NamedTuple):
-    """Where one row of one column lies in the data file (byte offset) and the CRC-32 of its bytes."""
+    """One row of one column: byte offset in the data file, and CRC-32 of its bytes."""
 
     offset: int
     crc32: int
@@ -85,7 +86,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A finished trajectory: its header, its data file (name, size, SHA-256) and its rows in epoch order."""
+    """A finished trajectory: header, data file (name, size, SHA-256), and rows in epoch order."""
 
     header: TrajectoryHeader
     file: str
@@ -120,10 +121,11 @@ class Manifest:
     def from_bytes(cls, data: bytes, place: str) -> "Manifest":
         """Parse and check; ``place`` names the file in errors.
 
-        Raises ``UserError`` for a format version other than this program's, and for any byte that is not as it was written.
+        Raises ``UserError`` for another format version, and for any byte that was changed.
         """
         damaged = UserError(
-            f"{place}: the manifest is damaged; delete this file and run again to make the trajectory anew"
+            f"{place}: the manifest is damaged; delete this file and run again to make the "
+            "trajectory anew"
         )
         try:
             tree = json.loads(data)
@@ -132,8 +134,9 @@ class Manifest:
             raise damaged from None
         if version != FORMAT_VERSION:
             raise UserError(
-                f"{place}: trajectory format version {version}, but this program reads version {FORMAT_VERSION} only; "
-                "use the version of ltdd-ray that wrote it, or another output folder"
+                f"{place}: trajectory format version {version}, but this program reads version "
+                f"{FORMAT_VERSION} only; use the version of ltdd-ray that wrote it, or another "
+                "output folder"
             )
         first, newline, body = data.partition(b"\n")
         if first + newline != _first_line(body):
@@ -156,7 +159,7 @@ def _first_line(body: bytes) -> bytes:
 
 
 def prefix(expert: int, stage: Stage) -> str:
-    """What the names of all files of one trajectory start with."""
+    """Start of the names of all files of one trajectory."""
     return f"expert-{expert:04d}.{stage}"
 
 
@@ -165,7 +168,7 @@ def manifest_name(expert: int, stage: Stage) -> str:
 
 
 class FileName(NamedTuple):
-    """A name that this store gives out, taken apart; ``kind`` is json, arrow or tmp."""
+    """The parts of a file name of this format; ``kind`` is json, arrow or tmp."""
 
     expert: int
     stage: Stage
@@ -173,15 +176,15 @@ class FileName(NamedTuple):
 
 
 def parse_name(name: str) -> FileName | None:
-    """None for a file that no writer of this format makes."""
+    """The parts of a name, or None if no writer of this format makes such a name."""
     match = _NAME.fullmatch(name)
     return FileName(int(match[1]), cast(Stage, match[2]), match[3] or match[4]) if match else None
 
 
 def read_manifest(folder: Folder, expert: int, stage: Stage) -> Manifest | None:
-    """The manifest of one trajectory, or None where it is not finished.
+    """The manifest of one trajectory, or None if that is not finished.
 
-    Raises ``UserError`` as :meth:`Manifest.from_bytes` does, and where the manifest is a copy of another trajectory's.
+    Raises ``UserError`` as :meth:`Manifest.from_bytes` does, and for a copy of another manifest.
     """
     name = manifest_name(expert, stage)
     data = folder.read(name)
@@ -191,13 +194,14 @@ def read_manifest(folder: Folder, expert: int, stage: Stage) -> Manifest | None:
     claimed = prefix(manifest.header.expert, manifest.header.stage)
     if claimed != prefix(expert, stage) or parse_name(manifest.file) != (expert, stage, "arrow"):
         raise UserError(
-            f"{folder.uri}/{name}: this is a copy of the manifest of {claimed}; delete this file and run again"
+            f"{folder.uri}/{name}: this is a copy of the manifest of {claimed}; delete this file "
+            "and run again"
         )
     return manifest
 
 
 def finished(folder: Folder) -> list[tuple[int, Stage]]:
-    """(expert, stage) of every manifest present, readable or not, representation before classifier."""
+    """(expert, stage) of every manifest, readable or not, representation before classifier."""
     parsed = [parse_name(name) for name in folder.names()]
     found: list[tuple[int, Stage]] = [(p.expert, p.stage) for p in parsed if p and p.kind == "json"]
     return sorted(found, key=lambda key: (key[0], STAGES.index(key[1])))

@@ -1,9 +1,9 @@
-"""Reading trajectories without loading them: a read maps one row of one column and touches no other page.
+"""Reading trajectories without loading them: a read maps one row of one column, and no other page.
 
 Pb backbone parameters, Pc classifier parameters.
 
-Every read gets a private copy-on-write mapping of its own. Writing into a returned tensor is therefore harmless: it changes
-neither the file nor what any other read sees.
+Every read gets its own private copy-on-write mapping. So writing into a returned tensor changes
+neither the file nor the result of any other read.
 """
 
 from collections.abc import Iterable
@@ -22,12 +22,12 @@ from ltdd_ray.store.verify import Problem, data_problem, size_problem, verify_fo
 from ltdd_ray.store.writer import refuse_other_identity
 
 CACHE_BYTES = 4_000_000_000
-_TRAJECTORIES_IN_MEMORY = 1024  # manifests; a few tens of kilobytes each
+_TRAJECTORIES_IN_MEMORY = 1024  # manifests, a few tens of kilobytes each
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a store must have been made for; None accepts anything."""
+    """What the trajectories of a store must have been made for; None accepts any value."""
 
     layout: ParameterLayout | None = None
     dataset_fingerprint: str | None = None
@@ -42,7 +42,7 @@ _MEANING = {
 
 
 class Planned(Protocol):
-    """One trajectory that a run wants; ``identity`` is a hash of what decides its outcome."""
+    """One trajectory that a run needs; ``identity`` is a hash of all that decides its values."""
 
     @property
     def expert(self) -> int: ...
@@ -57,7 +57,7 @@ ColumnName = Literal["backbone", "classifier"]
 
 
 class Segment(NamedTuple):
-    """A start and a target on one expert's trajectory: backbones (Pb,), classifiers (Pc,)."""
+    """Start and target on one expert's trajectory: backbones (Pb,), classifiers (Pc,)."""
 
     start_backbone: torch.Tensor
     start_classifier: torch.Tensor
@@ -76,9 +76,9 @@ class _Trajectory:
 
 
 class TrajectoryStore:
-    """The finished trajectories at a local path or ``pyarrow.fs`` URI. Safe to read while writers add more.
+    """The finished trajectories at a path or ``pyarrow.fs`` URI. Writers may add more meanwhile.
 
-    Every error a reader can meet (a missing, cut or altered file, another version) is a ``UserError`` with the remedy.
+    A missing, cut or altered file, or another version, raises a ``UserError`` with the remedy.
     """
 
     def __init__(self, folder: Folder, expect: Expectation, cache_bytes: int):
@@ -96,12 +96,12 @@ class TrajectoryStore:
         create: bool = False,
         cache_bytes: int = CACHE_BYTES,
     ) -> "TrajectoryStore":
-        """Open a store; with ``create``, make an empty one where there is none.
+        """Open a store; with ``create``, make an empty one if there is none.
 
-        Rows of a store on an object store are kept on local disk, up to ``cache_bytes`` of them.
+        Rows read from an object store are kept on local disk, up to ``cache_bytes`` of them.
 
-        Raises ``UserError`` where there is no store, where it cannot be created or, with ``expect``, where it was made for
-        another architecture, dataset or config.
+        Raises ``UserError`` if there is no store, if it cannot be created or, with ``expect``, if
+        it was made for another architecture, dataset or config.
         """
         folder = open_folder(uri)
         store = cls(folder, expect or Expectation(), cache_bytes)
@@ -110,7 +110,8 @@ class TrajectoryStore:
                 folder.create()
             elif not folder.exists():
                 raise UserError(
-                    f"{folder.uri}: no trajectory store here; check the path, or train the experts first"
+                    f"{folder.uri}: no trajectory store here; check the path, or train the experts "
+                    "first"
                 )
         if expect:
             store.trajectories()
@@ -129,14 +130,17 @@ class TrajectoryStore:
     def read(
         self, expert: int, stage: Stage, epoch: int
     ) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """Backbone (Pb,), None for the classifier stage, and classifier (Pc,) of one epoch, in the dtype they are stored in."""
+        """Backbone (Pb,) and classifier (Pc,) of one epoch, in the dtype they are stored in.
+
+        The classifier stage stores no backbone: None.
+        """
         backbone = (
             self.column(expert, stage, epoch, "backbone") if stage == "representation" else None
         )
         return backbone, self.column(expert, stage, epoch, "classifier")
 
     def column(self, expert: int, stage: Stage, epoch: int, name: ColumnName) -> torch.Tensor:
-        """Backbone (Pb,) or classifier (Pc,) of one epoch alone; the classifier stage has no backbone of its own."""
+        """Backbone (Pb,) or classifier (Pc,) of one epoch, in the dtype it is stored in."""
         trajectory, row = self._row(expert, stage, epoch)
         manifest, column = trajectory.manifest, row.columns[name]
         try:
@@ -159,8 +163,8 @@ class TrajectoryStore:
     def segment(self, expert: int, stage: Stage, start: int, end: int) -> Segment:
         """The rows of epochs ``start`` and ``end``.
 
-        The backbone of the classifier stage, where it does not move, is the last epoch of the same expert's representation stage;
-        start and target then share one tensor.
+        The backbone does not move in the classifier stage: start and target share that of the last
+        epoch of the same expert's representation stage.
         """
         start_backbone, start_classifier = self.read(expert, stage, start)
         target_backbone, target_classifier = self.read(expert, stage, end)
@@ -174,8 +178,8 @@ class TrajectoryStore:
     def missing(self, plan: Iterable[_P]) -> list[_P]:
         """The planned trajectories that are not finished, in the plan's order.
 
-        One whose data file is missing or cut counts as not finished. Raises ``UserError`` where a finished one has another
-        identity, or its manifest cannot be read.
+        A trajectory whose data file is missing or cut is not finished. Raises ``UserError`` if a
+        finished one has another identity, or if its manifest cannot be read.
         """
         missing = []
         with storage_errors(self._folder.uri, "list the trajectory store"):
@@ -193,7 +197,7 @@ class TrajectoryStore:
         return missing
 
     def verify(self) -> list[Problem]:
-        """Read every byte and return all that is wrong; empty for a sound store."""
+        """Read every byte and return all problems; empty for a sound store."""
         with storage_errors(self._folder.uri, "verify the trajectory store"):
             return verify_folder(self._folder)
 
@@ -203,11 +207,13 @@ class TrajectoryStore:
             return None
         for field in fields(self._expect):
             wanted = getattr(self._expect, field.name)
-            if wanted is not None and getattr(manifest.header, field.name) != wanted:
+            found = getattr(manifest.header, field.name)
+            if wanted is not None and found != wanted:
                 raise UserError(
-                    f"{self._folder.uri}: the trajectories here were made for another {_MEANING[field.name]} "
-                    f"({manifest_name(expert, stage)}: {_differing(getattr(manifest.header, field.name), wanted)}); "
-                    "choose another output folder or run name, or delete this store"
+                    f"{self._folder.uri}: the trajectories here were made for another "
+                    f"{_MEANING[field.name]} ({manifest_name(expert, stage)}: "
+                    f"{_differing(found, wanted)}); choose another output folder or run name, or "
+                    "delete this store"
                 )
         return manifest
 
@@ -216,7 +222,8 @@ class TrajectoryStore:
             manifest = self._manifest(expert, stage)
             if manifest is None:
                 raise UserError(
-                    f"{self._folder.uri}: no {stage} trajectory of expert {expert}; train the experts first"
+                    f"{self._folder.uri}: no {stage} trajectory of expert {expert}; train the "
+                    "experts first"
                 )
             if problem := size_problem(self._folder, manifest):
                 raise UserError(problem.message)
@@ -228,13 +235,14 @@ class TrajectoryStore:
         if row is None:
             kept = trajectory.manifest.epochs
             raise UserError(
-                f"{self._folder.uri}: the {stage} trajectory of expert {expert} has no epoch {epoch} (it keeps {len(kept)} epochs "
-                f"from {kept[0]} to {kept[-1]}); lower the start epoch or expert_epochs, or train and keep more epochs"
+                f"{self._folder.uri}: the {stage} trajectory of expert {expert} has no epoch "
+                f"{epoch} (it keeps {len(kept)} epochs from {kept[0]} to {kept[-1]}); lower the "
+                "start epoch or expert_epochs, or train and keep more epochs"
             )
         return trajectory, row
 
     def _replaced(self, manifest: Manifest) -> bool:
-        """Whether another writer of the same trajectory, or one that mended it, has put its own file in place by now."""
+        """Whether a rival or a repair has replaced the trajectory's data file by now."""
         with storage_errors(self._folder.uri, "read a trajectory"):
             now = self._manifest(manifest.header.expert, manifest.header.stage)
         replaced = now is not None and now.file != manifest.file
@@ -245,5 +253,8 @@ class TrajectoryStore:
 
 def _differing(found: object, wanted: object) -> str:
     if isinstance(found, ParameterLayout) and isinstance(wanted, ParameterLayout):
-        return f"{found.size} parameters in {len(found.parameters)} tensors, now {wanted.size} in {len(wanted.parameters)}"
+        return (
+            f"{found.size} parameters in {len(found.parameters)} tensors, "
+            f"now {wanted.size} in {len(wanted.parameters)}"
+        )
     return f"{found}, now {wanted}"

@@ -1,6 +1,7 @@
-"""Rows of data files as bytes: mapped where the file is local, fetched by range and kept on local disk where it is not.
+"""Rows of data files as bytes: mapped from local files, fetched by range from object stores.
 
-A row is checked against its CRC-32 when a process first maps it, and at every fetch.
+Fetched rows are kept on local disk. A row is checked against its CRC-32 when a process first maps
+it, and at every fetch.
 """
 
 import tempfile
@@ -18,7 +19,7 @@ from ltdd_ray.store.manifest import Column
 
 
 class DamagedRowError(Exception):
-    """The file is gone or ends before the row (``cut``), or the row's bytes are not those written (``altered``)."""
+    """The file is gone or ends before the row (``cut``), or bytes changed (``altered``)."""
 
     def __init__(self, kind: Literal["cut", "altered"]):
         super().__init__(kind)
@@ -26,7 +27,7 @@ class DamagedRowError(Exception):
 
 
 class MappedRows:
-    """Rows of local files. Each read is a private, writable, copy-on-write mapping of its own; nothing is loaded until touched."""
+    """Rows of local files. Each read is a private copy-on-write mapping, loaded when touched."""
 
     def __init__(self, folder: LocalFolder):
         self._folder = folder
@@ -34,8 +35,8 @@ class MappedRows:
 
     def fetch(self, file: str, column: Column, length: int) -> np.ndarray:
         """``length`` bytes (uint8) of a row. Raises ``DamagedRowError``."""
-        # torch's own mapping rather than mmap: that one keeps a file descriptor open for as long as a tensor lives. Passing
-        # through numpy gives the tensor a storage of the row alone, so that pickling it does not carry the file along.
+        # Not mmap, which keeps a file descriptor open as long as a tensor lives. The way through
+        # numpy gives the tensor a storage of the row alone, so that pickling copies only that.
         try:
             mapped = torch.from_file(
                 str(self._folder.path / file),
@@ -53,10 +54,10 @@ class MappedRows:
 
 
 class CachedRows:
-    """Rows of objects: one range request each, the last used of them kept on local disk, ``limit`` bytes of them at most.
+    """Rows of objects, one range request each. The last used are cached, up to ``limit`` bytes.
 
-    The cache lies in unnamed files of ``tempfile``'s folder, mapped and so without a descriptor each: it belongs to this process,
-    and the kernel frees it however that ends.
+    The cache lies in unnamed, mapped files in ``tempfile``'s folder, which need no descriptor each.
+    It belongs to this process, and the kernel frees it however the process ends.
     """
 
     def __init__(self, folder: ObjectFolder, limit: int):
@@ -95,7 +96,7 @@ class CachedRows:
 
 
 def open_rows(folder: Folder, cache_bytes: int) -> MappedRows | CachedRows:
-    """Access to the rows of a folder's data files; ``cache_bytes`` counts only where they are not local."""
+    """Access to the rows of a folder; ``cache_bytes`` limits the cache of fetched rows."""
     return (
         MappedRows(folder) if isinstance(folder, LocalFolder) else CachedRows(folder, cache_bytes)
     )

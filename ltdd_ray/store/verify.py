@@ -1,4 +1,4 @@
-"""Finding what is wrong with a store: every byte of every finished trajectory is read."""
+"""Finding the problems of a store: every byte of every finished trajectory is read."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ _SHARED = ("layout", "dataset_fingerprint", "config_fingerprint")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong: the file's name, what kind of fault it is, and a sentence with the remedy."""
+    """One fault: the file's name, the kind of fault, and a sentence with the remedy."""
 
     file: str
     kind: Kind
@@ -27,7 +27,7 @@ class Problem:
 
 
 def verify_folder(folder: Folder) -> list[Problem]:
-    """Every problem of the store; empty for a sound one. Leftover temporaries are harmless and no problem."""
+    """All problems of the store; empty for a sound one. Leftover temporaries are harmless."""
     problems, manifests = [], []
     for expert, stage in finished(folder):
         try:
@@ -42,7 +42,7 @@ def verify_folder(folder: Folder) -> list[Problem]:
 
 
 def data_problems(folder: Folder, manifest: Manifest) -> list[Problem]:
-    """What is wrong with a trajectory's data file; at most one problem."""
+    """The problem of a trajectory's data file; an empty list if there is none."""
     problem = size_problem(folder, manifest)
     if problem:
         return [problem]
@@ -52,7 +52,7 @@ def data_problems(folder: Folder, manifest: Manifest) -> list[Problem]:
 
 
 def size_problem(folder: Folder, manifest: Manifest) -> Problem | None:
-    """The faults that show without reading the data: a file that is missing or has another length."""
+    """A fault that shows without reading the data: the file is missing or has another length."""
     size = folder.size(manifest.file)
     if size == manifest.nbytes:
         return None
@@ -92,7 +92,7 @@ def data_problem(folder: Folder, manifest: Manifest, kind: Kind, what: str) -> P
 
 
 def _other_runs(folder: Folder, manifests: list[Manifest]) -> list[Problem]:
-    """Trajectories that are sound in themselves but were copied in from another run's store: the minority."""
+    """Sound trajectories copied in from another run's store: the minority in each field."""
     problems = []
     for field in _SHARED:
         usual = Counter(getattr(m.header, field) for m in manifests).most_common(1)
@@ -100,8 +100,8 @@ def _other_runs(folder: Folder, manifests: list[Manifest]) -> list[Problem]:
             if getattr(manifest.header, field) != usual[0][0]:
                 name = manifest_name(manifest.header.expert, manifest.header.stage)
                 message = (
-                    f"{folder.uri}/{name}: belongs to another run, its {field} differs from the rest "
-                    "of the store; move it out"
+                    f"{folder.uri}/{name}: belongs to another run, its {field} differs from the "
+                    "rest of the store; move it out"
                 )
                 problems.append(Problem(name, "foreign", message))
     return problems

@@ -1,4 +1,4 @@
-"""Writing one trajectory: streamed row by row, part of the store only once it is whole and on disk.
+"""Writing one trajectory row by row. It joins the store once it is whole and on disk.
 
 Pb backbone parameters, Pc classifier parameters.
 """
@@ -53,12 +53,14 @@ def arrow_schema(header: TrajectoryHeader) -> pa.Schema:
 
 
 class TrajectoryWriter:
-    """Context manager that writes one trajectory of a store, which it creates where there is none.
+    """Context manager that writes one trajectory, and creates the store if there is none.
 
-    The trajectory appears when the block ends without an exception and not at all otherwise. Any number of writers may work
-    in one store; of two that write the same trajectory the first to finish stays and the other's work is dropped.
+    The trajectory appears when the block ends without an exception, and not at all otherwise. Any
+    number of writers may work in one store. Of two that write the same trajectory, the first to
+    finish stays and the work of the other is dropped.
 
-    Raises ``UserError`` on entry if the place cannot be written to or holds this trajectory of another identity.
+    Raises ``UserError`` on entry if the place cannot be written to, or if it holds this trajectory
+    with another identity.
     """
 
     def __init__(self, uri: str, header: TrajectoryHeader):
@@ -87,21 +89,21 @@ class TrajectoryWriter:
         """Add one epoch. Epochs must increase.
 
         Args:
-            classifier: (Pc,) numpy array or CPU tensor. It is copied, unless it is a read-only array.
-            backbone: (Pb,), for the representation stage and only for it.
-            metrics: any of train_loss, train_accuracy and test_accuracy; values that are no finite number count as absent.
+            classifier: (Pc,) numpy array or CPU tensor; copied unless it is a read-only array.
+            backbone: (Pb,), for the representation stage only.
+            metrics: any of train_loss, train_accuracy and test_accuracy. Values that are not finite
+                count as absent.
 
-        Raises ``UserError`` where a value does not fit the header's dtype or the disk is full; ``ValueError`` for a wrong
-        shape, order or name.
+        Raises ``UserError`` if a value does not fit the header's dtype or the disk is full, and
+        ``ValueError`` for a wrong shape, order or name.
         """
         if self._rows and epoch <= self._rows[-1][0]:
             raise ValueError(f"epoch {epoch} after epoch {self._rows[-1][0]}: epochs must increase")
         if unknown := set(metrics or {}) - set(METRICS):
             raise ValueError(f"unknown metrics {sorted(unknown)}; known are {METRICS}")
         if (backbone is None) != (self._header.stage == "classifier"):
-            raise ValueError(
-                f"a {self._header.stage} trajectory and a backbone that is {'missing' if backbone is None else 'given'}"
-            )
+            state = "missing" if backbone is None else "given"
+            raise ValueError(f"a {self._header.stage} trajectory and a backbone that is {state}")
         given = {"backbone": backbone, "classifier": classifier}
         finite = {
             name: float(value) for name, value in (metrics or {}).items() if np.isfinite(value)
@@ -136,9 +138,8 @@ class TrajectoryWriter:
                     self._commit()
         finally:
             self._draft.close()
-            with suppress(
-                OSError
-            ):  # a data file whose manifest could not be written, or one that this file replaced
+            # A data file whose manifest could not be written, or one that this one replaced.
+            with suppress(OSError):
                 remove_debris(self._folder, (self._header.expert, self._header.stage))
 
     def _vector(self, name: str, value: Any, size: int) -> np.ndarray:
@@ -152,12 +153,13 @@ class TrajectoryWriter:
             )
         if stored.dtype != vector.dtype and np.isfinite(stored).sum() != np.isfinite(vector).sum():
             raise UserError(
-                f"{name} holds {np.abs(vector).max():g}, beyond what {self._header.dtype} can hold; set experts.dtype to float32"
+                f"{name} holds {np.abs(vector).max():g}, beyond what {self._header.dtype} can "
+                "hold; set experts.dtype to float32"
             )
         return stored
 
     def _existing(self) -> Manifest | None:
-        """The manifest this trajectory already has; ``UserError`` where it is another config's."""
+        """The manifest this trajectory already has; ``UserError`` if that has another identity."""
         existing = read_manifest(self._folder, self._header.expert, self._header.stage)
         if existing:
             refuse_other_identity(self._folder.uri, existing, self._header.identity)
@@ -174,7 +176,7 @@ class TrajectoryWriter:
             return
         name = f"{prefix(header.expert, header.stage)}.{uuid.uuid4().hex}.arrow"
         nbytes, offsets = self._draft.file.tell(), self._offsets()
-        self._draft.publish(name)  # meanwhile the rest of it is hashed
+        self._draft.publish(name)  # the thread hashes the rest meanwhile
         manifest = Manifest(
             header=header,
             file=name,
@@ -193,7 +195,7 @@ class TrajectoryWriter:
             draft.close()
 
     def _offsets(self) -> list[dict[str, int]]:
-        """Byte offset of each parameter column of each row in the draft, taken from Arrow's own view of it."""
+        """Byte offset of each parameter column of each row, read back from the draft by Arrow."""
         with mmap.mmap(self._draft.file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             view = pa.py_buffer(mapped)
             reader = pa.ipc.open_file(view)
@@ -210,9 +212,10 @@ class TrajectoryWriter:
 
 
 def refuse_other_identity(uri: str, manifest: Manifest, identity: str) -> None:
-    """``UserError`` unless the finished trajectory is the one that ``identity`` stands for."""
+    """Raise ``UserError`` unless the finished trajectory has this ``identity``."""
     if manifest.header.identity != identity:
         raise UserError(
-            f"{uri}: expert {manifest.header.expert} of the {manifest.header.stage} stage was trained under another config "
-            f"(identity {manifest.header.identity}, now {identity}); choose another output folder or run name, or delete this store"
+            f"{uri}: expert {manifest.header.expert} of the {manifest.header.stage} stage was "
+            f"trained under another config (identity {manifest.header.identity}, now {identity}); "
+            "choose another output folder or run name, or delete this store"
         )

@@ -1,4 +1,4 @@
-"""On another device than the CPU, every stage puts each tensor where it belongs, and computes what it computes on the CPU."""
+"""Every stage on another device than the CPU: tensors lie on it, and results are the same."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""A device that is not the CPU, on a machine that has none: tensors that compute on the CPU and say they are elsewhere.
+"""A second device on a machine without one: tensors on the CPU that report another device.
 
-What a GPU would refuse is refused: an operation on tensors of two devices, or a look into memory from outside of torch. It goes
-by the name of torch's own device without memory, "meta".
+It refuses what a GPU refuses: an operation on tensors of two devices, and access to memory from
+outside of torch. Its name is that of torch's device without memory, "meta".
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 DEVICE = torch.device("meta")
 aten = torch.ops.aten
-# A GPU, too, takes positions that lie on the CPU, and copies from one device to the other.
+# A GPU also accepts indices on the CPU, and copies between devices.
 MAY_MIX = {
     aten.index.Tensor,
     aten.index_put_.default,
@@ -25,7 +25,7 @@ MAY_MIX = {
 
 
 class Away(Tensor):
-    """``inner``, a tensor of the CPU, as one of :data:`DEVICE`."""
+    """``inner``, a CPU tensor, as a tensor on :data:`DEVICE`."""
 
     inner: Tensor
 
@@ -45,7 +45,7 @@ class Away(Tensor):
 
 
 class OtherDevice(TorchDispatchMode):
-    """Within it, tensors asked for on :data:`DEVICE` are :class:`Away`."""
+    """Within it, tensors made on :data:`DEVICE` are :class:`Away`."""
 
     def __enter__(self) -> "OtherDevice":
         self._literals = _Literals().__enter__()
@@ -62,7 +62,7 @@ class OtherDevice(TorchDispatchMode):
 
 
 class _Literals(TorchFunctionMode):
-    """What dispatches no operation that could be caught below."""
+    """Functions that dispatch no operation, so that the dispatch mode does not see them."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -86,7 +86,7 @@ def _run(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         and (here := [t for t in given if not isinstance(t, Away) and t.dim() > 0])
     ):
         raise RuntimeError(
-            f"{operation} on tensors of two devices, one of shape {tuple(here[0].shape)} being on the CPU"
+            f"{operation} on tensors of two devices, one of shape {tuple(here[0].shape)} on the CPU"
         )
     wanted = kwargs.get("device")
     if wanted is not None:

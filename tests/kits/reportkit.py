@@ -1,4 +1,4 @@
-"""A run's folder as an evaluation leaves it, without the work; and the parts of a page that tests ask about."""
+"""The folder of an evaluated run, written without the work, and a parser for the report's page."""
 
 import json
 from html.parser import HTMLParser
@@ -9,7 +9,7 @@ import torch
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.artifact import DistilledSet
 
-# Label order is not head to tail, and one name must not become markup.
+# Labels are not sorted by count, and names must be escaped.
 CLASS_NAMES = ("plane", "<b>bold</b>", "deer & doe", 'it\'s "quoted"')
 CLASS_COUNTS = [40, 5000, 7, 600]
 INFORMATION = {
@@ -22,7 +22,7 @@ IPC, SHAPE = 3, (3, 6, 8)
 
 
 class Page(HTMLParser):
-    """The parts of a page the tests ask about: every tag with its attributes, and the text of all of them."""
+    """Every tag of a page with its attributes, and the text of all of them."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ def distilled_set(seed: int) -> DistilledSet:
 def write_run(
     folder: Path, found: dict | None = None, config: str = "name: trial  # <script>\n"
 ) -> Path:
-    """A run with all that a page can show; ``found`` is the content of its results.json."""
+    """A run with all that a page can show; ``found`` is the content of results.json."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(found or results()))
     (folder / "config.yaml").write_text(config)

@@ -1,4 +1,4 @@
-"""An S3 server of one's own on loopback, and a relay in front of it that sees every request."""
+"""An S3 server on loopback, and a relay in front of it that sees every request."""
 
 import re
 import socket
@@ -14,7 +14,7 @@ FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r
 
 @contextmanager
 def s3_server() -> Iterator[int]:
-    """The port of moto's server, in a process of its own."""
+    """The port of moto's server, which runs in its own process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -31,9 +31,8 @@ def s3_server() -> Iterator[int]:
                     break
             else:
                 raise RuntimeError("".join(said))
-            threading.Thread(
-                target=process.stderr.read, daemon=True
-            ).start()  # its log must not fill the pipe
+            # Its log must not fill the pipe.
+            threading.Thread(target=process.stderr.read, daemon=True).start()
             yield port
         finally:
             process.kill()
@@ -44,7 +43,7 @@ def address(port: int, path: str) -> str:
 
 
 class Relay:
-    """Passes bytes on to ``port``; ``on_send`` sees what is about to be sent there, and what it returns is the answer instead.
+    """Passes bytes on to ``port``. ``on_send`` sees them first, and may answer in its place.
 
     ``received`` counts the bytes that came back.
     """

@@ -10,7 +10,6 @@ from PIL import Image
 from reportkit import CLASS_NAMES, IPC, SHAPE, Page, distilled_set, measured, results, write_run
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.units import duration, size
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.report.page import write_report
 
@@ -233,24 +232,6 @@ def test_unusable_results_are_named(run_folder):
     (run_folder / "results.json").write_text('{"name": "trial"}')
     with pytest.raises(UserError, match="`dataset` is missing"):
         write_report(run_folder)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (3.21, "3.2 s"),
-        (59.96, "1 min 0 s"),
-        (95, "1 min 35 s"),
-        (3599.7, "1 h 0 min"),
-        (31388, "8 h 43 min"),
-    ],
-)
-def test_duration(seconds, text):
-    assert duration(seconds) == text
-
-
-def test_size():
-    assert (size(700 * 2**20), size(3 * 2**29)) == ("700 MiB", "1.5 GiB")
 
 
 def test_a_run_on_all_images_names_their_number(run_folder):

@@ -7,13 +7,13 @@ from pyarrow import fs
 
 @pytest.fixture(autouse=True)
 def no_flush(monkeypatch):
-    """Flushing would take most of the time, and these tests kill processes, not the power. When it is called has its own test."""
+    """Flushing takes most of the time and guards against power loss alone. It has its own test."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture
 def remote(tmp_path, monkeypatch):
-    """A URI whose file system is not the local one, though its files lie in ``tmp_path``/bucket/store."""
+    """A URI of a file system that is not local; its files lie in ``tmp_path``/bucket/store."""
     subtree = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
     monkeypatch.setattr(
         fs, "FileSystem", SimpleNamespace(from_uri=lambda uri: (subtree, "bucket/store"))

@@ -1,6 +1,6 @@
-"""The store that version 1 wrote once, in ``golden/v1``, stays readable: by this package, and from docs/store.md alone.
+"""A store of format version 1, in ``golden/v1``, stays readable, also from docs/store.md alone.
 
-It is never written again; a change of the format gets a folder of its own beside it.
+It is never written again. A change of the format gets its own folder beside it.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ def golden_metrics(stage: str, epoch: int) -> dict[str, float]:
 
 @pytest.mark.parametrize(("expert", "stage"), TRAJECTORIES)
 def test_a_reader_made_from_the_specification_alone(expert, stage):
-    """Nothing of the package is used, and Arrow only for the second way to the same numbers."""
+    """Uses nothing of the package, and Arrow only to read the same numbers a second time."""
     raw = (GOLDEN / f"expert-{expert:04d}.{stage}.json").read_bytes()
     manifest = json.loads(raw)
     assert manifest["format"] == "ltdd_ray.trajectory" and manifest["format_version"] == 1
@@ -100,7 +100,7 @@ def test_this_version_reads_it():
 
 
 def test_this_version_finds_it_sound_and_writes_the_same(tmp_path):
-    for path in GOLDEN.iterdir():  # verify asks for locks, which a read-only checkout has not
+    for path in GOLDEN.iterdir():  # verify takes locks, which a read-only checkout refuses
         shutil.copy(path, tmp_path / path.name)
     golden = TrajectoryStore.open(str(tmp_path))
     assert golden.verify() == []

@@ -121,7 +121,7 @@ def test_a_read_maps_one_row_and_loads_no_other(tmp_path):
 
 
 def _mapping(path: Path, address: int) -> tuple[int, bool, int]:
-    """Start, privacy and resident bytes of the mapping of ``path`` that holds ``address``, as the kernel sees it."""
+    """Start, privacy and resident bytes of the mapping of ``path`` around ``address``."""
     inside, found = False, (0, False)
     for line in Path("/proc/self/smaps").read_text().splitlines():
         words = line.split()

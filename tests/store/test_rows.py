@@ -1,4 +1,4 @@
-"""Rows of objects: range requests, the local cache and its size, and damage on either side of it."""
+"""Rows of objects: range requests, the local cache and its size, and damage before and in it."""
 
 import tempfile
 from pathlib import Path
@@ -17,7 +17,7 @@ BACKBONE, CLASSIFIER = 6 * 4, 4 * 4  # bytes of the rows of storekit's layout
 
 @pytest.fixture
 def requests(monkeypatch) -> list[int]:
-    """Grows by the length of every range that is fetched."""
+    """The length of every range that was fetched."""
     lengths, real = [], ObjectFolder.read_range
 
     def counted(folder, name, offset, length):

@@ -1,4 +1,4 @@
-"""A real S3 server process: ranges, many writers at once, and writers killed at every request they make."""
+"""A real S3 server process: ranges, many writers at once, writers killed at every request."""
 
 import json
 import signal
@@ -120,8 +120,8 @@ def test_writers_at_once_do_not_disturb_each_other(port):
     check(uri, make_header(99))
 
 
-# Forks a writer per step; the n-th kills itself at its n-th event: a request about to be sent, its body about to be sent, or a part
-# of a large body sent. The last survives.
+# Forks a writer per step. The n-th kills itself at its n-th event: before a request, before its
+# body, or within a large body. The last survives.
 KILLED_WRITERS = """
 import json, os, signal, sys
 from s3kit import REQUEST, Relay, address
@@ -143,7 +143,8 @@ while 0 not in outcomes:
     child = os.fork()
     if not child:
         relay = Relay(port, die_at(len(outcomes) + 1))
-        write(address(relay.port, f"bucket/killed/{len(outcomes)}"), make_header(layout=layout), range(1))
+        uri = address(relay.port, f"bucket/killed/{len(outcomes)}")
+        write(uri, make_header(layout=layout), range(1))
         os._exit(0)
     outcomes.append(-os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 print(json.dumps(outcomes))
@@ -194,7 +195,7 @@ except UserError as error:
 
 
 def test_a_manifest_that_cannot_be_uploaded_spares_that_of_a_rival(port):
-    """The rival finishes between this writer's check and its manifest, whose upload is then refused."""
+    """The rival finishes after this writer's check; this writer's manifest is then refused."""
     header, direct = make_header(layout=make_layout(6, 1000)), address(port, "bucket/refused")
 
     def on_send(data):
@@ -250,7 +251,8 @@ def test_a_server_that_is_gone_is_one_sentence_without_the_key():
     uri = address(port, "bucket/gone")
     with pytest.raises(
         UserError,
-        match=r"^s3://bucket/gone: cannot open .*; check the address, the credentials and the network$",
+        match=r"^s3://bucket/gone: cannot open .*; "
+        r"check the address, the credentials and the network$",
     ) as e:
         TrajectoryStore.open(uri)
     assert "secret" not in str(e.value)

@@ -14,7 +14,8 @@ from storekit import data_file, make_header, names, run, vectors, write
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.store import TrajectoryStore, TrajectoryWriter, collect_garbage
 
-# Forks a writer per step; the n-th kills itself just before its n-th call of anything that touches the disk. The last survives.
+# Forks a writer per step. The n-th kills itself before its n-th call of a function that touches the
+# disk. The last survives.
 KILLED_WRITERS = """
 import fcntl, json, os, signal, sys
 from pathlib import Path
@@ -32,11 +33,11 @@ def die_at(step):
             return real(*arguments, **keywords)
         return call
     os.fsync = lambda descriptor: None
-    for place, name in [(Path, "mkdir"), (fcntl, "flock"), (DraftFile, "write"), (DraftFile, "flush"), (os, "fsync"),
-                        (os, "replace"), (DraftFile, "close")]:
+    places = [(Path, "mkdir"), (fcntl, "flock"), (os, "fsync"), (os, "replace")]
+    for place, name in places + [(DraftFile, name) for name in ("write", "flush", "close")]:
         setattr(place, name, counted(getattr(place, name)))
 
-write(f"{sys.argv[1]}/warm-up", make_header())  # what Python loads at the first use is then shared by all the forks
+write(f"{sys.argv[1]}/warm-up", make_header())  # all forks share the modules loaded here
 outcomes = []
 while 0 not in outcomes:
     child = os.fork()
@@ -108,7 +109,7 @@ def test_a_rival_of_another_config_does_not_overwrite(tmp_path):
 
 
 def test_both_writers_passing_the_check_still_leave_one_valid_file(tmp_path, monkeypatch):
-    """The second manifest replaces the first in the moment between check and publication; the first's data becomes debris."""
+    """The second manifest replaces the first after the check; the first's data becomes debris."""
     header = make_header()
     with TrajectoryWriter(str(tmp_path), header) as slow:
         slow.append(0, **vectors(header, 0))
@@ -152,7 +153,7 @@ def test_a_published_data_file_stays_owned_until_its_manifest_is_written(tmp_pat
     seen = []
 
     class Draft:
-        """Stands in for the manifest's draft: looks at the store in the moment before the manifest is written."""
+        """The manifest's draft, which looks at the store just before the manifest is written."""
 
         def __init__(self, real):
             seen.append(
@@ -251,10 +252,10 @@ import sys
 class Wall:
     def find_spec(self, name, path=None, target=None):
         room = name.split(".")
-        if room[0] == "ray" or room[0] == "ltdd_ray" and len(room) > 1 and room[1] not in ("store", "errors", "layout"):
+        other_room = room[0] == "ltdd_ray" and room[1:2] not in ([], ["store"], ["common"])
+        if room[0] == "ray" or other_room:
             raise ImportError(f"the store must not import {name}")
 sys.meta_path.insert(0, Wall())
-import ltdd_ray.cli.store
 import ltdd_ray.store
 """
     done = run(code)

@@ -1,0 +1,71 @@
+"""Distribution matching."""
+
+from pydantic import Field
+
+from ltdd_ray.config.section import Section
+
+
+class QueueConfig(Section):
+    """IDM's networks."""
+
+    size: int = Field(
+        default=10, ge=1, description="Largest number of networks in the queue. Published: 100."
+    )
+    enter_every: int = Field(
+        default=10,
+        ge=1,
+        description="Updates between two fresh networks. In a full queue each replaces the oldest. "
+        "Published: 30.",
+    )
+    trained: int = Field(
+        default=1, ge=1, description="Networks drawn for training after each update. Published: 2."
+    )
+    steps: int = Field(
+        default=5, ge=0, description="SGD steps of each drawn network. Published: 10."
+    )
+    batch_size: int = Field(
+        default=128, ge=1, description="Synthetic pictures of each such step. Published: 256."
+    )
+    lr: float = Field(default=0.01, gt=0, description="Learning rate of these SGD steps.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of these SGD steps.")
+    weight_decay: float = Field(
+        default=5e-4, ge=0, description="L2 penalty of these SGD steps, added to the gradient."
+    )
+
+
+class DistributionConfig(Section):
+    """Distribution matching."""
+
+    updates: int = Field(
+        default=800,
+        ge=0,
+        description="SGD steps on the images; `distill.updates` does not count here. Published: "
+        "20,000.",
+    )
+    real_batch: int = Field(
+        default=64,
+        ge=1,
+        description="Real images of each class per update; a class with fewer repeats its own. "
+        "Published: 256.",
+    )
+    lr_image: float = Field(
+        default=1.0,
+        ge=0,
+        description="Learning rate of SGD on the images. Published at width 128: 1 for `dm`, 0.2 "
+        "for `idm`.",
+    )
+    momentum_image: float = Field(
+        default=0.5, ge=0, lt=1, description="Momentum of SGD on the images. Published: 0.5."
+    )
+    class_weight: float = Field(
+        default=5.0,
+        ge=0,
+        description="`idm`: weight of the pictures' cross-entropy, multiplied by the share of real "
+        "images that the network classifies correctly. Published: 50 at 10 images per class and "
+        "width 128 (0.5 times a share in percent).",
+    )
+    queue: QueueConfig = Field(
+        default=QueueConfig(),
+        description="`idm`: the networks that embed images. They are trained on the synthetic "
+        "images between updates.",
+    )

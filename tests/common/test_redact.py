@@ -1,0 +1,22 @@
+import pytest
+
+from ltdd_ray.common.redact import mask, mask_tree
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("s3://AKIA:SECRET@bucket/a", "s3://bucket/a"),
+        ("s3://b/a?region=eu&secret_key=X&c=d", "s3://b/a?region=eu&secret_key=***&c=d"),
+        ("https://h/a?X-Amz-Signature=X", "https://h/a?X-Amz-Signature=***"),
+        ("cannot open 's3://K:S@b/a': timeout", "cannot open 's3://b/a': timeout"),
+        ("mail me@example.org about /data/a?b=c", "mail me@example.org about /data/a?b=c"),
+    ],
+)
+def test_addresses_lose_their_secrets_and_nothing_else(text: str, masked: str) -> None:
+    assert mask(text) == masked
+
+
+def test_a_tree_is_masked_at_every_depth() -> None:
+    tree = {"a": ["s3://K:S@b", {"c": "s3://K:S@d"}], "e": 1, "f": None}
+    assert mask_tree(tree) == {"a": ["s3://b", {"c": "s3://d"}], "e": 1, "f": None}

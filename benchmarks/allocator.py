@@ -1,8 +1,9 @@
-"""What keeping freed memory is worth on a CPU: a training step with glibc's defaults against one after ``prepare_process``.
+"""What keeping freed memory gains on a CPU: a step with glibc's defaults and after prepare_process.
 
-Command:  python benchmarks/allocator.py
-Each round times both in fresh processes, one after the other, so the ratio is that of one moment; the median and range over
-rounds are printed. Results are in LOG.md.
+    python benchmarks/allocator.py
+
+Each round times both in fresh processes, one after the other. Prints the ratio's median and range
+over rounds. Results are in LOG.md.
 """
 
 import statistics
@@ -14,7 +15,7 @@ ROUNDS, STEPS = 5, 10
 
 
 def seconds_per_step(keep: bool) -> float:
-    """One process's median time for a step of ConvNet-3, width 32, on 128 images of 3 x 32 x 32."""
+    """Median over steps of ConvNet-3, width 32, on 128 images of 3 x 32 x 32."""
     import torch
 
     from ltdd_ray.common.device import prepare_process
@@ -38,16 +39,14 @@ def main() -> None:
     ratios = []
     for _ in range(ROUNDS):
         default, kept = (
-            float(subprocess.check_output([sys.executable, __file__, choice]))
-            for choice in ("default", "keep")
+            float(subprocess.check_output([sys.executable, __file__, allocator]))
+            for allocator in ("default", "keep")
         )
         ratios.append(default / kept)
-        print(
-            f"default {1e3 * default:.0f} ms, keeping memory {1e3 * kept:.0f} ms, ratio {ratios[-1]:.2f}"
-        )
-    print(
-        f"ratio: median {statistics.median(ratios):.2f}, range {min(ratios):.2f} to {max(ratios):.2f}"
-    )
+        times = f"default {1e3 * default:.0f} ms, keeping memory {1e3 * kept:.0f} ms"
+        print(f"{times}, ratio {ratios[-1]:.2f}")
+    median, low, high = statistics.median(ratios), min(ratios), max(ratios)
+    print(f"ratio: median {median:.2f}, range {low:.2f} to {high:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""How well class counts are estimated when only a share of the images is labelled: digits, and CIFAR-10-LT where it is given.
+"""The error of class counts estimated from a labelled share of the images.
 
     python benchmarks/class_counts.py [FOLDER]
 
-FOLDER holds CIFAR-10 as Hugging Face parquet in the order of the profile. Prints the share of images counted in a wrong class, in
-%, mean and range over five draws of the labelled images.
+Runs on digits, and on CIFAR-10-LT if FOLDER holds CIFAR-10 as Hugging Face parquet with its rows in
+the order of the profile. Prints the share of images counted in a wrong class, in %: mean and range
+over five draws of the labelled images.
 """
 
 import sys

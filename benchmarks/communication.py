@@ -1,7 +1,7 @@
-"""What the workers of one update send each other, and how long the update takes on how many: a model, and no measurement.
+"""A model of an update's communication and time on n workers; it measures nothing.
 
-Payload is what an all-reduce is given on each worker; a ring then sends 2 (n - 1) / n of it over every worker's link. Not counted:
-the losses, some hundred bytes per update.
+The payload is the input of an all-reduce on each worker. A ring then sends 2 (n - 1) / n of it over
+every worker's link. The losses, some hundred bytes per update, are not counted.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,14 @@ Parallel = Literal["trajectory", "batch"]
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """What decides the traffic of an update.
+    """An update's sizes, which decide its traffic.
 
     Attributes:
         parameters, classifier_parameters: P and Pc; the classifier phase moves only the latter.
-        set_values: numbers that the set learns, M K H W + M C + 1.
-        steps: T of the representation and of the classifier phase. batch: B, of both phases.
-        exact: whether the walk back needs sums too.
+        set_values: learned numbers of the synthetic set, M K H W + M C + 1.
+        steps: T of the representation and of the classifier phase.
+        batch: B of both phases.
+        exact: whether the hypergradient is exact, whose backward steps need sums too.
     """
 
     parameters: int
@@ -36,7 +37,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Traffic:
-    """Of one update: how many all-reduces, and their payload in bytes."""
+    """An update's number of all-reduces, and their payload in bytes."""
 
     all_reduces: int
     payload: int
@@ -57,13 +58,13 @@ def traffic(update: Update, parallel: Parallel, workers: int) -> Traffic:
 
 @dataclass(frozen=True)
 class Link:
-    """``bandwidth`` of each worker's link in bytes per second; ``latency`` of one message in seconds."""
+    """A worker's ``bandwidth`` in bytes per second and the ``latency`` of a message in seconds."""
 
     bandwidth: float
     latency: float
 
     def seconds(self, sent: Traffic, workers: int) -> float:
-        """The bytes as a ring sends them, the waiting as a tree does it, up and down."""
+        """Bytes as in a ring, latency as in a tree, up and down."""
         return (
             2 * (workers - 1) / workers * sent.payload / self.bandwidth
             + sent.all_reduces * 2 * ceil(log2(workers)) * self.latency
@@ -72,9 +73,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one segment on one worker with n images of every batch: ``fixed + n per_image``.
+    """Seconds of one segment on a worker that has n images of every batch: ``fixed + n per_image``.
 
-    What is fixed is what sharing a batch does not divide: starting kernels, augmenting the whole batch, stepping theta.
+    Sharing a batch does not divide the fixed part: starting kernels, augmenting the whole batch,
+    stepping theta.
     """
 
     fixed: float
@@ -90,7 +92,7 @@ class Cost:
 def update_seconds(
     update: Update, cost: Cost, link: Link, parallel: Parallel, workers: int
 ) -> float:
-    """The slowest worker's share of the work, and the sums."""
+    """Seconds of the slowest worker's share of the work, and of the sums."""
     if parallel == "trajectory":
         work = ceil(update.segments / workers) * (cost.fixed + update.batch * cost.per_image)
     else:

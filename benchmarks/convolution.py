@@ -1,9 +1,11 @@
-"""What Winograd's convolutions are worth on a CPU: torch's time over theirs, side by side, and how much each rounds.
+"""Winograd's convolutions on a CPU: torch's time over theirs, and the rounding error of both.
 
-Command:  python benchmarks/convolution.py [--threads 2] [--rounds 7]
-For every size: forward, input gradient, weight gradient, and a convolution with its derivative (``convolution_pair``), all through
-``ltdd_ray/nn/kernels/convolution.py``, with the kernels and with torch's in turn. Ratios are medians over rounds; a row for which
-``winograd.suits`` says no is marked. Errors are relative to float64, Euclidean norm, of the forward pass and the weight gradient.
+    python benchmarks/convolution.py [--threads 2] [--rounds 7]
+
+Times forward, input gradient, weight gradient, and a convolution with its tangent
+(``convolution_pair``) of ``ltdd_ray/nn/kernels/convolution.py``, with Winograd's kernels and with
+torch's in turn. Ratios are medians over rounds; sizes for which the package uses torch are marked.
+Errors are those of the forward pass and the weight gradient, relative to float64, Euclidean norm.
 """
 
 import argparse
@@ -51,23 +53,26 @@ def measure(batch: int, channels: int, size: int, rounds: int) -> None:
             {"torch": partial(_with, False, work), "winograd": partial(_with, True, work)}
         )
         times = alternate(sides, rounds)
-        shown.append(
-            f"{name} {median(ratios(times['torch'], times['winograd'])):.2f} ({1e3 * median(times['winograd']):.2f} ms)"
-        )
+        ratio = median(ratios(times["torch"], times["winograd"]))
+        shown.append(f"{name} {ratio:.2f} ({1e3 * median(times['winograd']):.2f} ms)")
+    u, w_bar = _in_float64(convolution, x, w), _in_float64(weight_bar, x, u_bar, w)
     rounding = [
-        f"{_error(_with(on, convolution, x, w), convolution(x.double(), w.double())):.0e} and "
-        f"{_error(_with(on, weight_bar, x, u_bar, w), weight_bar(x.double(), u_bar.double(), w.double())):.0e}"
+        f"{_error(_with(on, convolution, x, w), u):.0e} and "
+        f"{_error(_with(on, weight_bar, x, u_bar, w), w_bar):.0e}"
         for on in (True, False)
     ]
     mark = "" if winograd.suits(x, channels) else "  left to torch"
-    print(
-        f"{batch} x {channels} x {size} x {size}: {', '.join(shown)}; error {rounding[0]}, torch {rounding[1]}{mark}"
-    )
+    errors = f"error {rounding[0]}, torch {rounding[1]}"
+    print(f"{batch} x {channels} x {size} x {size}: {', '.join(shown)}; {errors}{mark}")
 
 
 def _with(on: bool, work, *arguments):
     with patch.object(winograd, "suits", lambda *_: on):
         return work(*arguments)
+
+
+def _in_float64(work, *arguments: Tensor) -> Tensor:
+    return work(*(argument.double() for argument in arguments))
 
 
 def _error(found: Tensor, expected: Tensor) -> float:

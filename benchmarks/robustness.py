@@ -1,9 +1,10 @@
-"""What a badly scaled lr_image costs: the demo with its image rate times 0.1, 1, 10 and 100, in this process.
-
-Prints, per factor, the accuracy of networks trained on the result, the largest root mean square step of the images in one update,
-and how many updates were shortened to `distill.largest_image_step`; beside it the same without that limit.
+"""The cost of a badly scaled image rate: the demo with its lr_image times 0.1, 1, 10 and 100.
 
     python benchmarks/robustness.py
+
+Prints per factor the accuracy of networks trained on the result, the largest root mean square step
+of the images in one update, and the number of updates shortened to `distill.largest_image_step`;
+then the same without that limit.
 """
 
 import tempfile
@@ -63,7 +64,8 @@ def _outcome(config: RunConfig, data: PreparedData) -> str:
         return f"stopped at update {len(steps) + 1}: {error}"
     shortened = sum(step >= 0.99 * config.distill.largest_image_step for step in steps)
     accuracy = 100 * mean(network.accuracy for network in networks)
-    return f"accuracy {accuracy:.1f} %, largest step {max(steps):.3g}, {shortened} of {len(steps)} updates at the limit"
+    at_limit = f"{shortened} of {len(steps)} updates at the limit"
+    return f"accuracy {accuracy:.1f} %, largest step {max(steps):.3g}, {at_limit}"
 
 
 if __name__ == "__main__":

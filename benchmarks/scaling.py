@@ -1,11 +1,12 @@
-"""What more workers are worth, by either way of sharing an update: measured on 1 and 2 processes here, predicted for 8 and 64 GPUs.
+"""Both ways of sharing an update: measured on 1 and 2 processes, predicted for 8 and 64 GPUs.
 
     python benchmarks/scaling.py [--json FILE] [--repeats N]
 
-Processes of one thread each meet through gloo on loopback; on a machine with fewer cores than processes the numbers mean nothing.
-Strong scaling: one update of two segments (`trajectory`), or of one segment with 100 images in every batch (`batch`). Weak: one
-segment, or 50 images, per worker. Predictions are those of `communication.py`; the costs that it needs come from one
-worker here, the links of 8 and 64 GPUs from LINKS. Where there is a GPU, only its costs are measured. docs/scaling.md has more.
+Each process has one thread and sums through gloo on loopback; the machine needs a core for each.
+Strong scaling: one update of two segments (`trajectory`), or of one segment with 100 images in
+every batch (`batch`). Weak scaling: one segment, or 50 images, per worker. `communication.py`
+predicts, from costs measured on one worker and the assumed links of LINKS. On a machine with a GPU
+only its costs are measured. docs/scaling.md explains both ways.
 """
 
 import argparse
@@ -43,12 +44,12 @@ IPC_50 = Update(
     steps=(80, 60),
     batch=500,
 )
-# Assumed, not measured: effective bytes per second of one GPU's link, and seconds per message with the launch of its kernel.
+# Assumed: effective bytes per second of a GPU's link, and seconds per message with its launch.
 LINKS = {8: Link(300e9, 10e-6), 64: Link(25e9, 20e-6)}
 
 
 class Silent(Shard):
-    """A worker's part without the sums: what is left of its time is work."""
+    """A worker's part without the sums, to time its work alone."""
 
     def total(self, part: Tensor) -> Tensor:
         return part
@@ -65,7 +66,7 @@ def one_update(
     workers: int,
     steps: tuple[int, int] = STEPS,
 ) -> None:
-    """The matching of ``segments`` segments on the first ``images`` images, and the one sum of the set's gradients."""
+    """Match ``segments`` segments on the first ``images`` images, then sum the set's gradients."""
     start, target, all_images, labels, rate = problem.given
     found = [
         match(
@@ -90,11 +91,11 @@ def one_update(
     gradient = torch.cat([torch.stack(part).sum(0).flatten() for part in parts])
     if workers > 1:
         torch.distributed.all_reduce(gradient)
-    float(gradient[0])  # waits for a GPU
+    float(gradient[0])  # waits for the GPU's queue
 
 
 def timed(work: Callable[[], object], repeats: int) -> float:
-    """Median seconds, of the slowest process each time."""
+    """Median of the slowest process's seconds."""
     work()
     seconds = []
     for _ in range(repeats):
@@ -108,7 +109,7 @@ def timed(work: Callable[[], object], repeats: int) -> float:
 
 
 def measure(rank: int, workers: int, repeats: int, folder: str) -> None:
-    """One process of ``workers``; rank 0 leaves the seconds of every case."""
+    """One of ``workers`` processes; rank 0 writes the seconds of every case."""
     prepare_process(1)
     store = torch.distributed.FileStore(f"{folder}/{workers}", workers)  # pyright: ignore[reportPrivateImportUsage]
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=workers)
@@ -146,7 +147,8 @@ def scale_here(repeats: int) -> list[dict[str, Any]]:
     short, long = two["sums"]
     loopback = Link(bandwidth=4e6 / max(long - short, 1e-9), latency=short / 2)
     print(
-        f"a segment takes {cost.fixed:.3g} s + {cost.per_image:.3g} s an image, a sum {short:.2g} s + {long - short:.2g} s a 4 MB"
+        f"a segment takes {cost.fixed:.3g} s + {cost.per_image:.3g} s an image, "
+        f"a sum {short:.2g} s + {long - short:.2g} s per 4 MB"
     )
     layout = Problem(SMALL).flat.layout
     results: list[dict[str, Any]] = []
@@ -175,13 +177,14 @@ def scale_here(repeats: int) -> list[dict[str, Any]]:
             }
         )
         print(
-            f"{name}: {alone:.3f} s on 1, {together:.3f} s on 2 (predicted {predicted:.3f}), efficiency {efficiency:.2f}"
+            f"{name}: {alone:.3f} s on 1, {together:.3f} s on 2 (predicted {predicted:.3f}), "
+            f"efficiency {efficiency:.2f}"
         )
     return results
 
 
 def forecast(cost: Cost | None) -> list[dict[str, Any]]:
-    """What sharing the batches of IPC 50 at full size sends, and with a ``cost`` how long its update takes."""
+    """Traffic of sharing IPC 50's batches, and with a ``cost`` the seconds of an update."""
     rows: list[dict[str, Any]] = []
     for workers in (1, 2, 8, 64):
         sent, link = traffic(IPC_50, "batch", workers), LINKS[8 if workers <= 8 else 64]
@@ -191,7 +194,8 @@ def forecast(cost: Cost | None) -> list[dict[str, Any]]:
             "payload": sent.payload,
             "waiting": link.seconds(sent, workers),
         }
-        said = f"{workers} GPUs: {sent.all_reduces} sums of {sent.payload / 1e6:.0f} MB in all take {row['waiting'] * 1e3:.1f} ms"
+        payload, waiting = f"{sent.payload / 1e6:.0f} MB", f"{row['waiting'] * 1e3:.1f} ms"
+        said = f"{workers} GPUs: {sent.all_reduces} sums, {payload} in all, take {waiting}"
         if cost:
             row["seconds"] = update_seconds(IPC_50, cost, link, "batch", workers)
             said += f", the update {row['seconds']:.3f} s"
@@ -201,7 +205,7 @@ def forecast(cost: Cost | None) -> list[dict[str, Any]]:
 
 
 def cost_of_ipc_50() -> Cost:
-    """Of this process's GPU."""
+    """The cost of a segment on this process's GPU."""
     problem = Problem(Sizes(images=IPC_50.batch))
     half, whole = (_second_of_two(problem, part) for part in (HALF, WHOLE))
     return Cost.through(half, whole, IPC_50.batch)

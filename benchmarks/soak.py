@@ -1,14 +1,15 @@
-"""Does a run survive its machines? A simulated cluster of three nodes, a tiny run on it, and kills at random times, round by round.
+"""Kills at random times: a tiny run on a simulated cluster of three nodes, round by round.
 
     python benchmarks/soak.py --rounds 20 --seed 0 --json soak.json
 
-A round strikes a run one to three times: a node (and puts a new one in its place), a distillation worker, an expert's actor, the
-driver, or the head with the driver on it (and starts a new cluster). A driver that ended early is started again with the same
-command. In the end the distilled set must be that of an undisturbed run byte for byte, the store must hold the same trajectories,
-and none may have been trained again after its commit. Every second round distils elastically; with two segments per update the
-sums of one worker and of two are the same bits, so bytes are compared at either width.
+A round kills one to three times: a node (a new one replaces it), a distillation worker, an expert's
+actor, the driver, or the head with the driver on it (a new cluster starts). A driver that ended
+early is started again with the same command. In the end the distilled set must be that of an
+undisturbed run byte for byte, the store must hold the same trajectories, and no trajectory may have
+been trained again after its commit. Every second round distils elastically, with one or two
+workers.
 
-Exits with 1 where a round broke a promise. Linux only; it kills no process that it did not start.
+Exits with 1 if a round failed. Linux only; it kills only processes that it started.
 """
 
 import argparse
@@ -69,7 +70,7 @@ CONFIG: dict[str, Any] = {
 
 
 class Machines:
-    """Three nodes of one CPU each, the first with the head and the driver; and their processes."""
+    """Three nodes of one CPU each, the first of them with head and driver."""
 
     def __init__(self) -> None:
         self._start()
@@ -97,12 +98,12 @@ class Machines:
         self.cluster.head_node = None
 
     def processes(self, title: str) -> list[int]:
-        """Those of the actors whose title begins so, wherever they run."""
+        """Process ids of the actors, on any node, whose title starts with ``title``."""
         return [pid for pid in _descendants(os.getpid()) if _title(pid).startswith(title)]
 
 
 class Driver:
-    """The command of the run, as often as it takes."""
+    """The process of the run's command, which can be started again."""
 
     def __init__(self, config: RunConfig, machines: Machines) -> None:
         self._config, self._machines = config, machines
@@ -156,7 +157,7 @@ def _title(pid: int) -> str:
 
 
 def strike(kind: str, machines: Machines, driver: Driver, draw: random.Random) -> bool:
-    """False where there is nothing of this kind to strike."""
+    """Kill one of ``kind``; False where there is none."""
     if kind in TITLES:
         victims = machines.processes(TITLES[kind])
         try:
@@ -182,9 +183,9 @@ def survive(
     draw: random.Random,
     limit: float,
 ) -> dict[str, Any]:
-    """Run ``config`` to its end, striking at ``times`` (seconds from the start); what was done and how it ended.
+    """Run ``config`` to its end with kills at ``times`` (seconds from the start); returns a record.
 
-    What is struck is the next of ``turns``, or where there is none of it something else.
+    A kill is of the next kind in ``turns``, or of another kind where that one has no process.
     """
     commits = Commits(Path(config.store_uri))
     began, driver, struck = time.monotonic(), Driver(config, machines), []
@@ -269,10 +270,8 @@ def main() -> int:
                     f"{blow['kind']} at {blow['second']} s" for blow in record["struck"]
                 )
                 outcome = "; ".join(record["broken"]) or "the same set"
-                print(
-                    f"round {number}: {blows}; {record['starts']} starts, {record['seconds']} s: {outcome}",
-                    flush=True,
-                )
+                cost = f"{record['starts']} starts, {record['seconds']} s"
+                print(f"round {number}: {blows}; {cost}: {outcome}", flush=True)
     finally:
         machines.stop()
     counts = Counter(blow["kind"] for record in rounds for blow in record["struck"])

@@ -1,4 +1,4 @@
-"""What the soak holds a run to: the undisturbed run's distilled set and trajectories, each of these trained to its commit once."""
+"""The soak's checks: the undisturbed run's distilled set and trajectories, each committed once."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +9,7 @@ from ltdd_ray.store import TrajectoryStore
 
 
 class Commits(Thread):
-    """Watches a store's folder: which trajectories appeared, and which were begun or written once more after that."""
+    """Watches a store's folder for trajectories that are begun or written again after a commit."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(daemon=True)
@@ -39,7 +39,7 @@ class Commits(Thread):
 
 
 def differences(found: RunConfig, expected: RunConfig) -> list[str]:
-    """What a finished run left that the undisturbed one did not, one line each."""
+    """The differences between two finished runs, one line each."""
     ours, theirs = (
         (c.folder / "distilled" / "distilled.safetensors").read_bytes() for c in (found, expected)
     )

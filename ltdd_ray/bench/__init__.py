@@ -1,1 +1,1 @@
-"""What the engine is worth: each measure times it side by side with the published form, in one process and one run."""
+"""``ltdd-ray bench``: the engine against the published forms, side by side in one process."""

@@ -1,7 +1,7 @@
-"""Evaluating several networks on a synthetic set against training them one by one in a DataLoader loop.
+"""Training evaluation networks on a synthetic set, against a DataLoader loop.
 
-Training alone is timed, for a few of the protocol's 1000 epochs: an epoch costs what any other does, and the one test at the
-end would weigh too much.
+Times a few of the protocol's 1000 epochs, since all epochs cost the same, and no test: after so few
+epochs the test at the end would weigh too much.
 """
 
 import torch
@@ -36,7 +36,7 @@ def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
 
 
 class _Evaluation:
-    """Networks 0, 1, ... trained on one set of random images by the published settings, as the engine and as published."""
+    """Networks trained by the published settings on one set of random images, in both ways."""
 
     def __init__(self, sizes: Sizes) -> None:
         draw = generator(SEED, "benchmark-evaluation")

@@ -1,6 +1,7 @@
-"""Expert training against a DataLoader loop, and the classifier stage against its representation stage.
+"""Expert training against a DataLoader loop, and the classifier stage against the first stage.
 
-N training images, random pixels under CIFAR-10-LT's profile at a tenth of its size: what they show costs no time.
+The N training images are random pixels, as the content of an image does not change the time. Their
+class counts are CIFAR-10-LT's profile at a tenth of its size.
 """
 
 from functools import partial
@@ -31,8 +32,9 @@ CLASSIFIER_STAGE = ClassifierStage()
 def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
     """Print the times per epoch and give the ratios.
 
-    The representation stages are timed over ``sizes.expert_epochs`` and the published classifier stage over one, as an epoch
-    costs what any other does. The engine's classifier stage runs all of its epochs, in case it saves work between them.
+    The representation stages run for ``sizes.expert_epochs`` and the published classifier stage for
+    one, since all epochs cost the same. The engine's classifier stage runs all of its epochs, in
+    case it shares work between them.
     """
     prepare(sizes.threads)
     work = Experts(sizes)
@@ -56,9 +58,8 @@ def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
     shares = {
         name: ratios(times["classifier stage engine"], stage) for name, stage in stages.items()
     }
-    print(
-        f"classifier stage as a share of a representation stage of plain SGD: {median(shares['engine']):.3f}"
-    )
+    share = median(shares["engine"])
+    print(f"classifier stage as a share of a representation stage with SGD: {share:.3f}")
     return [
         Result.of(
             "expert_images_vs_published", ratios(times["published"], times["engine"]), 1.7, "higher"
@@ -68,7 +69,7 @@ def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
 
 
 class Experts:
-    """Both stages of one expert on the same images, as the engine and as published."""
+    """Both stages of one expert on the same images, by the engine and as published."""
 
     def __init__(self, sizes: Sizes) -> None:
         draw = np.random.default_rng(derive_seed(SEED, "benchmark-images"))

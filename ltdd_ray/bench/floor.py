@@ -1,7 +1,8 @@
 """The floor of an exact representation phase: its convolutions, each kernel timed alone.
 
-B batch. A pass is one product of a layer's size: forward (u from x and w), input gradient (x_bar from u_bar and w) or weight
-gradient (w_bar from u_bar and x). Letters as in ``ltdd_ray/nn/kernels/convolution.py``.
+A pass is one product of a layer's size: forward (u from x and w), input gradient (x_bar from u_bar
+and w) or weight gradient (w_bar from u_bar and x). Letters are those of
+``ltdd_ray/nn/kernels/convolution.py``.
 """
 
 from collections.abc import Callable
@@ -17,9 +18,10 @@ from ltdd_ray.nn.kernels.fused import image_bar
 
 REPEATS = 5
 
-# How often an inner step and the walk back over it call each kernel of one layer. The walk back differentiates the step's passes:
-# forward w*x and its derivative w_dot*x + w*x_dot, 3 passes in one call; likewise the input gradient; of the weight gradient the
-# derivative alone, u_bar with x_dot and u_bar_dot with x, 2 calls. That is 11 passes.
+# How often an inner step and the backward step over it call each kernel of one layer. The backward
+# step differentiates the step's passes: forward w*x and its derivative w_dot*x + w*x_dot, 3 passes
+# in one call; the input gradient likewise; of the weight gradient only the derivative, u_bar with
+# x_dot and u_bar_dot with x, 2 calls. That is 11 passes.
 OTHER_LAYERS = {
     "convolution": 1,
     "convolution_pair": 1,
@@ -27,19 +29,20 @@ OTHER_LAYERS = {
     "input_bar_pair": 1,
     "weight_bar": 1 + 2,
 }
-# Images do not move with theta: the first layer has no x_dot, and of its input gradient only the derivative is needed. 7 passes.
+# The images do not depend on theta: the first layer has no x_dot, and only the derivative of its
+# input gradient is needed. That is 7 passes.
 FIRST_LAYER = {"convolution": 1, "convolution_pair": 1, "image_bar": 2, "weight_bar": 1 + 1}
 
 
 class Floor:
-    """The kernels of every layer on their own tensors, channels-last."""
+    """Every layer's kernels, each on tensors of its own."""
 
     def __init__(self, sizes: Sizes) -> None:
         self._layers = [_layer(sizes, block) for block in range(sizes.depth)]
         self._steps = sizes.steps
 
     def seconds(self) -> float:
-        """Sum over steps, layers and calls of the kernels' median times now."""
+        """Sum of the kernels' median times over steps, layers and calls."""
         return self._steps * sum(
             calls * _median_seconds(kernel) for layer in self._layers for calls, kernel in layer
         )

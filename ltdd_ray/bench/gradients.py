@@ -1,4 +1,4 @@
-"""How far two gradients of the same matching loss are apart."""
+"""The difference between two gradients of the same matching loss."""
 
 import torch
 from torch import Tensor
@@ -12,10 +12,11 @@ SAME = 1e-5
 
 
 def check_gradients(sizes: Sizes) -> None:
-    """Print what float32 costs, and hold the engine's classifier phase against the published one.
+    """Print float32's errors, and compare the engine's classifier phase with the published one.
 
-    Two float32 runs agree only as far as their rounding leaves every ReLU on the same side, so equality is decided in float64.
-    Raises ``ArithmeticError`` if the classifier phases differ there: their times would not compare the same work.
+    The comparison is in float64: in float32 rounding can put the input of a ReLU on either side of
+    zero. Raises ``ArithmeticError`` if the gradients differ, since the times would then be those of
+    different work.
     """
     single, double, steps = Problem(sizes), Problem(sizes, torch.float64), sizes.steps
     reference = double.engine("backbone", "exact", steps)

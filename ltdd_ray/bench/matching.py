@@ -25,7 +25,7 @@ LAMBDA_CLS = 0.5
 def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
     """Print gradient errors, times and peak memory, and give the ratios.
 
-    Raises ``ArithmeticError`` before anything is timed if the two classifier phases do not compute the same gradient.
+    Raises ``ArithmeticError`` before anything is timed if the classifier phases differ in gradient.
     """
     prepare(sizes.threads)
     check_gradients(sizes)
@@ -65,7 +65,7 @@ def _representation(problem: Problem, sizes: Sizes, repeats: int) -> list[Result
 
 
 def _classifier(problem: Problem, sizes: Sizes, repeats: int) -> Result:
-    """The engine in its first-order mode, which computes what the published form does."""
+    """The engine in first-order mode, which computes the published form's gradient."""
     sides = timed(
         {
             "published": partial(problem.classifier_two_pass, sizes.steps),
@@ -81,7 +81,7 @@ def _classifier(problem: Problem, sizes: Sizes, repeats: int) -> Result:
 
 
 def _update(problem: Problem, sizes: Sizes, repeats: int) -> Result:
-    """Both phases at their full length, timed as they are and not scaled up; both are warm by now."""
+    """Both phases at their full length, not scaled up. Earlier measures have warmed them up."""
     sides = {"published": published_update, "exact": exact_update}
     times = alternate(
         {name: partial(seconds, partial(side, problem, sizes)) for name, side in sides.items()},
@@ -103,7 +103,7 @@ def published_update(problem: Problem, sizes: Sizes) -> Tensor:
 
 
 def exact_update(problem: Problem, sizes: Sizes) -> Tensor:
-    """The images' gradient (M, K, H, W) of both phases by the engine, exact."""
+    """The images' gradient (M, K, H, W) of both phases by the engine in exact mode."""
     representation, classifier = sizes.update_steps
     first, second = (
         problem.engine("backbone", "exact", representation),

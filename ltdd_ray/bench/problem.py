@@ -1,4 +1,4 @@
-"""One segment to match, put to the engine and to the published forms with equal numbers and equal augmentations.
+"""One segment to match, for the engine and the published forms, with equal augmentations.
 
 M synthetic images, K x H x W image shape, C classes, P parameters, T inner steps.
 """
@@ -20,11 +20,11 @@ from ltdd_ray.nn.networks import build_network
 
 SEED = 0
 RATE = 0.01
-DRIFT = 0.01  # standard deviation of theta* - theta_0; it scales the gradients and costs nothing
+DRIFT = 0.01  # standard deviation of theta* - theta_0; it scales the gradients
 
 
 def published_network(sizes: Sizes) -> ConvNet:
-    """The published forms' network on this process's device."""
+    """The published forms' network, on this process's device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = ConvNet(
@@ -73,7 +73,7 @@ class Problem:
         )
 
     def unrolled(self, steps: int) -> published.Gradients:
-        """The representation phase as MTT has it."""
+        """The representation phase as in MTT."""
         return published.unrolled(
             self._student, self.given, steps=steps, augment=self._augment, matched=self._backbone
         )
@@ -96,6 +96,5 @@ class Problem:
         return slice(0, self.flat.layout.backbone_size)
 
     def _augment(self, images: Tensor, step: int) -> Tensor:
-        return self._augmentation(
-            images, generator(SEED, "augment", step)
-        )  # the draws of the engine's step
+        draw = generator(SEED, "augment", step)  # as in the engine's step
+        return self._augmentation(images, draw)

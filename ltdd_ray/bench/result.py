@@ -12,7 +12,11 @@ from ltdd_ray.common.hardware import describe_hardware
 
 @dataclass(frozen=True)
 class Result:
-    """``ratio`` is the median over repeats, ``low`` and ``high`` their range; ``better`` says on which side of ``target`` to be."""
+    """A median over repeats, their range from ``low`` to ``high``, and the target.
+
+    ``better`` is "higher" where the ratio has to reach the target, "lower" where it must not exceed
+    it.
+    """
 
     name: str
     ratio: float

@@ -1,20 +1,22 @@
-"""How large the benchmarks are. The defaults are the sizes that the targets are stated for."""
+"""The sizes of the benchmarks. The targets hold for the defaults."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """ConvNet of ``depth`` blocks and ``width`` channels on ``image_size`` pixels square, three channels, ``classes`` classes.
+    """A ConvNet of ``depth`` blocks and ``width`` channels on ``image_size`` pixels square.
 
     Attributes:
         images: M = B, the synthetic images, all of them in every inner step.
-        steps: T of the single phases. update_steps: T of the representation and the classifier phase of a full update.
-        memory_steps: the two T whose peaks are compared.
-        largest_class, imbalance_factor: the profile of the experts' training images; test_per_class is in CIFAR-10-LT's
-            proportion of test to training images.
-        expert_epochs: representation epochs per timing. evaluation_epochs: epochs of each of ``networks`` per timing.
-        slow_repeats: at most this many rounds of what takes minutes: a full update and peak memory.
+        steps: T of a single phase.
+        update_steps: T of the representation and the classifier phase of a full update.
+        memory_steps: the two T whose peak memory is compared.
+        largest_class, imbalance_factor: the profile of the experts' training images.
+        test_per_class: test images per class; the default keeps CIFAR-10-LT's proportion.
+        expert_epochs: representation epochs per timing.
+        networks, evaluation_epochs: networks per timing, and the epochs of each.
+        slow_repeats: the most rounds of a full update and of peak memory, which take minutes.
     """
 
     width: int = 128

@@ -1,8 +1,9 @@
-"""The trajectory store against the published layout, at the shape of CIFAR-10-LT IF 100 IPC 50 (ConvNet-3, 320,010 parameters).
+"""The trajectory store against the published layout, at the shape of CIFAR-10-LT IF 100 IPC 50.
 
-Published: per ten experts and stage one ``torch.save`` of [expert][epoch][tensor], all of 101 and 11 epochs, the whole network in
-each. The store keeps what matching can use: representation epochs 0 to 42 and the last, and of the classifier stage the
-classifier. Rates are taken side by side, and with the files in the page cache unless said otherwise.
+Published: one ``torch.save`` of [expert][epoch][tensor] per ten experts and stage, with all of 101
+and 11 epochs and the whole network in each. The store keeps what matching can use: representation
+epochs 0 to 42 and the last, and the classifier of the classifier stage. Rates are measured side by
+side. Files are in the page cache unless a docstring says otherwise. ConvNet-3, 320,010 parameters.
 """
 
 import os
@@ -39,7 +40,7 @@ MB = 1_000_000
 
 
 def measure(repeats: int) -> list[Result]:
-    """Every number of the store, in about a minute for five repeats; needs 2 GB of memory and of the temporary folder's disk."""
+    """About a minute for five repeats; needs 2 GB of memory and 2 GB in the temporary folder."""
     theta = _parameters()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -86,7 +87,7 @@ def _flat() -> FlatModel:
 
 
 def _parameters() -> np.ndarray:
-    """(epochs, P): values of the size that trained networks have; read-only, so that writers need no copy of them."""
+    """(epochs, P), of a trained network's magnitude; read-only, so that writers do not copy."""
     theta = (
         np.random.default_rng(0).standard_normal((101, _flat().layout.size), dtype=np.float32) / 20
     )
@@ -154,7 +155,7 @@ def _load_seconds(path: Path) -> float:
 
 
 def _read_seconds(store: Path, seed: int) -> float:
-    """Opening the store is part of it, and so are the check of the row and every one of its values."""
+    """Includes opening the store, the row's checksum, and touching all of its values."""
     random = np.random.default_rng(seed)
     expert, epoch = int(random.integers(EXPERTS)), int(random.choice(KEPT["representation"]))
     began = time.perf_counter()
@@ -164,7 +165,7 @@ def _read_seconds(store: Path, seed: int) -> float:
 
 
 def _memory(folder: Path, seed: int) -> float:
-    """Growth of the resident memory while sampling segments, over the rows touched plus 100 MB; run in a fresh process."""
+    """Growth of resident memory while sampling segments, over the rows read plus 100 MB."""
     random, store, touched, row = (
         np.random.default_rng(seed),
         TrajectoryStore.open(str(folder)),
@@ -186,9 +187,9 @@ def _resident() -> int:
 
 
 def _disk_seconds(folder: Path, theta: np.ndarray) -> float:
-    """As many bytes as :func:`_write_seconds`, in blocks of 8 MB, flushed to the disk."""
+    """Seconds to write :func:`_write_seconds`'s bytes in blocks of 8 MB and flush them."""
     data, path = theta.reshape(-1).view(np.uint8), folder / "sequential"
-    os.sync()  # what was written before shall not be on its way to the disk at the same time
+    os.sync()  # so that earlier writes do not reach the disk meanwhile
     began = time.perf_counter()
     with path.open("wb", buffering=0) as file:
         for start in range(0, len(data), 8 * MB):
@@ -211,7 +212,7 @@ def _write_seconds(folder: Path, theta: np.ndarray) -> float:
 
 
 def _stall(folder: Path, seed: int) -> float:
-    """Share of the time spent waiting for the store, the page cache cold, updates short, the wait for the first not counted."""
+    """Share of time spent waiting for the store, from a cold page cache, after the first update."""
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -241,7 +242,7 @@ def _stall(folder: Path, seed: int) -> float:
 
 
 def _work() -> None:
-    """Keeps this thread computing for as long as an update."""
+    """Compute for ``UPDATE_SECONDS``."""
     matrix, ends = torch.ones(256, 256), time.perf_counter() + UPDATE_SECONDS
     while time.perf_counter() < ends:
         torch.mm(matrix, matrix)

@@ -1,4 +1,4 @@
-"""Timing side by side, and peak memory in processes of their own."""
+"""Timing side by side, and peak memory of a fresh process."""
 
 import multiprocessing
 import time
@@ -14,7 +14,7 @@ from ltdd_ray.common.hardware import peak_memory
 
 
 def prepare(threads: int) -> None:
-    """Give every side the same process: its threads, its allocator, and float32 products that are float32 on a GPU too."""
+    """Set this process's threads and allocator for all sides, and turn TF32 off."""
     prepare_process(threads)
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -30,14 +30,17 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def timed(works: Mapping[str, Callable[[], object]]) -> dict[str, Callable[[], float]]:
-    """Sides for :func:`alternate`, each warmed up by one call: what a first call compiles or allocates is not measured."""
+    """Sides for :func:`alternate`, each after one call that compiles and allocates."""
     for work in works.values():
         work()
     return {name: partial(seconds, work) for name, work in works.items()}
 
 
 def alternate(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Rounds A, B, A, B, ... of sides that return what they measure; a slow moment of the machine hits all of its round."""
+    """Each side's measurements, in rounds A, B, A, B, ...
+
+    A slow moment of the machine so affects all sides of a round.
+    """
     measured: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, side in sides.items():
@@ -59,9 +62,9 @@ def say(what: str, measured: Mapping[str, Sequence[float]], unit: str = "s") -> 
 
 
 def peak_in_fresh_process(work: Callable[..., object], *arguments: object, threads: int) -> int:
-    """Peak memory in bytes of a new process that does nothing but ``work(*arguments)``: resident size, or a GPU's allocator.
+    """Peak memory in bytes of a new process that only calls ``work(*arguments)``.
 
-    ``work`` must be importable by its name.
+    On a CPU it is the resident size, on a GPU the allocator's. ``work`` must be importable.
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_peak, work, arguments, threads).result()

@@ -1,9 +1,11 @@
-"""Differentiable Siamese augmentation (DSA; Zhao & Bilen, ICML 2021), seeded and differentiable in the images.
+"""Differentiable Siamese augmentation (DSA; Zhao & Bilen, ICML 2021).
 
-As in the trajectory-matching literature one operation of the strategy is drawn per batch and its strength per image. DSA's own
-form, which distribution matching uses, draws one strength as well, so that batches of any size can share an augmentation.
-All draws come from the generator handed in, on the CPU, so every device and every recomputation of a step sees the same
-augmentation. B batch, K channels, H x W image size; S strengths drawn, B or 1.
+A batch gets one operation of the strategy. Trajectory matching draws a strength per image. The
+Siamese form, for distribution matching, draws one strength per batch, so that batches of different
+sizes can get the same augmentation. All draws are made on the CPU from the generator handed in:
+every device and every recomputation of a step gets the same augmentation.
+
+B batch, K channels, H x W image size; S strengths drawn, B or 1.
 """
 
 from collections.abc import Callable
@@ -23,7 +25,7 @@ CROP, CUTOUT, SCALE, ROTATE_DEGREES = 0.125, 0.5, 1.2, 15.0
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A strategy such as ``color_crop_flip``; the empty strategy leaves images as they are.
+    """A strategy such as ``color_crop_flip``. The empty one leaves images as they are.
 
     Raises ``UserError`` for an unknown operation.
     """
@@ -34,7 +36,8 @@ class Augmentation:
         unknown = [name for name in self.operations if name not in _OPERATIONS]
         if unknown:
             raise UserError(
-                f"augmentation `{self.strategy}`: no operation `{unknown[0]}`; choose among {'_'.join(_OPERATIONS)}"
+                f"augmentation `{self.strategy}`: no operation `{unknown[0]}`; "
+                f"choose among {'_'.join(_OPERATIONS)}"
             )
 
     @property
@@ -44,18 +47,18 @@ class Augmentation:
     def __call__(self, images: Tensor, generator: Generator, *, siamese: bool = False) -> Tensor:
         """(B, K, H, W) -> (B, K, H, W), differentiable in ``images``.
 
-        With ``siamese`` all images get the same strength, and equal generators do the same to batches of different sizes.
+        With ``siamese`` all images get the same strength, and generators in the same state give
+        batches of different sizes the same augmentation.
         """
         if not self.operations:
             return images
-        choice = int(torch.randint(len(self.operations), (), generator=generator))
-        return _OPERATIONS[self.operations[choice]](
-            images, generator, 1 if siamese else len(images)
-        )
+        drawn = int(torch.randint(len(self.operations), (), generator=generator))
+        operation = _OPERATIONS[self.operations[drawn]]
+        return operation(images, generator, 1 if siamese else len(images))
 
 
 def _uniform(images: Tensor, generator: Generator, strengths: int) -> Tensor:
-    """Numbers in [0, 1), (S, 1, 1, 1)."""
+    """Draws from [0, 1), shape (S, 1, 1, 1)."""
     return to_device(
         torch.rand(strengths, 1, 1, 1, generator=generator), images.device, images.dtype
     )
@@ -70,7 +73,7 @@ def _color(images: Tensor, generator: Generator, strengths: int) -> Tensor:
 
 
 def _crop(images: Tensor, generator: Generator, strengths: int) -> Tensor:
-    """Shift by up to an eighth of each side; what comes in is zero."""
+    """Shift by up to an eighth of each side; the uncovered border is zero."""
     height, width = images.shape[2:]
     reach = int(height * CROP + 0.5), int(width * CROP + 0.5)
     rows, columns = (
@@ -88,7 +91,7 @@ def _crop(images: Tensor, generator: Generator, strengths: int) -> Tensor:
 
 
 def _cutout(images: Tensor, generator: Generator, strengths: int) -> Tensor:
-    """A rectangle of half of each side, centred anywhere, becomes zero."""
+    """Set a rectangle with half of each side, centred anywhere, to zero."""
     inside = []
     for n in images.shape[2:]:
         size = int(n * CUTOUT + 0.5)
@@ -120,7 +123,7 @@ def _rotate(images: Tensor, generator: Generator, strengths: int) -> Tensor:
 
 
 def _warp(images: Tensor, linear_map: Tensor) -> Tensor:
-    """Sample each image at ``linear_map`` (S, 2, 2) of the normalised pixel grid, bilinear, zero outside."""
+    """Bilinear samples at ``linear_map`` (S, 2, 2) of the normalised pixel grid, zero outside."""
     affine = to_device(
         torch.cat([linear_map, torch.zeros(len(linear_map), 2, 1)], 2), images.device, images.dtype
     )

@@ -98,17 +98,14 @@ class ConvNetPasses(Passes):
             y_bar = (z_bar @ at.head).view(x.shape).to(x.dtype)
             for k in reversed(range(len(at.layers))):
                 layer, (x, u, stats) = at.layers[k], tape.pop()
+                gamma, beta = layer.gamma, layer.beta
                 if k:
-                    u_bar, *affine_bar = fused.backward(u, layer.gamma, layer.beta, stats, y_bar)
+                    u_bar, *affine_bar = fused.backward(u, gamma, beta, stats, y_bar)
                     _add(bar.layers[k], weight_bar(x, u_bar, layer.weight), *affine_bar)
                     y_bar = input_bar(u_bar, layer.weight)
                 else:
-                    _add(
-                        bar.layers[k],
-                        *fused.backward_first(
-                            x, layer.weight, u, layer.gamma, layer.beta, stats, y_bar
-                        ),
-                    )
+                    bars = fused.backward_first(x, layer.weight, u, gamma, beta, stats, y_bar)
+                    _add(bar.layers[k], *bars)
         return theta_bar
 
     @torch.no_grad()
@@ -147,11 +144,8 @@ class ConvNetPasses(Passes):
             )
             y_bar_pair, y_bar_extra = channels_last(torch.cat(y_bars, 1).to(x.dtype)), None
             for k in reversed(range(len(at.layers))):
-                weight, weight_dot, (x, x_dot, u_pair, stats) = (
-                    at.layers[k].weight,
-                    dot.layers[k].weight,
-                    tape.pop(),
-                )
+                weight, weight_dot = at.layers[k].weight, dot.layers[k].weight
+                x, x_dot, u_pair, stats = tape.pop()
                 u_bar, u_bar_dot, *affine_bar_dot = fused.tangent_backward(
                     u_pair, affines[k], stats, y_bar_pair, y_bar_extra
                 )

@@ -1,4 +1,4 @@
-"""Which passes a network gets: those written out by hand where it is a ConvNet, else the general ones."""
+"""Chooses the passes for a network: written out by hand for a ConvNet, else by autograd."""
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ from ltdd_ray.nn.passes import Loss, Passes
 
 
 def network_passes(flat: FlatModel, loss: Loss, micro_batch: int | None = None) -> Passes:
-    """The passes of theta (P,)."""
+    """The passes for a step of all parameters, theta (P,)."""
     if is_convnet(flat.model):
         return ConvNetPasses(flat, loss, micro_batch)
     return Passes(flat.logits, loss, micro_batch)
@@ -20,7 +20,7 @@ def network_passes(flat: FlatModel, loss: Loss, micro_batch: int | None = None) 
 def classifier_passes(
     flat: FlatModel, start: Tensor, loss: Loss, micro_batch: int | None = None
 ) -> Passes:
-    """The passes of theta_c (Pc,), the backbone frozen at ``start`` (P,)."""
+    """The passes for a step of theta_c (Pc,) behind the frozen backbone of ``start`` (P,)."""
     backbone = start.detach()
     if is_convnet(flat.model):
         return FrozenConvNetPasses(flat, backbone, loss, micro_batch)
@@ -32,7 +32,7 @@ def classifier_passes(
 
 
 def is_convnet(model: nn.Module) -> bool:
-    """Whether the passes written out for a ConvNet with a linear classifier fit ``model``."""
+    """Whether ``model`` is a ConvNet with instance norm and a linear classifier."""
     return (
         isinstance(model, Network)
         and isinstance(model.backbone, ConvNet)

@@ -1,6 +1,6 @@
-"""A network as a pure function of one parameter vector, theta in R^P = (theta_b backbone | theta_c classifier).
+"""A network as a function of one vector theta in R^P = (theta_b backbone | theta_c classifier).
 
-P parameters, Pb of them backbone, Pc classifier; B batch, F features, C classes.
+P parameters, Pb of the backbone, Pc of the classifier; B batch, F features, C classes.
 """
 
 from collections.abc import Iterator
@@ -76,7 +76,7 @@ class FlatModel:
             handle.remove()
         if len(reached) != 1 or reached[0][1] is not returned:
             raise TypeError(
-                f"{type(self.model).__name__} must return the output of its `classifier`, called once"
+                f"{type(self.model).__name__} must call its `classifier` once and return its output"
             )
         return reached[0][0]
 

@@ -1,8 +1,10 @@
-"""A ConvNet whose backbone does not move: the passes of its classifier theta_c (Pc,), the inner problem of the classifier phase.
+"""The passes of a ConvNet's classifier theta_c (Pc,) behind a frozen backbone.
 
-Images enter through their features alone, so a step needs one pass forward, and one back to the images for its derivative. The way
-back starts from each layer's convolution u, which ``gradient`` keeps for ``along`` within ``TAPE_BYTES``; the first layer's,
-the largest and the cheapest, is always computed anew. Letters and shapes are those of ``convnet.py``.
+This is the inner problem of the classifier phase. Images enter through their features only, so a
+step takes one forward pass, and its derivative one backward pass to the images. The backward pass
+needs each layer's convolution u. ``gradient`` keeps it for ``hvp``, up to ``TAPE_BYTES``, except
+the first layer's: that one is the largest and the cheapest, and ``hvp`` computes it again.
+Letters and shapes are those of ``convnet_passes.py``.
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ TAPE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class _Tape:
-    """Of each layer u (B, C, H, W), but not of the first, and its statistics; the last layer's y (B, C, H', W')."""
+    """Each layer's u (B, C, H, W) but the first's, and statistics; the last y (B, C, H', W')."""
 
     us: list[Tensor]
     stats: list[Tensor]
@@ -35,20 +37,19 @@ class _Tape:
 
 
 class FrozenConvNetPasses(Passes):
-    """Call ``along`` for the batches of ``gradient`` in reverse order: it takes back what the other kept."""
+    """``hvp`` must get the batches of ``gradient`` in reverse order: it pops the tapes of those.
+
+    The backbone is that of ``start`` (P,).
+    """
 
     def __init__(self, flat: FlatModel, start: Tensor, loss: Loss, micro_batch: int | None) -> None:
-        """``start`` (P,) holds the backbone."""
         super().__init__(
             lambda theta_c, images: flat.head(theta_c, flat.features(start, images)),
             loss,
             micro_batch,
         )
-        self._flat, self._layers, self._dtype = (
-            flat,
-            Views.of(flat, start).layers,
-            convolution_dtype(start),
-        )
+        self._flat, self._dtype = flat, convolution_dtype(start)
+        self._layers = Views.of(flat, start).layers
         self._tapes: list[_Tape | None] = []
         self._left = TAPE_BYTES if micro_batch is None else 0
 
@@ -56,10 +57,8 @@ class FrozenConvNetPasses(Passes):
     @without_autocast
     def gradient(self, theta: Tensor, images: Tensor, soft_label: Tensor) -> Tensor:
         theta_bar = torch.zeros_like(theta)
-        (head, head_bias), (head_bar, head_bias_bar) = (
-            self._flat.head_parameters(theta),
-            self._flat.head_parameters(theta_bar),
-        )
+        head, head_bias = self._flat.head_parameters(theta)
+        head_bar, head_bias_bar = self._flat.head_parameters(theta_bar)
         for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
             tape = self._forward(x)
             features = tape.y.flatten(1).to(theta.dtype)
@@ -88,17 +87,10 @@ class FrozenConvNetPasses(Passes):
             labels_bar.append(p_bar)
             head_bar.addmm_(z_bar_dot.T, features)
             head_bias_bar.add_(z_bar_dot.sum(0))
-            images_bar.append(
-                self._backward(
-                    x, tape, (z_bar_dot @ head + z_bar @ head_dot).view(tape.y.shape).to(x.dtype)
-                )
-            )
-        return (
-            value,
-            torch.cat(images_bar).to(images.dtype),
-            torch.cat(labels_bar),
-            theta_bar if with_theta else None,
-        )
+            y_bar = (z_bar_dot @ head + z_bar @ head_dot).view(tape.y.shape).to(x.dtype)
+            images_bar.append(self._backward(x, tape, y_bar))
+        bars = torch.cat(images_bar).to(images.dtype), torch.cat(labels_bar)
+        return value, *bars, theta_bar if with_theta else None
 
     def _forward(self, x: Tensor) -> _Tape:
         us, all_stats = [], []
@@ -117,9 +109,8 @@ class FrozenConvNetPasses(Passes):
         for layer, u, stats in zip(self._layers[:0:-1], tape.us[::-1], tape.stats[::-1]):
             y_bar = input_bar(_u_bar(layer, u, stats, y_bar), layer.weight)
         first = self._layers[0]
-        return fused.image_bar(
-            _u_bar(first, convolution(x, first.weight), tape.stats[0], y_bar), first.weight
-        )
+        u_bar = _u_bar(first, convolution(x, first.weight), tape.stats[0], y_bar)
+        return fused.image_bar(u_bar, first.weight)
 
 
 def _u_bar(layer: Layer, u: Tensor, stats: Tensor, y_bar: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Losses on soft labels.
 
-B batch, C classes; logits z (B, C), soft labels p (B, C) with rows that sum to 1, prior s (C,) with s_k = n_k / N.
+B batch, C classes; logits z (B, C), soft labels p (B, C) with rows that sum to 1, prior s (C,) with
+s_k = n_k / N.
 """
 
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ def soft_cross_entropy(logits: Tensor, soft_label: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class BalancedSoftmax:
-    """-(1/B) sum_b log softmax(z_b + log s)_{c_b} for hard labels c (B,) (Ren et al., NeurIPS 2020, Eq. 4).
+    """-(1/B) sum_b log softmax(z_b + log s)_{c_b} for hard labels c (B,).
 
-    Trained with the prior added, the bare logits z predict as if all classes were equally frequent.
+    Ren et al., NeurIPS 2020, Eq. 4. Because training adds the prior, the logits z alone predict as
+    if all classes were equally frequent.
     """
 
     log_prior: Tensor
@@ -35,9 +37,10 @@ class DamLoss:
 
         L_DAM = -(1/B) sum_b sum_k g_k p_bk log softmax(z_b - lambda log s)_k
 
-    A student trained on balanced images under it has to raise head logits by itself, and so acquires the bias of an expert
-    trained on long-tailed images without the images having to carry it. ``class_weights`` g of ones and ``logit_shift``
-    -lambda log s of zeros give :func:`soft_cross_entropy`. The published configurations use g_k = s_k and lambda = 0.
+    Under it a student trained on balanced images has to raise the logits of head classes. It so
+    acquires the bias of an expert trained on long-tailed images, and the images need not carry that
+    bias. ``class_weights`` g of ones and ``logit_shift`` -lambda log s of zeros give
+    :func:`soft_cross_entropy`. The published configurations use g_k = s_k and lambda = 0.
     """
 
     class_weights: Tensor

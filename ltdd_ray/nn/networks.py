@@ -1,4 +1,4 @@
-"""The networks of the field. Each is a backbone that ends in a flat feature vector, and a linear classifier.
+"""The field's networks: a backbone that ends in a flat feature vector, and a linear classifier.
 
 B batch, K image channels, H x W image size, F features, C classes.
 """
@@ -16,7 +16,7 @@ from ltdd_ray.nn.convnet import ConvNet
 
 
 class Network(nn.Module):
-    """images (B, K, H, W) -> logits (B, C), through features (B, F) that alone reach ``classifier``."""
+    """Images (B, K, H, W) -> features (B, F) by ``backbone`` -> logits (B, C) by ``classifier``."""
 
     def __init__(self, backbone: nn.Module, classifier: nn.Linear) -> None:
         super().__init__()
@@ -30,9 +30,10 @@ class Network(nn.Module):
 def build_network(
     config: ModelConfig, image_shape: tuple[int, int, int], num_classes: int, seed: int
 ) -> Network:
-    """A freshly initialised network for images of ``image_shape`` (K, H, W); equal seeds give equal weights.
+    """A freshly initialised network for images of ``image_shape`` (K, H, W).
 
-    Raises ``UserError`` if the images are too small for the network's pooling.
+    Equal seeds give equal weights; torch's global generator is left alone. Raises ``UserError`` if
+    the images are too small for the network.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -74,7 +75,8 @@ def _feature_size(
             ) from error
         remedy = "lower model.depth or " if config.name == "convnet" else ""
         raise UserError(
-            f"images of {size} pixels vanish in the pooling of model.name {config.name}; {remedy}set data.image_size larger"
+            f"images of {size} pixels vanish in the pooling of model.name {config.name}; "
+            f"{remedy}set data.image_size larger"
         ) from None
     finally:
         backbone.train()
@@ -85,21 +87,19 @@ def _feature_size(
                 "end its backbone with torch.nn.Flatten() to return (B, F)"
             )
         return features.shape[1]
-    if config.norm == "instance" and torch.allclose(
-        *features, atol=1e-3
-    ):  # the norm of a single pixel is a constant
+    # Instance norm of a single pixel is a constant: two different images get equal features.
+    if config.norm == "instance" and torch.allclose(*features, atol=1e-3):
         raise UserError(
-            f"images of {size} pixels shrink to one pixel inside model.name {config.name}, of which instance norm leaves nothing; "
-            "set model.norm to batch or data.image_size larger"
+            f"images of {size} pixels shrink to one pixel inside model.name {config.name}, and "
+            "instance norm of one pixel is constant; set model.norm to batch or data.image_size "
+            "larger"
         )
     return features.shape[1]
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
-    if kind == "instance":
-        return nn.GroupNorm(
-            channels, channels
-        )  # per image and channel, with an affine part: the field's "instancenorm"
+    if kind == "instance":  # GroupNorm with a group per channel, as the field's code has it
+        return nn.GroupNorm(channels, channels)
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
 
 
@@ -108,7 +108,7 @@ def _conv_block(inputs: int, outputs: int, norm: str) -> list[nn.Module]:
 
 
 def _convnet(config: ModelConfig, channels: int) -> nn.Module:
-    """ConvNet-D (Gidaris & Komodakis, CVPR 2018): D blocks of convolution, norm, ReLU and average pooling."""
+    """ConvNet-D (Gidaris & Komodakis, CVPR 2018): D blocks of convolution, norm, ReLU, pooling."""
     if config.norm == "instance":
         return ConvNet(channels, config.width, config.depth)
     layers: list[nn.Module] = []
@@ -121,7 +121,7 @@ def _convnet(config: ModelConfig, channels: int) -> nn.Module:
 
 
 def _vgg11(config: ModelConfig, channels: int) -> nn.Module:
-    """VGG11 (Simonyan & Zisserman, ICLR 2015) without its fully connected layers, as the field uses it at 32 pixels."""
+    """VGG11 (Simonyan & Zisserman, ICLR 2015) without its hidden fully connected layers."""
     layers: list[nn.Module] = []
     for outputs, pooled in [
         (64, True),
@@ -141,7 +141,7 @@ def _vgg11(config: ModelConfig, channels: int) -> nn.Module:
 
 
 def _alexnet(config: ModelConfig, channels: int) -> nn.Module:
-    """AlexNet (Krizhevsky et al., NeurIPS 2012) cut down to small images, as the field uses it; it has no norm layers."""
+    """AlexNet (Krizhevsky et al., NeurIPS 2012) in the field's form for small images, no norm."""
     layers: list[nn.Module] = []
     for outputs, kernel, pooled in [
         (128, 5, True),
@@ -158,8 +158,8 @@ def _alexnet(config: ModelConfig, channels: int) -> nn.Module:
 
 
 def _resnet18(config: ModelConfig, channels: int) -> nn.Module:
-    """ResNet18 (He et al., CVPR 2016) with the 3x3 stem for small images and no pooling before the first stage."""
-    from torchvision.models import resnet18  # only here: the other networks need no torchvision
+    """ResNet18 (He et al., CVPR 2016) for small images: 3x3 stem, no pooling before stage one."""
+    from torchvision.models import resnet18  # here, since the other networks need no torchvision
 
     net = resnet18(norm_layer=lambda width: _norm(config.norm, width))
     net.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)

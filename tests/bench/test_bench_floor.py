@@ -1,4 +1,4 @@
-"""The floor counts the kernels that the engine calls, and these the passes it says."""
+"""The floor counts the kernels that the engine calls, and the passes that they make."""
 
 from collections import Counter
 
@@ -64,9 +64,7 @@ def test_the_table_is_what_an_exact_step_calls(
     for name in ("convolution", "convolution_pair", "input_bar", "input_bar_pair", "weight_bar"):
         count(convnet_passes, name)
     count(fused, "image_bar")
-    count(
-        fused, "backward_first"
-    )  # the inner step's weight gradient of the first layer, in one with its norm's
+    count(fused, "backward_first")  # includes the first layer's weight gradient of the inner step
     run(flat)
     called["weight_bar"] += called.pop("backward_first")
     expected = Counter({name: STEPS * calls for name, calls in FIRST_LAYER.items()})
@@ -84,21 +82,20 @@ def test_a_step_makes_7_passes_over_the_first_layer_and_11_over_others(flat: Fla
     counted = sum(
         operations[op] for op in (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
     )
-    pixels = [
-        2 * IMAGES * (8 // 2**block) ** 2 * WIDTH for block in range(DEPTH)
-    ]  # channels in and kernel are still to come
-    first, others = pixels[0] * 3 * 9, sum(pixels[1:]) * WIDTH * 9
-    fold = (
-        2 * pixels[0]
-    )  # both input gradients of the first layer are products with 28 rows where 27 count
-    elsewhere = first  # the inner step's weight gradient of the first layer, which is no convolution of torch's
-    assert counted == STEPS * (7 * first + 11 * others + fold - elsewhere)
+    # Operations per input channel and tap; a pass has 9 taps.
+    each = [2 * IMAGES * (8 // 2**block) ** 2 * WIDTH for block in range(DEPTH)]
+    first, others = each[0] * 3 * 9, sum(each[1:]) * WIDTH * 9
+    # Both input gradients of the first layer are products with 28 rows, of which 27 are needed.
+    fold = 2 * each[0]
+    # The inner step's weight gradient of the first layer is a C kernel, which torch does not count.
+    uncounted = first
+    assert counted == STEPS * (7 * first + 11 * others + fold - uncounted)
 
 
 def test_the_floor_is_the_sum_over_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = []
     monkeypatch.setattr(floor, "_median_seconds", lambda kernel: timed.append(kernel()) or 0.5)
-    assert Floor(TINY).seconds() == TINY.steps * 0.5 * (
-        6 + 7
-    )  # calls of the first layer and of the second
-    assert len(timed) == 4 + 5  # kernels, each run once
+    first_layer_calls, second_layer_calls = 6, 7
+    calls = first_layer_calls + second_layer_calls
+    assert Floor(TINY).seconds() == TINY.steps * 0.5 * calls
+    assert len(timed) == 4 + 5  # kernels of the two layers, each run once

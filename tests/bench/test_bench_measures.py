@@ -1,4 +1,4 @@
-"""Every measure once at a tiny size: the names that others rely on, and numbers that can be ratios."""
+"""Every measure once at a tiny size: names, targets, and ratios that are finite and positive."""
 
 from collections.abc import Callable
 
@@ -50,7 +50,7 @@ def allocate(megabytes: int) -> None:
 
 
 def test_peak_memory_is_the_childs_own() -> None:
-    """A parent that has been larger must not show in what its children report."""
+    """The parent's own peak must not be part of it."""
     allocate(1500)
     small, large = (peak_in_fresh_process(allocate, megabytes, threads=1) for megabytes in (1, 300))
     assert small < 1200e6

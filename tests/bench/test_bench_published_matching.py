@@ -1,4 +1,4 @@
-"""The baselines compute what the engine computes: their times compare the same work."""
+"""The baselines compute the engine's gradients, so the times are those of equal work."""
 
 import pytest
 import torch
@@ -38,8 +38,8 @@ def test_two_passes_through_the_frozen_backbone(problem_and_bound: tuple[Problem
     assert found.loss == pytest.approx(float(problem.classifier_two_pass(4).loss), rel=bound)
 
 
-def test_the_two_forms_are_told_apart() -> None:
-    """At a rate where the second order matters, so that the tests above cannot pass by the gradients being alike."""
+def test_exact_and_first_order_differ() -> None:
+    """At a rate where the second order matters, exact and first-order gradients differ."""
     problem = Problem(TINY, torch.float64)
     problem.given = problem.given._replace(lr=torch.tensor(1.0, dtype=torch.float64))
     assert errors(problem.two_pass(4), problem.unrolled(4))["images"] > 1e-3

@@ -19,7 +19,7 @@ def network() -> ConvNet:
 
 
 def coloured(counts: tuple[int, ...], transform: experts.Transform) -> experts.Images:
-    """Class k is bright in channel k and at the top, so that instance norm leaves it visible."""
+    """Class k is bright in the upper half of channel k, which instance norm does not remove."""
     labels = np.repeat(np.arange(len(counts)), counts)
     images = np.zeros((len(labels), 8, 8, 3), dtype=np.uint8)
     images[np.arange(len(labels)), :4, :, labels] = 255
@@ -53,9 +53,7 @@ def test_the_classifier_stage_moves_the_classifier_alone_and_balances_classes() 
         name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
     }
     assert moved == {"classifier.weight", "classifier.bias"}
-    assert all(
-        parameter.grad is None for parameter in model.backbone.parameters()
-    )  # no work is wasted on them
+    assert all(parameter.grad is None for parameter in model.backbone.parameters())
     assert len(seen) == 3 * 40
     assert np.bincount(seen).min() > 20
 
@@ -67,7 +65,7 @@ def test_the_train_transform_keeps_the_size() -> None:
 
 
 def test_evaluation_follows_the_engines_protocol() -> None:
-    """Full batches without augmentation leave nothing to chance, so both must end in the same weights."""
+    """With full batches and no augmentation both end in the same weights."""
     draw = torch.Generator().manual_seed(1)
     images, soft_labels = (
         torch.randn(9, 3, 8, 8, generator=draw),

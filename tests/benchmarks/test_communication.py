@@ -1,4 +1,4 @@
-"""The model of communication against the sums that the engine asks for."""
+"""The communication model against the sums that the engine makes."""
 
 from dataclasses import dataclass, field
 
@@ -34,7 +34,7 @@ class Counting(Shard):
 
 
 @pytest.mark.parametrize("mode", ["exact", "first_order"])
-def test_the_model_counts_what_the_engine_sums(mode) -> None:
+def test_the_model_counts_the_engines_sums(mode) -> None:
     shard = Counting(0, 2)
     for _ in range(UPDATE.segments):
         for scope, steps in zip(("backbone", "classifier"), UPDATE.steps):

@@ -1,4 +1,4 @@
-"""``without_ray.py`` without Ray: stopped after every unit and killed, it ends with the same set."""
+"""``without_ray.py`` with Ray blocked gives the same set when it is stopped after every unit."""
 
 import json
 import os

@@ -81,7 +81,7 @@ def test_an_unknown_operation_is_named() -> None:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_siamese_does_the_same_to_every_image_of_every_batch(operation: str) -> None:
+def test_siamese_augments_every_image_of_every_batch_alike(operation: str) -> None:
     def siamese(images: torch.Tensor) -> torch.Tensor:
         return Augmentation(operation)(images, generator(0, "test"), siamese=True)
 

@@ -31,7 +31,7 @@ def test_every_view_is_the_parameter_of_that_name() -> None:
 
 
 def test_views_do_not_depend_on_the_order_of_parameters() -> None:
-    """A norm whose bias is registered before its weight has equal shapes at swapped places."""
+    """Here the first norm registers its bias before its weight; both have the same shape."""
     model = network()
     norm = model.backbone[1]
     weight, bias = norm.weight, norm.bias

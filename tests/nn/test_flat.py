@@ -1,4 +1,4 @@
-"""A module as a function of one vector: which mode it runs in, and what is left of the module afterwards."""
+"""A module as a function of one vector runs in training mode and keeps its own mode."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Half precision: asked for with torch's autocast, used for convolutions and what lies between them, near in its result."""
+"""Under torch's autocast convolutions and activations are in bfloat16; results change little."""
 
 import pytest
 import torch

@@ -15,7 +15,7 @@ def test_soft_cross_entropy_is_torchs() -> None:
     assert soft_cross_entropy(LOGITS, SOFT) == pytest.approx(float(cross_entropy(LOGITS, SOFT)))
 
 
-def test_dam_without_its_knobs_is_soft_cross_entropy() -> None:
+def test_dam_with_lambda_0_and_equal_weights_is_soft_cross_entropy() -> None:
     loss = DamLoss.from_prior(PRIOR, 0.0, "none")
     assert float(loss(LOGITS, SOFT)) == pytest.approx(float(soft_cross_entropy(LOGITS, SOFT)))
 
@@ -35,8 +35,8 @@ def test_dam_is_its_formula(class_weights, g: list[float]) -> None:
     )
 
 
-def test_the_prior_makes_a_student_raise_head_logits() -> None:
-    """Under balanced labels the loss is least where the logits carry the prior: z = lambda log s."""
+def test_under_dam_a_student_raises_head_logits() -> None:
+    """Under balanced labels the loss has its minimum at z = lambda log s."""
     uniform = torch.full((1, 3), 1 / 3, dtype=torch.float64)
     logits = PRIOR.log()[None].clone().requires_grad_()
     (slope,) = torch.autograd.grad(DamLoss.from_prior(PRIOR, 1.0, "none")(logits, uniform), logits)
@@ -51,8 +51,8 @@ def test_balanced_softmax_is_its_formula() -> None:
     assert float(BalancedSoftmax(PRIOR.log())(LOGITS, labels)) == pytest.approx(expected)
 
 
-def test_balanced_softmax_learns_the_prior_away() -> None:
-    """Over labels as frequent as the prior says, on images that say nothing, equal logits are the optimum."""
+def test_balanced_softmax_removes_the_prior_from_the_logits() -> None:
+    """With labels as frequent as the prior and equal images, equal logits are the optimum."""
     logits = torch.zeros(10, 3, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0] * 7 + [1] * 2 + [2])
     (slope,) = torch.autograd.grad(BalancedSoftmax(PRIOR.log())(logits, labels), logits)

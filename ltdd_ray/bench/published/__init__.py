@@ -1,5 +1,5 @@
-"""The published forms, in plain PyTorch as a researcher writes them from the papers: what the engine is compared with.
+"""The published forms in standard PyTorch, written from the papers, as the engine's baselines.
 
-They share no code with the engine. The network's definition is their own too; the differentiable augmentation comes in as an
-argument, so that both sides see the same draws.
+They share no code with the engine, and define their own network. The differentiable augmentation is
+an argument, so that both sides get the same draws.
 """

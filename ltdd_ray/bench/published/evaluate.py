@@ -1,7 +1,8 @@
-"""Evaluation as published: networks trained from scratch on the synthetic set, one by one, in a DataLoader loop.
+"""Evaluation as published: networks trained from scratch on the synthetic set by a DataLoader.
 
-Protocol of the paper (Sec. 5.1): SGD at the learned rate with momentum and weight decay, a tenth of the rate from half of the
-epochs on, differentiable augmentation, soft labels. M images, C classes.
+Protocol of the paper (Sec. 5.1): SGD at the learned rate with momentum and weight decay, a tenth of
+the rate in the second half of the epochs, differentiable augmentation, soft labels.
+M images, C classes.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,7 @@ def train_network(
     momentum: float,
     weight_decay: float,
 ) -> None:
-    """Train ``model`` in place on images (M, K, H, W) and soft labels (M, C) that lie on its device."""
+    """Train ``model`` in place on images (M, K, H, W) and soft labels (M, C) on its device."""
     loader = DataLoader(TensorDataset(images, soft_labels), batch_size, shuffle=True)
     optimiser = SGD(model.parameters(), lr, momentum, weight_decay=weight_decay)
     schedule = MultiStepLR(optimiser, [epochs // 2 + 1], gamma=0.1)

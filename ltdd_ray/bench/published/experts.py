@@ -1,6 +1,7 @@
-"""Expert training as a researcher writes it: a DataLoader over PIL images, transforms on the CPU, a test after every epoch.
+"""Expert training as published: a DataLoader over PIL images and a test after every epoch.
 
-N images, C classes. Random draws of torchvision's transforms come from torch's global generator; the caller seeds it.
+N images, C classes. Transforms run on the CPU and draw from torch's global generator, which the
+caller seeds.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,7 @@ def train_transform(image_size: int) -> Transform:
 
 
 class Images(Dataset):
-    """uint8 images (N, H, W, 3) and labels (N,), transformed one by one when asked for."""
+    """uint8 images (N, H, W, 3) and labels (N,); each access transforms one image."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, transform: Transform) -> None:
         self.images, self.labels, self.transform = images, labels, transform
@@ -68,9 +69,10 @@ def representation_stage(
 def classifier_stage(
     model: nn.Module, train: Images, test: Images, *, epochs: int, batch_size: int, lr: float
 ) -> list[float]:
-    """Train ``model.classifier`` alone, in place, behind the frozen rest, on images of equally frequent classes.
+    """Train only ``model.classifier``, in place, on draws with equally frequent classes.
 
-    An epoch is C times the largest class. MaxNorm, a product of ten rows per step, is left out; it would only add to the time.
+    An epoch has C times the images of the largest class. MaxNorm, a product of ten rows per step,
+    is left out, which favours this side.
     """
     model.requires_grad_(False)
     classifier = model.get_submodule("classifier").requires_grad_(True)

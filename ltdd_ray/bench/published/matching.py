@@ -1,9 +1,10 @@
-"""Trajectory matching as published: unrolled (MTT) and in two passes (TESLA and the scripts built on it).
+"""Trajectory matching as published: unrolled (MTT), and in two passes (TESLA, and scripts from it).
 
     theta_{t+1} = theta_t - alpha g_t,   g_t = grad_theta CE(theta_t; A_t(x), softmax(y)),   t < T
     l = ||theta_T - theta*||_S^2 / ||theta_0 - theta*||_S^2
 
-Shapes: M synthetic images, all of them in every step; images x (M, K, H, W), soft-label logits y (M, C), theta (P,), alpha ().
+Shapes: M synthetic images, all of them in every step; images x (M, K, H, W), soft-label logits
+y (M, C), theta (P,), alpha ().
 MTT: Cazenavette et al., CVPR 2022. TESLA: Cui et al., ICML 2023.
 """
 
@@ -22,7 +23,7 @@ Augment = Callable[[Tensor, int], Tensor]  # images and step -> augmented images
 
 
 class Segment(NamedTuple):
-    """What is matched: theta_0 and theta* (P,), and the synthetic set with its rate."""
+    """theta_0 and theta* (P,), and the synthetic set with its learning rate."""
 
     start: Tensor
     target: Tensor
@@ -43,7 +44,7 @@ class Gradients(NamedTuple):
 def unrolled(
     logits: Logits, segment: Segment, *, steps: int, augment: Augment, matched: slice
 ) -> Gradients:
-    """MTT: one graph through all ``steps``, differentiated at its end. ``matched`` is S as a part of theta."""
+    """MTT: one graph through all ``steps``. ``matched`` is S as a part of theta."""
     start, target, *learned = segment
     theta, images, labels, lr = (tensor.detach().requires_grad_() for tensor in (start, *learned))
     for step in range(steps):
@@ -55,13 +56,14 @@ def unrolled(
 def two_pass(
     logits: Logits, segment: Segment, *, steps: int, augment: Augment, matched: slice
 ) -> Gradients:
-    """TESLA: with G = sum_t g_t the loss is ||theta_0 - alpha G - theta*||_S^2 / scale, a sum over steps once expanded:
+    """TESLA: with G = sum_t g_t the loss is ||theta_0 - alpha G - theta*||_S^2 / scale, that is
 
         alpha^2 <G, G>_S + 2 alpha <G, theta* - theta_0>_S + const
 
-    Every g_t is a function of x and y alone, its theta_t held constant, so each step adds the gradient of
-    <g_t, 2 alpha^2 G + 2 alpha (theta* - theta_0)>_S / scale. The first pass sums G, the second goes through the steps again.
-    As published, the first pass records the graph of its gradients, which nothing uses.
+    divided by scale. With theta_t held constant, g_t depends on x and y only, and each step adds
+    the gradient of <g_t, 2 alpha^2 G + 2 alpha (theta* - theta_0)>_S / scale. The first pass sums
+    G, the second repeats the steps. As published, the first pass records the graph of its
+    gradients, which nothing uses.
     """
     start, target, images, labels, lr = segment
     images, labels = images.detach().requires_grad_(), labels.detach().requires_grad_()
@@ -89,7 +91,7 @@ def two_pass(
 def classifier_two_pass(
     student: Student, segment: Segment, *, steps: int, augment: Augment, backbone_size: int
 ) -> Gradients:
-    """The classifier phase: :func:`two_pass` where only the last part of theta moves, behind the frozen backbone of ``start``."""
+    """The classifier phase: :func:`two_pass` of theta_c behind the frozen backbone of ``start``."""
     backbone = segment.start[:backbone_size].detach()
 
     def logits(head: Tensor, images: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
-"""ConvNet-D (Gidaris & Komodakis, CVPR 2018) from standard modules, and a module as a function of one flat vector."""
+"""ConvNet-D (Gidaris & Komodakis, CVPR 2018) from standard modules; a module of a flat vector."""
 
 from torch import Tensor, nn
 from torch.func import functional_call
 
 
 class ConvNet(nn.Module):
-    """Images (B, channels, size, size) -> logits (B, classes): blocks of convolution, instance norm, ReLU and average pooling."""
+    """Images (B, channels, size, size) -> logits (B, classes).
+
+    Blocks of convolution, instance norm, ReLU and average pooling.
+    """
 
     def __init__(
         self, channels: int, image_size: int, width: int, depth: int, classes: int
@@ -23,7 +26,7 @@ class ConvNet(nn.Module):
 
 
 class Student:
-    """Calls a module with the parameters of a vector (P,), in module order; differentiable in vector and images."""
+    """A module with its parameters, in module order, taken from a vector (P,)."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

@@ -1,7 +1,7 @@
 """Compiles and loads the C kernels beside this file, once per machine.
 
-The library lands in the user's cache under a name that tells its source, its flags and this processor, so a changed source or
-another kind of machine behind a shared home directory compiles its own.
+The library goes to the user's cache. Its name is a hash of source, flags and processor, so that a
+changed source, or another kind of machine with the same home directory, gets its own.
 """
 
 import ctypes
@@ -35,20 +35,18 @@ _REALS = {torch.float32: "float", torch.float64: "double"}
 
 def kernels_for(tensor: Tensor) -> ctypes.CDLL | None:
     """The kernels for tensors of this device and dtype, or None where there are none."""
-    return (
-        load_kernels(_REALS[tensor.dtype])
-        if tensor.device.type == "cpu" and tensor.dtype in _REALS
-        else None
-    )
+    usable = tensor.device.type == "cpu" and tensor.dtype in _REALS
+    return load_kernels(_REALS[tensor.dtype]) if usable else None
 
 
 @cache
 def load_kernels(real: str) -> ctypes.CDLL | None:
-    """The kernels for ``real`` ("float" or "double"), or None where no C compiler builds them, which is logged once."""
+    """The kernels for ``real`` ("float" or "double"); None, logged once, if they do not build."""
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         log.warning(
-            "no C compiler found: networks fall back to slower torch operations; install gcc or clang"
+            "no C compiler found: networks fall back to slower torch operations; "
+            "install gcc or clang"
         )
         return None
     try:
@@ -84,9 +82,8 @@ def _built(compiler: str, real: str) -> Path:
     library = folder / f"kernels-{identity}.so"
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=folder
-        ) as temporary:  # two processes may build at once; the last rename wins
+        # Two processes may build at once; the last rename wins.
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
             built = Path(temporary) / library.name
             subprocess.run(
                 [*command, "-o", str(built), "-lm"], check=True, capture_output=True, text=True
@@ -96,13 +93,10 @@ def _built(compiler: str, real: str) -> Path:
 
 
 def _processor() -> bytes:
-    """What tells kinds of processors apart, as ``-march=native`` sees them."""
+    """Equal for processors that ``-march=native`` compiles the same code for."""
     try:
         lines = Path("/proc/cpuinfo").read_bytes().splitlines()
-        return b"".join(
-            sorted(
-                {line for line in lines if line.startswith((b"flags", b"Features", b"model name"))}
-            )
-        )
+        kept = {line for line in lines if line.startswith((b"flags", b"Features", b"model name"))}
+        return b"".join(sorted(kept))
     except OSError:
         return f"{platform.machine()} {platform.processor()}".encode()

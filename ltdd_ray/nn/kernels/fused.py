@@ -1,13 +1,14 @@
-"""Instance norm, ReLU and 2x2 average pooling as one operation: its gradient, and the tangents of both.
+"""Instance norm, ReLU and 2x2 average pooling as one operation; its gradient and their tangents.
 
-    n = (u - mean) / sqrt(var + eps),   a = gamma n + beta,   y = pool(relu(a)),   mean and var per image and channel
+    n = (u - mean) / sqrt(var + eps),   a = gamma n + beta,   y = pool(relu(a))
 
-On a CPU it runs as the kernels of ``fused.c``, each of which goes over an image while it is in cache, on a CUDA GPU as those of
-``triton.py``; elsewhere, and without a C compiler, as torch operations that compute the same. A ConvNet spends most of its time
-here.
+with mean and var per image and channel. On a CPU the kernels of ``fused.c`` compute it, each going
+over an image while that is in cache; on a CUDA GPU those of ``triton.py``; elsewhere, and without a
+C compiler, the torch operations of ``reference.py``.
 
-B batch, C channels, H x W size before pooling; u (B, C, H, W), y (B, C, H/2, W/2), all channels-last in memory; gamma and beta
-(C,). A ``dot`` marks the derivative along a direction, a ``bar`` a gradient; a ``pair`` (B, 2C, ...) holds a tensor and its dot.
+B batch, C channels, H x W size before pooling; u (B, C, H, W), y (B, C, H/2, W/2), all of them
+channels-last in memory; gamma and beta (C,). A ``dot`` marks the derivative along a direction, a
+``bar`` a gradient; a ``pair`` (B, 2C, ...) holds a tensor and its dot.
 """
 
 import ctypes
@@ -26,16 +27,19 @@ from ltdd_ray.nn.kernels.build import kernels_for
 from ltdd_ray.nn.kernels.convolution import channels_last, weight_bar
 from ltdd_ray.nn.kernels.reference import EPS, Affine
 
-_FEW, _MOST = 4, 3  # as in fused.c
+_FOLD_CHANNELS, _MOST_FIRST = 4, 3  # image channels that `fold` and `backward_first` take, fused.c
 log = logging.getLogger(__name__)
 
 
 def forward(u: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """y, and what :func:`backward` needs of the statistics (2, B, C). Raises ``RuntimeError`` if nothing is left to pool."""
+    """y, and statistics for :func:`backward`: (2, B, C), or empty where it needs none.
+
+    Raises ``RuntimeError`` if u is smaller than 2 x 2 pixels.
+    """
     if min(u.shape[2:]) < 2:
         raise RuntimeError(f"2x2 pooling of {u.shape[2]}x{u.shape[3]} pixels leaves nothing")
     u = channels_last(u)
-    if triton := _gpu_kernels(u):
+    if triton := _triton_kernels(u):
         return triton.forward(u, gamma, beta)
     kernels = kernels_for(u)
     if kernels is None:
@@ -50,7 +54,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """u_bar, gamma_bar (C,) and beta_bar (C,) from y_bar."""
     u, y_bar = channels_last(u), channels_last(y_bar)
-    if triton := _gpu_kernels(u):
+    if triton := _triton_kernels(u):
         return triton.backward(u, gamma, beta, stats, y_bar)
     kernels = kernels_for(u)
     if kernels is None:
@@ -64,13 +68,14 @@ def backward(
 def backward_first(
     x: Tensor, weight: Tensor, u: Tensor, gamma: Tensor, beta: Tensor, stats: Tensor, y_bar: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """weight_bar (C, K, 3, 3), gamma_bar (C,) and beta_bar (C,) from y_bar, u being the 3x3 convolution of images x (B, K, H, W).
+    """weight_bar (C, K, 3, 3), gamma_bar (C,) and beta_bar (C,) from y_bar.
 
-    :func:`backward` and the convolution's gradient in one, without writing u_bar to memory, where K is small.
+    u is the 3x3 convolution of images x (B, K, H, W). For small K this is :func:`backward` and the
+    convolution's gradient in one, which saves writing u_bar to memory.
     """
     u, y_bar, inputs = channels_last(u), channels_last(y_bar), x.shape[1]
     kernels = kernels_for(u)
-    if kernels is None or inputs > _MOST:
+    if kernels is None or inputs > _MOST_FIRST:
         u_bar, gamma_bar, beta_bar = backward(u, gamma, beta, stats, y_bar)
         return weight_bar(x, u_bar, weight), gamma_bar, beta_bar
     framed = channels_last(pad(x, (1, 1, 1, 1)))
@@ -99,8 +104,11 @@ def backward_first(
 def tangent_forward(
     u_pair: Tensor, u_extra: Tensor | None, affine: Affine
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y, y_dot and statistics for :func:`tangent_backward`; ``u_extra`` (B, C, H, W) is first added to u_dot, in place."""
-    if triton := _gpu_kernels(u_pair):
+    """y, y_dot and statistics for :func:`tangent_backward`.
+
+    First adds ``u_extra`` (B, C, H, W) to u_dot, in place.
+    """
+    if triton := _triton_kernels(u_pair):
         return triton.tangent_forward(u_pair, u_extra, affine)
     kernels, channels = kernels_for(u_pair), u_pair.shape[1] // 2
     if kernels is None:
@@ -118,8 +126,11 @@ def tangent_forward(
 def tangent_backward(
     u_pair: Tensor, affine: Affine, stats: Tensor, y_bar_pair: Tensor, y_bar_extra: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """u_bar, u_bar_dot, gamma_bar_dot (C,), beta_bar_dot (C,); ``y_bar_extra`` counts as a part of y_bar_dot."""
-    if triton := _gpu_kernels(u_pair):
+    """u_bar, u_bar_dot, gamma_bar_dot (C,) and beta_bar_dot (C,).
+
+    ``y_bar_extra`` (B, C, H/2, W/2) is a part of y_bar_dot.
+    """
+    if triton := _triton_kernels(u_pair):
         y_bar_extra = None if y_bar_extra is None else channels_last(y_bar_extra)
         return triton.tangent_backward(
             u_pair, affine, stats, channels_last(y_bar_pair), y_bar_extra
@@ -152,16 +163,19 @@ def tangent_backward(
 
 
 def image_bar(u_bar: Tensor, weight: Tensor) -> Tensor:
-    """The gradient (B, K, H, W) of a 3x3 convolution over its input, given that over its output u (B, C, H, W), for few channels K.
+    """The input gradient (B, K, H, W) of a 3x3 convolution with few input channels K.
 
-    As a product with the weights and a fold; a library's kernel for it wastes most of its lanes on so few channels.
+    It is a product with the weights and a fold. A library's kernel would leave most of its vector
+    lanes idle with so few channels.
     """
     kernels, channels = kernels_for(u_bar), weight.shape[1]
-    if kernels is None or channels > _FEW:
+    if kernels is None or channels > _FOLD_CHANNELS:
         return conv_transpose2d(u_bar, weight.to(u_bar.dtype), padding=1)
-    rows = pad(weight.permute(2, 3, 1, 0).reshape(9 * channels, -1), (0, 0, 0, _FEW - channels))
+    rows = pad(
+        weight.permute(2, 3, 1, 0).reshape(9 * channels, -1), (0, 0, 0, _FOLD_CHANNELS - channels)
+    )
     columns = channels_last(conv2d(u_bar, rows[:, :, None, None]))
-    shape = (len(u_bar), _FEW, *u_bar.shape[2:])
+    shape = (len(u_bar), _FOLD_CHANNELS, *u_bar.shape[2:])
     x_bar = torch.empty(shape, dtype=u_bar.dtype, memory_format=torch.channels_last)
     _call(kernels.fold, u_bar, channels, columns, x_bar)
     return x_bar[:, :channels]
@@ -192,7 +206,9 @@ class _Operation(torch.autograd.Function):
 
 
 class _Gradient(torch.autograd.Function):
-    """The operation's gradient. Second derivatives being symmetric, its own gradient is its tangent along what comes in."""
+    """The operation's gradient. Because second derivatives are symmetric, its own gradient is its
+    tangent along the incoming gradient.
+    """
 
     @staticmethod
     def forward(
@@ -222,22 +238,20 @@ class _Shape(ctypes.Structure):
     ]
 
 
-def _gpu_kernels(tensor: Tensor) -> ModuleType | None:
-    """Windows that do not fill the image are left to torch."""
+def _triton_kernels(tensor: Tensor) -> ModuleType | None:
+    """The Triton kernels where they fit ``tensor``: on a CUDA GPU, for even sizes."""
     even = tensor.shape[2] % 2 == 0 and tensor.shape[3] % 2 == 0
-    return _triton_kernels() if tensor.device.type == "cuda" and even else None
+    return _load_triton() if tensor.device.type == "cuda" and even else None
 
 
 @cache
-def _triton_kernels() -> ModuleType | None:
-    """The kernels for GPUs, or None where Triton is missing or cannot build them, which is logged once."""
+def _load_triton() -> ModuleType | None:
+    """The Triton kernels; None, logged once, where Triton is missing or cannot build them."""
     try:
         from ltdd_ray.nn.kernels import triton
 
         triton.forward(*(torch.ones(shape, device="cuda") for shape in ((1, 1, 2, 2), 1, 1)))
-    except (
-        Exception
-    ) as error:  # Triton runs a C compiler and NVIDIA's assembler, and passes on what those raise
+    except Exception as error:  # anything that its C compiler and NVIDIA's assembler raise
         log.warning(
             "Triton builds no kernels here (%s): networks fall back to slower torch operations",
             error,
@@ -254,7 +268,7 @@ def _halved(u: Tensor, channels: int) -> Tensor:
 def _call(
     kernel: Any, u: Tensor, channels: int, *tensors: Tensor | None, numbers: tuple[int, ...] = ()
 ) -> None:
-    """Run a kernel on tensors whose memory is dense, 4-D ones channels-last."""
+    """Run a C kernel on tensors with dense memory, those of four dimensions channels-last."""
     assert all(
         t is None or t.dim() < 4 or t.is_contiguous(memory_format=torch.channels_last)
         for t in tensors

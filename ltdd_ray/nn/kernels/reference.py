@@ -1,7 +1,7 @@
-"""Instance norm, ReLU and 2x2 average pooling, its gradient and the tangents of both, in torch operations.
+"""The reference implementation of ``fused.py`` in torch operations, for any device.
 
-What ``fused.c`` computes, for devices and machines it does not run on; letters and shapes are those of ``fused.py``. It is computed
-in the dtype of gamma and returned in that of u, which may be half of it.
+Letters and shapes are those of ``fused.py``. It computes in the dtype of gamma and returns the
+dtype of u, which may have half as many bits.
 """
 
 from dataclasses import dataclass
@@ -64,12 +64,12 @@ def _tangent(
     """n, n_dot, r, r_dot / r, a, a_dot."""
     u, u_dot = u.to(affine.gamma.dtype), u_dot.to(affine.gamma.dtype)
     n, r = _normalised(u)
-    along = _mean(n * u_dot)
-    n_dot = r * (u_dot - _mean(u_dot) - n * along)
+    n_u_dot = _mean(n * u_dot)
+    n_dot = r * (u_dot - _mean(u_dot) - n * n_u_dot)
     gamma, beta, gamma_dot, beta_dot = (
         _wide(v) for v in (affine.gamma, affine.beta, affine.gamma_dot, affine.beta_dot)
     )
-    return n, n_dot, r, -r * along, gamma * n + beta, gamma * n_dot + gamma_dot * n + beta_dot
+    return n, n_dot, r, -r * n_u_dot, gamma * n + beta, gamma * n_dot + gamma_dot * n + beta_dot
 
 
 def tangent_forward(u: Tensor, u_dot: Tensor, affine: Affine) -> tuple[Tensor, Tensor]:

@@ -1,11 +1,12 @@
-"""The operation of ``fused.py`` as Triton kernels, for a GPU; letters and shapes are those of that file.
+"""The operation of ``fused.py`` as Triton kernels for a GPU; letters and shapes are those there.
 
-A program has one image and a block of channels. The four pixels of a pooling window lie in four tiles (Q, K) of Q windows and K
-channels, so that pooling adds tiles and statistics are sums over them; tiles are loaded again for every sweep and then come from
-cache. Computed in gamma's dtype; u, y and their bars may be half of it. H and W must be even.
+A program has one image and a block of channels. The four pixels of a pooling window lie in four
+tiles (Q, K) of Q windows and K channels: pooling adds tiles, and statistics are sums over them.
+Every sweep loads the tiles again, and gets them from cache. Kernels compute in gamma's dtype; u, y
+and their bars may have half as many bits. H and W must be even.
 """
 # pyright: reportGeneralTypeIssues=false
-# What is below ``triton.jit`` is Triton's language, whose loops a checker of Python takes for endless.
+# Functions under ``triton.jit`` are in Triton's language; pyright takes their loops for endless.
 
 from typing import Any
 
@@ -38,11 +39,11 @@ def backward(
 def tangent_forward(
     u_pair: Tensor, u_extra: Tensor | None, affine: Affine
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """y, y_dot, and the statistics (4, B, C): those of :func:`forward` and the means of u_dot and n u_dot."""
+    """y, y_dot, and statistics (4, B, C): :func:`forward`'s, and the means of u_dot and n u_dot."""
     channels = u_pair.shape[1] // 2
     y, y_dot = _halved(u_pair, channels), _halved(u_pair, channels)
     stats = _per_image(4, u_pair, channels, affine.gamma)
-    extra = u_pair if u_extra is None else u_extra  # a pointer that nothing reads
+    extra = u_pair if u_extra is None else u_extra  # a pointer that the kernel does not read
     numbers = (affine.gamma, affine.beta, affine.gamma_dot, affine.beta_dot)
     _launch(
         _tangent_forward,
@@ -96,10 +97,8 @@ def _launch(kernel: Any, u: Tensor, channels: int, *tensors: Tensor, **constants
     assert all(t.dim() < 4 or t.is_contiguous(memory_format=torch.channels_last) for t in tensors)
     windows = triton.next_power_of_2((u.shape[2] // 2) * (u.shape[3] // 2))
     block = max(_FEWEST_CHANNELS, min(triton.next_power_of_2(channels), _TILE // windows))
-    grid = (
-        triton.cdiv(channels, block),
-        len(u),
-    )  # neighbours share lines of memory, so they shall run together
+    # Blocks of one image share lines of memory: they are neighbours in the grid, to run together.
+    grid = triton.cdiv(channels, block), len(u)
     kernel[grid](
         *tensors,
         len(u),
@@ -116,7 +115,7 @@ def _launch(kernel: Any, u: Tensor, channels: int, *tensors: Tensor, **constants
 
 @triton.jit
 def _place(height, width, channels, Q: tl.constexpr, K: tl.constexpr):
-    """Of this program: image, channels (K,), those that exist (K,), and windows that exist (Q, K)."""
+    """This program's image and channels (K,), and masks: channels (K,), windows (Q, K)."""
     channel = tl.program_id(0) * K + tl.arange(0, K)
     window = tl.arange(0, Q)
     exists = channel < channels
@@ -130,13 +129,13 @@ def _place(height, width, channels, Q: tl.constexpr, K: tl.constexpr):
 
 @triton.jit
 def _pooled(height, width, row, image, channel, Q: tl.constexpr):
-    """Offsets (Q, K) of the windows in y, whose pixels hold ``row`` channels each."""
+    """Offsets (Q, K) of the windows in y, which has ``row`` channels."""
     return (image * height * width + tl.arange(0, Q))[:, None] * row + channel[None, :]
 
 
 @triton.jit
 def _pixels(w: tl.constexpr, height, width, row, image, channel, Q: tl.constexpr):
-    """Offsets (Q, K) of pixel ``w`` of each window in u."""
+    """Offsets (Q, K) in u, which has ``row`` channels, of pixel ``w`` of each window."""
     window = tl.arange(0, Q)
     y, x = 2 * (window // width) + w // 2, 2 * (window % width) + w % 2
     return ((image * 2 * height + y) * 2 * width + x)[:, None] * row + channel[None, :]
@@ -231,7 +230,8 @@ def _backward(
 
 @triton.jit
 def _tangent_forward(
-    u_pair, u_extra, gamma, beta, gamma_dot, beta_dot, y, y_dot, stats, images, height, width, channels, eps,
+    u_pair, u_extra, gamma, beta, gamma_dot, beta_dot, y, y_dot, stats,
+    images, height, width, channels, eps,
     Q: tl.constexpr, K: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
     image, channel, exists, inside = _place(height, width, channels, Q, K)
@@ -241,7 +241,7 @@ def _tangent_forward(
         tl.load(beta_dot + channel, exists, 0.0),
     )
     count = 4 * height * width
-    mean, mean_dot, variance, along = (
+    mean, mean_dot, variance, n_u_dot = (
         tl.zeros_like(g),
         tl.zeros_like(g),
         tl.zeros_like(g),
@@ -257,7 +257,7 @@ def _tangent_forward(
             ).to(g.dtype)
             tl.store(u_pair + channels + places, value_dot, inside)
         mean_dot += tl.sum(value_dot, 0)
-    tl.debug_barrier()  # what was stored is read again, maybe by another thread
+    tl.debug_barrier()  # another thread may read what was stored
     mean, mean_dot = mean / count, mean_dot / count
     for w in tl.static_range(4):
         places = _pixels(w, height, width, 2 * channels, image, channel, Q)
@@ -265,15 +265,15 @@ def _tangent_forward(
             inside, tl.load(u_pair + places, inside, 0.0).to(g.dtype) - mean[None, :], 0.0
         )
         variance += tl.sum(centred * centred, 0)
-        along += tl.sum(centred * tl.load(u_pair + channels + places, inside, 0.0).to(g.dtype), 0)
+        n_u_dot += tl.sum(centred * tl.load(u_pair + channels + places, inside, 0.0).to(g.dtype), 0)
     r = 1 / tl.sqrt(variance / count + eps)
-    along = along * r / count
+    n_u_dot = n_u_dot * r / count
     total, total_dot = tl.zeros((Q, K), g.dtype), tl.zeros((Q, K), g.dtype)
     for w in tl.static_range(4):
         places = _pixels(w, height, width, 2 * channels, image, channel, Q)
         n = (tl.load(u_pair + places, inside, 0.0).to(g.dtype) - mean[None, :]) * r[None, :]
         value_dot = tl.load(u_pair + channels + places, inside, 0.0).to(g.dtype)
-        n_dot = r[None, :] * (value_dot - mean_dot[None, :] - n * along[None, :])
+        n_dot = r[None, :] * (value_dot - mean_dot[None, :] - n * n_u_dot[None, :])
         a = g[None, :] * n + b[None, :]
         total += tl.maximum(a, 0.0)
         total_dot += tl.where(a > 0, g[None, :] * n_dot + g_dot[None, :] * n + b_dot[None, :], 0.0)
@@ -283,12 +283,13 @@ def _tangent_forward(
     tl.store(stats + at, mean, exists)
     tl.store(stats + step + at, r, exists)
     tl.store(stats + 2 * step + at, mean_dot, exists)
-    tl.store(stats + 3 * step + at, along, exists)
+    tl.store(stats + 3 * step + at, n_u_dot, exists)
 
 
 @triton.jit
 def _tangent_backward(
-    u_pair, gamma, beta, gamma_dot, stats, y_bar_pair, y_bar_extra, u_bar, u_bar_dot, sums, images, height, width, channels, eps,
+    u_pair, gamma, beta, gamma_dot, stats, y_bar_pair, y_bar_extra, u_bar, u_bar_dot, sums,
+    images, height, width, channels, eps,
     Q: tl.constexpr, K: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
     image, channel, exists, inside = _place(height, width, channels, Q, K)
@@ -296,7 +297,7 @@ def _tangent_backward(
     g_dot = tl.load(gamma_dot + channel, exists, 0.0)
     at, step = image * channels + channel, images * channels
     mean, r = tl.load(stats + at, exists, 0.0), tl.load(stats + step + at, exists, 0.0)
-    mean_dot, along = (
+    mean_dot, n_u_dot = (
         tl.load(stats + 2 * step + at, exists, 0.0),
         tl.load(stats + 3 * step + at, exists, 0.0),
     )
@@ -310,17 +311,18 @@ def _tangent_backward(
             ).to(g.dtype)
             / 4
         )
-    # Sums of a_bar, a_bar n, a_bar n_dot, a_bar_dot and a_bar_dot n; every mean of the second sweep is made of them.
-    plain, with_n, with_n_dot = tl.zeros_like(g), tl.zeros_like(g), tl.zeros_like(g)
+    # Sums of a_bar, a_bar n, a_bar n_dot, a_bar_dot and a_bar_dot n. All means of the second sweep
+    # follow from them.
+    alone, with_n, with_n_dot = tl.zeros_like(g), tl.zeros_like(g), tl.zeros_like(g)
     dot, dot_with_n = tl.zeros_like(g), tl.zeros_like(g)
     for w in tl.static_range(4):
         places = _pixels(w, height, width, 2 * channels, image, channel, Q)
         n = (tl.load(u_pair + places, inside, 0.0).to(g.dtype) - mean[None, :]) * r[None, :]
         value_dot = tl.load(u_pair + channels + places, inside, 0.0).to(g.dtype)
-        n_dot = r[None, :] * (value_dot - mean_dot[None, :] - n * along[None, :])
+        n_dot = r[None, :] * (value_dot - mean_dot[None, :] - n * n_u_dot[None, :])
         passes = g[None, :] * n + b[None, :] > 0
         a_bar, a_bar_dot = tl.where(passes, given, 0.0), tl.where(passes, given_dot, 0.0)
-        plain += tl.sum(a_bar, 0)
+        alone += tl.sum(a_bar, 0)
         with_n += tl.sum(a_bar * n, 0)
         with_n_dot += tl.sum(a_bar * n_dot, 0)
         dot += tl.sum(a_bar_dot, 0)
@@ -328,14 +330,14 @@ def _tangent_backward(
     tl.store(sums + at, dot, exists)
     tl.store(sums + step + at, dot_with_n + with_n_dot, exists)
     count = 4 * height * width
-    n_bar_mean, m = g * plain / count, g * with_n / count
-    n_bar_dot_mean = (g * dot + g_dot * plain) / count
+    n_bar_mean, m = g * alone / count, g * with_n / count
+    n_bar_dot_mean = (g * dot + g_dot * alone) / count
     m_dot = (g * (dot_with_n + with_n_dot) + g_dot * with_n) / count
     for w in tl.static_range(4):
         places = _pixels(w, height, width, 2 * channels, image, channel, Q)
         n = (tl.load(u_pair + places, inside, 0.0).to(g.dtype) - mean[None, :]) * r[None, :]
         value_dot = tl.load(u_pair + channels + places, inside, 0.0).to(g.dtype)
-        n_dot = r[None, :] * (value_dot - mean_dot[None, :] - n * along[None, :])
+        n_dot = r[None, :] * (value_dot - mean_dot[None, :] - n * n_u_dot[None, :])
         passes = g[None, :] * n + b[None, :] > 0
         a_bar, a_bar_dot = tl.where(passes, given, 0.0), tl.where(passes, given_dot, 0.0)
         bar = r[None, :] * (g[None, :] * a_bar - n_bar_mean[None, :] - n * m[None, :])
@@ -343,4 +345,4 @@ def _tangent_backward(
         rest = n_bar_dot - n_bar_dot_mean[None, :] - n_dot * m[None, :] - n * m_dot[None, :]
         single = _pixels(w, height, width, channels, image, channel, Q)
         tl.store(u_bar + single, bar, inside)
-        tl.store(u_bar_dot + single, r[None, :] * (rest - along[None, :] * bar), inside)
+        tl.store(u_bar_dot + single, r[None, :] * (rest - n_u_dot[None, :] * bar), inside)

@@ -1,4 +1,4 @@
-// What the kernels share: a vector as wide as the processor's registers. Of wider ones compilers keep nothing in registers.
+// A vector as wide as the processor's registers; compilers keep wider ones in memory.
 
 #include <stdint.h>
 

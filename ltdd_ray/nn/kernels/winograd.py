@@ -1,10 +1,10 @@
-"""3x3 convolutions of many channels by Winograd's F(4x4, 3x3), the kernels of ``winograd.c``: a quarter of the multiplications.
+"""3x3 convolutions of many channels by Winograd's F(4x4, 3x3), the kernels of ``winograd.c``.
 
-On a CPU a convolution takes about half of the time that torch needs, and rounds four to five times as coarsely (2e-6 relative
-against 4e-7 to 6e-7), which is still far below what a ReLU's kinks make of either (``benchmarks/convolution.py``,
-``docs/performance.md``).
+They need a quarter of the multiplications, and on a CPU about half of torch's time. They round more
+coarsely than torch; ``docs/performance.md`` has both numbers and their effect.
 
-B batch, K channels in, C channels out, H x W size; x (B, K, H, W), y (B, C, H, W), taps (3, 3, K, C).
+B batch, K channels in, C channels out, H x W size; x (B, K, H, W), y (B, C, H, W), taps
+(3, 3, K, C).
 """
 
 import ctypes
@@ -15,15 +15,14 @@ from torch import Tensor
 from ltdd_ray.nn.kernels.build import kernels_for
 
 _DEPTH, _TILE = 64, 4  # as in winograd.c
-_FEWEST_TILES, _FEWEST_PIXELS = (
-    64,
-    9,
-)  # and of each tile's 16: below, the weights' transform or what hangs over eats the gain
-_PIECES = 8  # of the batch, whose weight gradients are summed one by one
+# With fewer tiles the transform of the weights costs more than the kernels save. So does computing
+# tiles that have fewer than 9 of their 16 pixels inside the image.
+_FEWEST_TILES, _FEWEST_PIXELS = 64, 9
+_PIECES = 8  # pieces of the batch, with a weight gradient each
 
 
 def suits(x: Tensor, channels_out: int) -> bool:
-    """Whether the kernels are there, and faster than torch's, for a convolution of x (B, K, H, W)."""
+    """Whether there are kernels for a convolution of x (B, K, H, W), faster than torch's."""
     batch, channels_in, height, width = x.shape
     tiles = batch * -(-height // _TILE) * -(-width // _TILE)
     wide = channels_in % _DEPTH == 0 and channels_out % _DEPTH == 0
@@ -40,34 +39,22 @@ def convolve(x: Tensor, taps: Tensor) -> Tensor:
 
 
 def convolve_pair(x: Tensor, x_dot: Tensor | None, taps: Tensor, taps_dot: Tensor) -> Tensor:
-    """(B, 2C, H, W): taps * x, and beside it its derivative taps_dot * x + taps * x_dot; without ``x_dot``, of x at rest."""
+    """(B, 2C, H, W): y = taps * x, and y_dot = taps_dot * x + taps * x_dot beside it.
+
+    Without ``x_dot`` the dot of x is zero.
+    """
     y_pair = _like(x, 2 * taps.shape[3])
     dot = None if x_dot is None else _pixels(x_dot)
-    _call(
-        "convolve",
-        x,
-        taps.shape[3],
-        _pixels(x),
-        dot,
-        _dense(taps),
-        _dense(taps_dot),
-        _pixels(y_pair),
-    )
+    weights = _dense(taps), _dense(taps_dot)
+    _call("convolve", x, taps.shape[3], _pixels(x), dot, *weights, _pixels(y_pair))
     return y_pair
 
 
 def taps_bar(x: Tensor, y_bar: Tensor) -> Tensor:
-    """The gradient (3, 3, K, C) over taps, given that over y."""
+    """The gradient (3, 3, K, C) over taps, from that over y."""
     bars = x.new_empty(_PIECES, 3, 3, x.shape[1], y_bar.shape[1])
-    _call(
-        "taps_gradient",
-        x,
-        y_bar.shape[1],
-        ctypes.c_int64(_PIECES),
-        _pixels(x),
-        _pixels(y_bar),
-        _dense(bars),
-    )
+    tensors = _pixels(x), _pixels(y_bar), _dense(bars)
+    _call("taps_gradient", x, y_bar.shape[1], ctypes.c_int64(_PIECES), *tensors)
     return bars.sum(0)
 
 

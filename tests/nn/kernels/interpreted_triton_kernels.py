@@ -1,4 +1,7 @@
-"""The Triton kernels against the torch operations they stand for. Run by ``test_gpu_kernels.py`` under Triton's interpreter."""
+"""The Triton kernels against the reference implementation.
+
+``test_triton_kernels.py`` runs this file under Triton's interpreter.
+"""
 
 import pytest
 import torch
@@ -85,13 +88,13 @@ def test_half_precision_is_computed_in_single() -> None:
 
 
 def test_the_passes_of_a_network_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU: every call of the fused operation by these kernels, in a whole matching of both scopes."""
+    """A matching of both scopes, with every fused operation computed by these kernels."""
     problem = Problem(
         Sizes(width=4, depth=2, image_size=8, classes=3, images=3, steps=2), torch.float64
     )
     expected = [problem.engine(scope, "exact", 2) for scope in ("backbone", "classifier")]
     used: list[bool] = []
-    monkeypatch.setattr(fused, "_gpu_kernels", lambda u: used.append(True) or triton)
+    monkeypatch.setattr(fused, "_triton_kernels", lambda u: used.append(True) or triton)
     for scope, match in zip(("backbone", "classifier"), expected):
         assert max(errors(problem.engine(scope, "exact", 2), match).values()) < 1e-9
     assert used

@@ -1,4 +1,4 @@
-"""Winograd's convolution against torch's, and where it stands in for it."""
+"""Winograd's convolution against torch's, and where it is used."""
 
 import pytest
 import torch
@@ -13,7 +13,8 @@ from ltdd_ray.nn.losses import soft_cross_entropy
 from ltdd_ray.nn.networks import build_network
 from ltdd_ray.nn.passes import Passes
 
-# (B, K, C, H, W): full tiles, tiles over both borders, one tile an image, more channels in, pixels shaped as the weights are
+# (B, K, C, H, W): whole tiles; tiles over both borders; one tile per image; many input channels;
+# one image of 64 x 64
 SHAPES = [
     (4, 64, 128, 16, 16),
     (12, 128, 64, 7, 11),
@@ -113,7 +114,7 @@ def test_results_do_not_depend_on_threads() -> None:
         torch.set_num_threads(threads)
 
 
-def test_not_a_number_is_not_swallowed() -> None:
+def test_nan_comes_through() -> None:
     x, w = (
         torch.ones(4, 64, 16, 16).contiguous(memory_format=torch.channels_last),
         torch.ones(64, 64, 3, 3),
@@ -129,13 +130,13 @@ def test_not_a_number_is_not_swallowed() -> None:
     [
         ((64, 32, 16, 16), 64, torch.float32),  # too narrow
         ((64, 64, 16, 16), 96, torch.float32),
-        ((1, 64, 16, 16), 64, torch.float32),  # too few tiles to pay for the weights' transform
+        ((1, 64, 16, 16), 64, torch.float32),  # too few tiles
         ((4, 256, 16, 16), 256, torch.float32),
-        ((64, 64, 5, 5), 64, torch.float32),  # more than half of what tiles hold hangs over
+        ((64, 64, 5, 5), 64, torch.float32),  # tiles mostly outside of the image
         ((64, 64, 16, 16), 64, torch.bfloat16),
     ],
 )
-def test_what_torch_does_better_is_left_to_it(
+def test_torch_is_used_where_it_is_faster(
     shape: tuple[int, ...], channels_out: int, dtype: torch.dtype
 ) -> None:
     assert not winograd.suits(torch.empty(shape, dtype=dtype), channels_out)
@@ -167,7 +168,7 @@ def test_without_kernels_torch_computes_the_same(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_layer_is_differentiable_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against torch's layer, whose bias the norm behind it would take away."""
+    """Against torch's layer without its bias."""
     x, x_dot, u_bar, _, w, w_dot = segment((12, 64, 64, 8, 12))
     layer = convolution.Convolution(64, 64).double()
 

@@ -76,7 +76,8 @@ class FlatModel:
             handle.remove()
         if len(reached) != 1 or reached[0][1] is not returned:
             raise TypeError(
-                f"{type(self.model).__name__} must call its `classifier` once and return its output"
+                f"{type(self.model).__name__} must return the output of its `classifier` "
+                "and call it once"
             )
         return reached[0][0]
 

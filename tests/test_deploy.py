@@ -1,4 +1,4 @@
-"""The files in deploy/ are well-formed and fit this repository and its version of Ray."""
+"""The deployment files: valid, and consistent with this repository and its version of Ray."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def deployed(name: str) -> dict[str, Any]:
     return yaml.safe_load((ROOT / "deploy" / name).read_text())
 
 
-def test_the_cluster_file_fits_rays_schema() -> None:
+def test_the_cluster_file_matches_rays_schema() -> None:
     import ray.autoscaler
 
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
@@ -53,7 +53,7 @@ def test_the_rayjob_is_consistent() -> None:
     assert len({container["image"] for pod in pods(job) for container in pod["containers"]}) == 1
 
 
-def test_the_rayjobs_command_parses() -> None:
+def test_the_command_of_the_rayjob_is_valid() -> None:
     python, script, *arguments = deployed("rayjob.yaml")["spec"]["entrypoint"].split()
     script, config = (path.removeprefix("/home/ray/ltdd_ray/") for path in (script, arguments[0]))
     assert python == "python" and (ROOT / script).is_file()
@@ -65,7 +65,7 @@ def test_the_rayjobs_command_parses() -> None:
 
 
 @pytest.mark.parametrize("job", sorted((ROOT / "jobs").glob("*.py")), ids=lambda job: job.stem)
-def test_a_job_runs_its_verb(
+def test_a_job_calls_its_command(
     job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", [str(job), "none.yaml"])

@@ -70,8 +70,8 @@ def test_every_command_of_the_tutorial(
             runpy.run_path(arguments[0], run_name="__main__")
     said = capsys.readouterr().out
     assert (
-        "images per class that make sense: up to 2" in said
-        and "time here: about" in said
+        "sensible images per class: up to 2" in said
+        and "time: about" in said
         and "memory: about" in said
     )
     assert torch.load("resnet18.pt", weights_only=True)["fc.bias"].shape == (6,)
@@ -120,4 +120,4 @@ def test_info_without_timing_measures_nothing(
     monkeypatch.setitem(sys.modules, "ltdd_ray.workflows.cost", None)
     assert cli.main(["data", "info", "photos.yaml", "--no-timing"]) == 0
     said = capsys.readouterr().out
-    assert "up to 2 (distill.ipc is 2)" in said and "time here" not in said
+    assert "up to 2 (distill.ipc is 2)" in said and "time: about" not in said

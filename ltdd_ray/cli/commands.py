@@ -1,4 +1,4 @@
-"""What each verb of ``ltdd-ray`` does with its parsed arguments; each imports what it needs when it is its turn."""
+"""The commands of ``ltdd-ray``. Each imports what it needs when it is called."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 def _run(options: argparse.Namespace) -> None:
     from ltdd_ray.config.loading import load_config
 
-    config = load_config(options.config, options.set)  # a wrong one shall not wait for torch
+    config = load_config(options.config, options.set)  # fails before torch is imported
     from ltdd_ray.runs.output import JsonOutput, TextOutput
     from ltdd_ray.workflows.pipeline import run
 
@@ -15,9 +15,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from ltdd_ray.workflows.report import report
+    from ltdd_ray.workflows.report_runs import report_runs
 
-    print(f"wrote {report(options.runs, options.output)}")
+    print(f"wrote {report_runs(options.runs, options.output)}")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -28,12 +28,17 @@ def _export(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from ltdd_ray.config.loading import load_config
-    from ltdd_ray.methods import METHODS
+    from ltdd_ray.methods import known_methods
 
     config = load_config(options.config, options.set)
     from ltdd_ray.workflows.compare.run_methods import compare
 
-    compare(config, options.methods.split(",") if options.methods else METHODS)
+    compare(config, known_methods() if options.methods is None else _words(options.methods))
+
+
+def _words(text: str) -> list[str]:
+    """The words of a list separated by commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -58,9 +63,9 @@ def _store(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from ltdd_ray.bench.cli import bench
+    from ltdd_ray.bench.questions import run_question
 
-    bench(options.question, options.repeats, options.json)
+    run_question(options.question, options.repeats, options.json)
 
 
 def _data_info(options: argparse.Namespace) -> None:
@@ -76,12 +81,12 @@ def _data_info(options: argparse.Namespace) -> None:
     splits = load_data(config.data, config.seed, ray_writer(config.compute))
     console.print(data_table(describe(splits, config.data)))
     ipc = sensible_ipc(splits.train.class_counts.tolist())
-    said = [f"images per class that make sense: up to {ipc} (distill.ipc is {config.distill.ipc})"]
+    lines = [f"sensible images per class: up to {ipc} (distill.ipc is {config.distill.ipc})"]
     if not options.no_timing:
-        from ltdd_ray.workflows.cost import estimate
+        from ltdd_ray.workflows.cost import estimate_cost
 
-        said += estimate(config, splits).sentences()
-    console.print("\n".join(said), soft_wrap=True, highlight=False)
+        lines += estimate_cost(config, splits).sentences()
+    console.print("\n".join(lines), soft_wrap=True, highlight=False)
 
 
 def _init(options: argparse.Namespace) -> None:
@@ -93,8 +98,20 @@ def _init(options: argparse.Namespace) -> None:
     hardware = describe_hardware()
     write_proposal(scan_folder(options.folder), output, hardware["cores"], len(hardware["gpus"]))
     print(
-        f"wrote {output}; `ltdd-ray data info {output}` says what it will take here, `ltdd-ray run {output}` does it"
+        f"wrote {output}; next: `ltdd-ray data info {output}` to estimate time and memory, "
+        f"`ltdd-ray run {output}` to run it"
     )
+
+
+def _configs(options: argparse.Namespace) -> None:
+    from ltdd_ray.config.shipped import find_shipped, shipped_configs, summary
+
+    if options.name:
+        print(find_shipped(options.name).read_text(), end="")
+        return
+    configs = shipped_configs()
+    width = max(map(len, configs))
+    print("\n".join(f"{name:<{width}}  {summary(file)}" for name, file in configs.items()))
 
 
 def _completion(options: argparse.Namespace) -> None:
@@ -103,7 +120,7 @@ def _completion(options: argparse.Namespace) -> None:
     print(completion(options.shell))
 
 
-VERBS = {
+COMMANDS = {
     "init": _init,
     "run": _run,
     "compare": _compare,
@@ -114,5 +131,6 @@ VERBS = {
     "store": _store,
     "bench": _bench,
     "data info": _data_info,
+    "configs": _configs,
     "completion": _completion,
 }

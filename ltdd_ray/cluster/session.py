@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -45,13 +47,24 @@ def ray_session(compute: ComputeConfig, shared_bytes: int = 0) -> Iterator[None]
         os.environ.setdefault(name, value)
     address = compute.address or os.environ.get("RAY_ADDRESS")
     try:
-        if address:
-            _join_cluster(address)
-        else:
-            _start_cluster(compute.num_cpus, LEAST_OBJECT_STORE + 2 * shared_bytes)
+        with _kept_sigterm_handler():
+            if address:
+                _join_cluster(address)
+            else:
+                _start_cluster(compute.num_cpus, LEAST_OBJECT_STORE + 2 * shared_bytes)
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _kept_sigterm_handler() -> Iterator[None]:
+    """Keep the caller's handler of SIGTERM. ``ray.init`` replaces it with one that aborts."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and handler is not None:  # None: it was not set from Python
+        signal.signal(signal.SIGTERM, handler)
 
 
 def inside_job() -> bool:

@@ -21,6 +21,11 @@ class RunConfig(Section):
         default="ltdd", description="What results and report call the distilled set."
     )
     seed: int = Field(default=0, ge=0)
+    plugins: tuple[str, ...] = Field(
+        default=(),
+        description="Python modules to import first, which register sources, networks or methods. "
+        "They are installed or lie in the working directory.",
+    )
     data: DataConfig
     model: ModelConfig = ModelConfig()
     augmentation: str = Field(

@@ -92,11 +92,22 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         rounded = _rounded(self.denormalize(self.images))
         return replace(self, images=self.normalisation.apply(rounded))
 
-    def save(self, folder: Path, name: str = "distilled") -> Path:
+    def to(self, device: torch.device | str) -> "DistilledSet":
+        """The set with its tensors, and those of its normalisation, on ``device``."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            soft_labels=self.soft_labels.to(device),
+            classes=self.classes.to(device),
+            normalisation=self.normalisation.to(device),
+        )
+
+    def save(self, folder: Path | str, name: str = "distilled") -> Path:
         """Write ``name``.safetensors and, for people, its metadata as ``name``.json.
 
         Each file appears whole. Returns the path of the first.
         """
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"images": self.images, "soft_labels": self.soft_labels, "classes": self.classes}
         state = self.normalisation.state()

@@ -237,6 +237,8 @@ def test_the_first_set_is_the_runs_result(train: LongTailedDataset) -> None:
     networks = [result("distilled", 0, (0.9, 0.4, 0.2)), result("random", 0, (0.5, 0.3, 0.1))]
     results = summarise(config_of(networks=1, sets=["random", "distilled"]), train, networks, {})
     assert results["set"] == "random" and results["title"] == "Random selection"
+    assert results["accuracy"]["std"] is None and results["groups"]["few"]["std"] is None
+    assert results["per_class"]["std"] == [None] * 3
     assert (
         results["accuracy"]["mean"]
         == results["random_baseline"]["accuracy"]["mean"]

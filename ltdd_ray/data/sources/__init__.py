@@ -8,13 +8,15 @@ checks that the two parts fit together.
 from collections.abc import Callable
 
 from ltdd_ray.config import DataConfig
+from ltdd_ray.config.data import SOURCES
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.sources.arrays import load_cifar, load_digits, load_npz
 from ltdd_ray.data.sources.folders import load_imagefolder, load_tiny_imagenet
 from ltdd_ray.data.sources.imagenet import ShardWriter, load_imagenet_lt, write_in_process
 from ltdd_ray.data.sources.parquet import load_parquet
 
-_LOADERS: dict[str, Callable[[DataConfig], tuple[LongTailedDataset, LongTailedDataset | None]]] = {
+Loader = Callable[[DataConfig], tuple[LongTailedDataset, LongTailedDataset | None]]
+_LOADERS: dict[str, Loader] = {
     "digits": load_digits,
     "cifar10": load_cifar,
     "cifar100": load_cifar,
@@ -34,4 +36,17 @@ def load_source(
     """
     if config.source == "imagenet_lt":
         return load_imagenet_lt(config, write_shards)
-    return _LOADERS[config.source](config)
+    loader = SOURCES.get(config.source) or _LOADERS[config.source]
+    return loader(config)
+
+
+def register_source(name: str, loader: Loader) -> None:
+    """Make ``data.source: NAME`` load the images of ``loader``.
+
+    ``loader(config)`` returns (training images, test images), each a
+    :class:`~ltdd_ray.data.dataset.LongTailedDataset`; the second is None where there are no test
+    images. ``config`` has ``path``, ``test_path`` and ``image_size``, which the loader may use. The
+    long-tailed profile and held-out images are cut afterwards, as for every source.
+    Raises ``UserError`` for a built-in name.
+    """
+    SOURCES.register(name, loader)

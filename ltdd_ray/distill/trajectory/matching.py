@@ -60,6 +60,7 @@ class Match:
     distances: dict[str, Tensor]
 
 
+@torch.enable_grad()
 def match(
     model: nn.Module | FlatModel,
     start: Tensor,
@@ -257,7 +258,7 @@ def _adjoint(
         given = steps.inputs(t, images, labels)
         # Cut the graph here: the second derivatives stay within the network, and only first ones go on to the images.
         inputs, soft_label = (tensor.detach() for tensor in given)
-        along, *bars, theta_bar = passes.along(
+        along, *bars, theta_bar = passes.hvp(
             thetas.pop(), adjoint, inputs, soft_label, not first_order
         )
         images_bar, labels_bar = grad(given, (images, labels), bars)

@@ -4,7 +4,7 @@
 
 Processes of one thread each meet through gloo on loopback; on a machine with fewer cores than processes the numbers mean nothing.
 Strong scaling: one update of two segments (`trajectory`), or of one segment with 100 images in every batch (`batch`). Weak: one
-segment, or 50 images, per worker. Predictions are those of `ltdd_ray.bench.communication`; the costs that it needs come from one
+segment, or 50 images, per worker. Predictions are those of `communication.py`; the costs that it needs come from one
 worker here, the links of 8 and 64 GPUs from LINKS. Where there is a GPU, only its costs are measured. docs/scaling.md has more.
 """
 
@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 import torch.distributed
+from communication import Cost, Link, Update, traffic, update_seconds
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from ltdd_ray.bench.communication import Cost, Link, Update, traffic, update_seconds
 from ltdd_ray.bench.problem import SEED, Problem
 from ltdd_ray.bench.sizes import Sizes
 from ltdd_ray.common.device import default_device, prepare_process

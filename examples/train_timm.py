@@ -1,4 +1,4 @@
-"""Train a timm model on an exported set; nothing here needs ltdd-ray.
+"""Train a timm model on an exported set; this script does not need ltdd-ray.
 
 ltdd-ray export runs/demo --to npz
 python examples/train_timm.py runs/demo/distilled/npz/distilled.npz --model resnet18

@@ -1,4 +1,4 @@
-"""Train any torchvision model on a distilled set alone, and measure it on images of your own.
+"""Train a torchvision model on a distilled set alone, and measure it on your own images.
 
 python examples/train_torchvision.py runs/demo --model resnet18 --save resnet18.pt [--test FOLDER]
 """
@@ -28,7 +28,7 @@ torch.manual_seed(0)
 distilled = ltdd_ray.load_distilled(options.run)
 test = None
 if options.test:
-    _, channels, height, width = distilled.images.shape
+    _, channels, height, width = distilled.pictures.shape
     colour = (
         transforms.Grayscale()
         if channels == 1
@@ -40,11 +40,11 @@ if options.test:
     test = datasets.ImageFolder(options.test, shown)
     if unknown := sorted({*test.classes} - {*distilled.class_names}):
         parser.error(
-            f"{options.test}: the set has no class {unknown[0]!r}; it has {', '.join(distilled.class_names)}"
+            f"{options.test}: the set has no class {unknown[0]!r}; "
+            f"it has {', '.join(distilled.class_names)}"
         )
-    labels_of = [
-        distilled.class_names.index(name) for name in test.classes
-    ]  # a folder is numbered by its own classes
+    # torchvision numbers the folders of the test images, which may lack classes of the set.
+    labels_of = [distilled.class_names.index(name) for name in test.classes]
     test.target_transform = lambda label: labels_of[label]
 batches = torch.utils.data.DataLoader(
     distilled, batch_size=128, shuffle=True, drop_last=len(distilled) > 128
@@ -57,9 +57,8 @@ schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.epochs)
 augment, draw = Augmentation(distilled.augmentation), torch.Generator().manual_seed(0)
 for _ in range(options.epochs):
     for images, soft_labels in batches:
-        logits = network(
-            augment(images, draw).expand(-1, 3, -1, -1)
-        )  # a grey image becomes three equal channels
+        # A grey image becomes three equal channels.
+        logits = network(augment(images, draw).expand(-1, 3, -1, -1))
         loss = cross_entropy(logits, soft_labels)
         optimiser.zero_grad()
         loss.backward()
@@ -75,6 +74,5 @@ if test:
             network(distilled.normalisation.apply(pixels).expand(-1, 3, -1, -1)).argmax(1) == labels
             for pixels, labels in torch.utils.data.DataLoader(test, batch_size=256)
         ]
-    print(
-        f"accuracy on the {len(test)} images of {options.test}: {100 * torch.cat(right).float().mean():.1f} %"
-    )
+    accuracy = 100 * torch.cat(right).float().mean()
+    print(f"accuracy on the {len(test)} images of {options.test}: {accuracy:.1f} %")

@@ -1,5 +1,6 @@
-"""The examples run as they are, for grey and colour sets; what they leave is a network's weights."""
+"""The examples run as they are: the scripts, for grey and colour sets, and the notebook."""
 
+import json
 import re
 import runpy
 import sys
@@ -46,13 +47,12 @@ def test_torchvision(
     ]
     run_example("train_torchvision.py", [*arguments, "--test", str(tmp_path / "test")], monkeypatch)
     assert torch.load(weights, weights_only=True)["fc.bias"].shape == (3,)
-    said = capsys.readouterr().out
-    assert "trained on 6 images" in said and re.search(
-        r"accuracy on the 3 images of .*: 33.3 %", said
-    )
+    output = capsys.readouterr().out
+    assert "trained on 6 images" in output
+    assert re.search(r"accuracy on the 3 images of .*: 33.3 %", output)
 
 
-def test_test_images_go_by_the_names_of_their_classes(
+def test_test_folders_are_matched_with_classes_by_name(
     make_set: Callable[..., DistilledSet],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -105,3 +105,19 @@ def test_timm(
     run_example("train_timm.py", arguments, monkeypatch)
     assert torch.load(weights, weights_only=True)["fc.bias"].shape == (3,)
     assert "trained on 6 images" in capsys.readouterr().out
+
+
+@pytest.mark.ray
+def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code cells run in one namespace, as in Jupyter: functions of theirs are of __main__."""
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((EXAMPLES / "from_python.ipynb").read_text())["cells"]
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"], "the notebook is kept without outputs"
+            exec("".join(cell["source"]), namespace)
+    results = namespace["results"]
+    assert results.values["model"]["name"] == "shallow" and len(results.distilled) == 50
+    assert namespace["found"].accuracy > 0.2, "chance is 0.1"
+    assert results.report.resolve() == tmp_path / "runs" / "from_python" / "report.html"

@@ -1,79 +1,109 @@
-"""The walls between the rooms: who works with Ray or with training code forbidden."""
+"""The rooms of the package: which may import which, and which may import Ray."""
 
-import pkgutil
+import ast
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
 
 import ltdd_ray
 
-MODULES = [
-    module.name
-    for module in pkgutil.walk_packages(ltdd_ray.__path__, "ltdd_ray.")
-    if not module.name.endswith("__main__")
-]
-ON_RAY = (
-    "ltdd_ray.cluster.session",
-    "ltdd_ray.cluster.pool",
-    "ltdd_ray.cluster.mailbox",
-    "ltdd_ray.cluster.experts",
-)
-ON_RAY += ("ltdd_ray.cluster.placement", "ltdd_ray.workflows.compare.at_once")
-ON_RAY += (
-    "ltdd_ray.cluster.evaluation",
-    "ltdd_ray.cluster.trajectory",
-    "ltdd_ray.cluster.distribution",
-    "ltdd_ray.workflows.pipeline",
-    "ltdd_ray.workflows.compare.run_methods",
-)
-ON_RAY += (
-    "ltdd_ray.cluster.image_cache",
-)  # decodes a large source with Ray Data; the sources import it where they need it
-ON_RAY += (
-    "ltdd_ray.cluster.metrics",
-    "ltdd_ray.workflows.search.tuner",
-    "ltdd_ray.workflows.search.run_search",
-)  # the rest of the search is plain
-TRAINING = ("augment", "losses", "nn", "experts", "distill", "evaluate", "baselines", "search")
+ROOT = Path(ltdd_ray.__file__).parent
+ORDER = (
+    *("common", "config", "store", "data", "nn", "experts", "distill", "evaluate", "methods"),
+    *("runs", "report", "export", "cluster", "workflows", "cli"),
+)  # a room imports itself and the rooms before it
+LEAVES = ("", "bench")  # the package's top and bench import any room; only cli imports bench
 
 
-def import_without(blocked: list[str], modules: list[str]) -> str:
-    """Import ``modules`` in a fresh process that cannot import ``blocked``; what it wrote to stderr."""
-    code = (
-        "import sys\n"
-        + "".join(f"sys.modules[{name!r}] = None\n" for name in blocked)
-        + "".join(f"import {m}\n" for m in modules)
-    )
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    ).stderr
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def test_only_the_edges_import_ray() -> None:
-    core = [name for name in MODULES if name not in ON_RAY]
-    assert len(core) > 20
-    assert import_without(["ray"], core) == ""
+FILES = {module_name(file): file for file in sorted(ROOT.rglob("*.py"))}
 
 
-def test_the_edges_do_import_ray() -> None:
-    for edge in ON_RAY:
-        complaint = import_without(["ray"], [edge])
-        halted = (
-            "import of ray halted" in complaint or "'ray' is not a package" in complaint
-        )  # of ray, or of ray.something
-        assert halted, f"{edge} belongs to the core; take it off the list"
+def room(module: str) -> str:
+    return "" if FILES[module].parent == ROOT else module.split(".")[1]
+
+
+def imports(module: str) -> Iterator[str]:
+    """The modules that ``module`` imports, in functions and for type checking too."""
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and not node.level, f"{module}: write imports in full"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in FILES else node.module
+
+
+def own(module: str) -> set[str]:
+    return {name for name in imports(module) if name in FILES}
+
+
+def imported_without(blocked: Iterable[str], modules: Iterable[str]) -> str:
+    """Import ``modules`` in a process that cannot import ``blocked``; returns its stderr."""
+    lines = [
+        "import sys",
+        *(f"sys.modules[{name!r}] = None" for name in blocked),
+        *(f"import {name}" for name in modules),
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+def test_every_folder_is_a_known_room() -> None:
+    assert {room(module) for module in FILES} == {*ORDER, *LEAVES}
+
+
+def test_only_cluster_and_workflows_name_ray() -> None:
+    users = [name for name in FILES if "ray" in {other.split(".")[0] for other in imports(name)}]
+    assert len(users) > 5
+    assert not [name for name in users if room(name) not in ("cluster", "workflows")]
+
+
+def test_the_core_is_imported_without_ray() -> None:
+    core = [name for name in FILES if room(name) in ORDER[: ORDER.index("cluster")]]
+    assert len(core) > 70
+    assert imported_without(["ray"], core) == ""
+
+
+def test_a_room_imports_only_rooms_before_it() -> None:
+    upward = [
+        f"{module} imports {name}"
+        for module in FILES
+        if room(module) in ORDER
+        for name in own(module)
+        if room(name) not in ORDER[: ORDER.index(room(module)) + 1]
+        and (room(module), room(name)) != ("cli", "bench")
+    ]
+    assert not upward
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    try:
+        TopologicalSorter({module: own(module) for module in FILES}).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_the_store_imports_no_training_code() -> None:
-    store = [name for name in MODULES if name.startswith("ltdd_ray.store")]
+    training = [f"ltdd_ray.{name}" for name in ORDER[ORDER.index("store") + 1 :]]
+    store = [name for name in FILES if room(name) == "store"]
     assert len(store) > 3
-    assert (
-        import_without(["ray", "torchvision", *(f"ltdd_ray.{room}" for room in TRAINING)], store)
-        == ""
-    )
+    assert imported_without(["ray", "torchvision", *training], store) == ""
+
+
+def test_few_files_lie_loose_at_the_top() -> None:
+    assert len(list(ROOT.glob("*.py"))) <= 4
 
 
 def test_the_command_line_parses_before_it_imports_torch() -> None:
-    assert (
-        import_without(["torch", "ray", "numpy", "pydantic", "yaml", "rich"], ["ltdd_ray.cli.main"])
-        == ""
-    )
+    heavy = ["torch", "ray", "numpy", "pydantic", "yaml", "rich"]
+    assert imported_without(heavy, ["ltdd_ray.cli.main"]) == ""

@@ -23,7 +23,7 @@ from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.output import TextOutput
 from ltdd_ray.store import TrajectoryStore
-from ltdd_ray.workflows.pipeline import fail, open_run
+from ltdd_ray.workflows.pipeline import open_run, record_failure
 
 Tiny = Callable[..., RunConfig]
 ROOT = Path(__file__).parent.parent
@@ -216,7 +216,7 @@ def test_keys_are_written_nowhere(
     run.output.stage("experts", "already finished", config.store_uri)
     folder.record_stage("experts", 1, 1)
     (folder.path / "work").touch()
-    fail(run, UserError(f"{KEYED}: cannot be read"))
+    record_failure(run, UserError(f"{KEYED}: cannot be read"))
     RunFolder.open(config)  # the same config is at home there, also after what was written
 
     (tmp_path / "keyed.yaml").write_text(

@@ -6,7 +6,7 @@ end would weigh too much.
 
 import torch
 
-from ltdd_ray.bench.problem import SEED, plain_network
+from ltdd_ray.bench.problem import SEED, published_network
 from ltdd_ray.bench.published import evaluate as published
 from ltdd_ray.bench.result import Result
 from ltdd_ray.bench.sizes import FULL, Sizes
@@ -60,7 +60,7 @@ class _Evaluation:
         for network in range(self._sizes.networks):
             draw = generator(SEED, "benchmark-network", network)
             published.train_network(
-                plain_network(self._sizes),
+                published_network(self._sizes),
                 self._given.images,
                 self._given.soft_labels,
                 lambda images, draw=draw: self._augment(images, draw),

@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from ltdd_ray.bench.problem import SEED, plain_network
+from ltdd_ray.bench.problem import SEED, published_network
 from ltdd_ray.bench.published import experts as published
 from ltdd_ray.bench.result import Result
 from ltdd_ray.bench.sizes import FULL, Sizes
@@ -23,11 +23,9 @@ from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
 
-PUBLISHED, PLAIN = (
-    RepresentationStage(),
-    RepresentationStage(sharpness="none"),
-)  # GSAM takes two gradients a step
-CLASSIFIER = ClassifierStage()
+GSAM_STAGE = RepresentationStage()  # as published; two gradients a step
+SGD_STAGE = RepresentationStage(sharpness="none")
+CLASSIFIER_STAGE = ClassifierStage()
 
 
 def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
@@ -40,12 +38,12 @@ def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
     work = Experts(sizes)
     works = {
         "published": work.published_representation,
-        "engine": partial(work.representation, PLAIN),
-        "engine, GSAM": partial(work.representation, PUBLISHED),
+        "engine": partial(work.representation, SGD_STAGE),
+        "engine, GSAM": partial(work.representation, GSAM_STAGE),
         "classifier stage published": work.published_classifier,
         "classifier stage engine": work.classifier,
     }
-    epochs = dict(zip(works, (*[sizes.expert_epochs] * 3, 1, CLASSIFIER.epochs)))
+    epochs = dict(zip(works, (*[sizes.expert_epochs] * 3, 1, CLASSIFIER_STAGE.epochs)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(SEED, "benchmark-transforms"))
         times = alternate(timed(works), repeats)
@@ -53,7 +51,7 @@ def measure(repeats: int, sizes: Sizes = FULL) -> list[Result]:
     say(f"expert of {len(work.labels)} images, one epoch", per_epoch)
     stages = {
         name: [t * stage.epochs for t in per_epoch[name]]
-        for name, stage in (("engine, GSAM", PUBLISHED), ("engine", PLAIN))
+        for name, stage in (("engine, GSAM", GSAM_STAGE), ("engine", SGD_STAGE))
     }
     shares = {
         name: ratios(times["classifier stage engine"], stage) for name, stage in stages.items()
@@ -111,7 +109,7 @@ class Experts:
         theta = self._flat.initial()
         list(
             classifier_stage(
-                CLASSIFIER,
+                CLASSIFIER_STAGE,
                 self._flat,
                 theta,
                 self.images,
@@ -124,22 +122,22 @@ class Experts:
 
     def published_representation(self) -> None:
         published.representation_stage(
-            plain_network(self._sizes),
+            published_network(self._sizes),
             self._train,
             self._test,
             epochs=self._sizes.expert_epochs,
-            batch_size=PLAIN.batch_size,
-            lr=PLAIN.lr,
-            momentum=PLAIN.momentum,
-            weight_decay=PLAIN.weight_decay,
+            batch_size=SGD_STAGE.batch_size,
+            lr=SGD_STAGE.lr,
+            momentum=SGD_STAGE.momentum,
+            weight_decay=SGD_STAGE.weight_decay,
         )
 
     def published_classifier(self) -> None:
         published.classifier_stage(
-            plain_network(self._sizes),
+            published_network(self._sizes),
             self._train,
             self._test,
             epochs=1,
-            batch_size=CLASSIFIER.batch_size,
-            lr=CLASSIFIER.lr,
+            batch_size=CLASSIFIER_STAGE.batch_size,
+            lr=CLASSIFIER_STAGE.lr,
         )

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from ltdd_ray.bench.problem import Problem
 from ltdd_ray.bench.published.matching import Gradients
@@ -47,18 +46,6 @@ def errors(found: Match | Gradients, expected: Match | Gradients) -> dict[str, f
     pairs = zip(("images", "labels", "rate"), _gradients(found), _gradients(expected))
     return {
         name: float((a.double() - b.double()).norm() / b.double().norm()) for name, a, b in pairs
-    }
-
-
-def cosines(found: Match, expected: Match) -> dict[str, float]:
-    """Of the angles between the gradients over images and labels."""
-    pairs = {
-        "images": (found.images_grad, expected.images_grad),
-        "labels": (found.labels_grad, expected.labels_grad),
-    }
-    return {
-        name: float(cosine_similarity(a.double().flatten(), b.double().flatten(), 0))
-        for name, (a, b) in pairs.items()
     }
 
 

@@ -23,7 +23,7 @@ RATE = 0.01
 DRIFT = 0.01  # standard deviation of theta* - theta_0; it scales the gradients and costs nothing
 
 
-def plain_network(sizes: Sizes) -> ConvNet:
+def published_network(sizes: Sizes) -> ConvNet:
     """The published forms' network on this process's device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
@@ -55,7 +55,7 @@ class Problem:
         )
         self.given = published.Segment(*(tensor.to(device, dtype) for tensor in given))
         network.to(device, dtype)
-        self._student = Student(plain_network(sizes).to(dtype))
+        self._student = Student(published_network(sizes).to(dtype))
         self._augmentation = Augmentation(sizes.augmentation)
         self._images = sizes.images
 

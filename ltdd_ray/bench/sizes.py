@@ -15,7 +15,6 @@ class Sizes:
             proportion of test to training images.
         expert_epochs: representation epochs per timing. evaluation_epochs: epochs of each of ``networks`` per timing.
         slow_repeats: at most this many rounds of what takes minutes: a full update and peak memory.
-        matrix: the size of the product whose rate is taken for the device's.
     """
 
     width: int = 128
@@ -35,7 +34,6 @@ class Sizes:
     networks: int = 5
     evaluation_epochs: int = 20
     slow_repeats: int = 2
-    matrix: int = 1024
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -60,5 +58,4 @@ TINY = Sizes(
     slow_repeats=1,
     networks=2,
     evaluation_epochs=2,
-    matrix=64,
 )

@@ -18,9 +18,9 @@ import torch
 
 from ltdd_ray.bench.result import Result
 from ltdd_ray.config import DataConfig, DistillConfig, ExpertsConfig, ModelConfig, RunConfig
-from ltdd_ray.distill.trajectory.loop import SEGMENTS_AHEAD
+from ltdd_ray.distill.trajectory.loop import PREFETCHED_SEGMENTS
 from ltdd_ray.distill.trajectory.objective import Objective
-from ltdd_ray.distill.trajectory.prefetch import read_ahead
+from ltdd_ray.distill.trajectory.prefetch import prefetch
 from ltdd_ray.distill.trajectory.shard import WHOLE
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.networks import build_network
@@ -227,7 +227,7 @@ def _stall(folder: Path, seed: int) -> float:
     )
     waited = worked = 0.0
     with closing(
-        read_ahead(lambda update: objective.read(update, 0), range(UPDATES), SEGMENTS_AHEAD)
+        prefetch(lambda update: objective.read(update, 0), range(UPDATES), PREFETCHED_SEGMENTS)
     ) as readings:
         next(readings)
         for _ in range(UPDATES - 1):

@@ -73,16 +73,6 @@ def _peak(work: Callable[..., object], arguments: tuple[object, ...], threads: i
     return torch.cuda.max_memory_allocated() if default_device().type == "cuda" else peak_memory()
 
 
-def peak_here(work: Callable[[], object]) -> float:
-    """Bytes that a GPU's allocator held at most during ``work``; on a CPU the largest resident size of this process so far."""
-    if default_device().type != "cuda":
-        work()
-        return peak_memory()
-    torch.cuda.reset_peak_memory_stats()
-    work()
-    return torch.cuda.max_memory_allocated()
-
-
 def _finish() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -15,9 +15,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from ltdd_ray.workflows.report import report
+    from ltdd_ray.workflows.report_runs import report_runs
 
-    print(f"wrote {report(options.runs, options.output)}")
+    print(f"wrote {report_runs(options.runs, options.output)}")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -28,12 +28,17 @@ def _export(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from ltdd_ray.config.loading import load_config
-    from ltdd_ray.methods import METHODS
+    from ltdd_ray.methods import known_methods
 
     config = load_config(options.config, options.set)
     from ltdd_ray.workflows.compare.run_methods import compare
 
-    compare(config, options.methods.split(",") if options.methods else METHODS)
+    compare(config, known_methods() if options.methods is None else _words(options.methods))
+
+
+def _words(text: str) -> list[str]:
+    """The words of a list separated by commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -58,21 +63,22 @@ def _store(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from ltdd_ray.bench.cli import bench
+    from ltdd_ray.bench.questions import run_question
 
-    bench(options.question, options.repeats, options.json)
+    run_question(options.question, options.repeats, options.json)
 
 
 def _data_info(options: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from ltdd_ray.cluster.image_cache import ray_writer
     from ltdd_ray.config.loading import load_config
     from ltdd_ray.data.info import describe, render
     from ltdd_ray.data.load import load_data
     from ltdd_ray.data.proposal import sensible_ipc
 
     config, console = load_config(options.config, options.set), Console()
-    splits = load_data(config.data, config.seed)
+    splits = load_data(config.data, config.seed, ray_writer(config.compute))
     console.print(render(describe(splits, config.data)))
     ipc = sensible_ipc(splits.train.class_counts.tolist())
     said = [f"images per class that make sense: up to {ipc} (distill.ipc is {config.distill.ipc})"]
@@ -96,6 +102,17 @@ def _init(options: argparse.Namespace) -> None:
     )
 
 
+def _configs(options: argparse.Namespace) -> None:
+    from ltdd_ray.config.shipped import find_shipped, shipped_configs, summary
+
+    if options.name:
+        print(find_shipped(options.name).read_text(), end="")
+        return
+    configs = shipped_configs()
+    width = max(map(len, configs))
+    print("\n".join(f"{name:<{width}}  {summary(file)}" for name, file in configs.items()))
+
+
 def _completion(options: argparse.Namespace) -> None:
     from ltdd_ray.cli.completion import completion
 
@@ -113,5 +130,6 @@ VERBS = {
     "store": _store,
     "bench": _bench,
     "data info": _data_info,
+    "configs": _configs,
     "completion": _completion,
 }

@@ -119,6 +119,9 @@ def build_parser() -> argparse.ArgumentParser:
         action.add_argument("--json", action="store_true", help="print JSON")
         action.set_defaults(command="store", action=name)
         _takes_debug(action)
+    configs = verbs.add_parser("configs", help="list the shipped configs, or print one")
+    configs.add_argument("name", metavar="NAME", nargs="?", help="one of them, such as demo")
+    configs.set_defaults(command="configs", debug=False)
     data = verbs.add_parser("data", help="look at a config's images").add_subparsers(
         required=True, metavar="ACTION"
     )
@@ -150,7 +153,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _takes_config(parser: argparse.ArgumentParser, **results: Any) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="YAML file, see configs/")
+    parser.add_argument(
+        "config", metavar="CONFIG", help="YAML file, or the name of a shipped config"
+    )
     parser.add_argument(
         "--set",
         nargs="+",

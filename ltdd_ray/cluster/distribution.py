@@ -7,7 +7,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.distribution.runner import run_distribution
-from ltdd_ray.distill.trajectory.loop import UpdateReport
+from ltdd_ray.distill.metrics_log import UpdateReport
 
 
 def match_on_actor(

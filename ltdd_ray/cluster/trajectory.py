@@ -21,12 +21,12 @@ from ltdd_ray.common.device import prepare_process
 from ltdd_ray.common.errors import NonFiniteLossError, UserError
 from ltdd_ray.common.hardware import peak_memory
 from ltdd_ray.config import ComputeConfig, RunConfig
-from ltdd_ray.data.budget import class_budget
+from ltdd_ray.data.budget import picture_budget
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import PROGRESS
-from ltdd_ray.distill.metrics_log import Watcher
-from ltdd_ray.distill.trajectory.loop import UpdateReport, distill
+from ltdd_ray.distill.metrics_log import MetricsLog, UpdateReport
+from ltdd_ray.distill.trajectory.loop import distill
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
 
 POLL_SECONDS = 0.2
@@ -100,7 +100,7 @@ def require_workers(config: RunConfig, class_counts: Sequence[int]) -> None:
     compute, distill = config.compute, config.distill
     terms = ((distill.lambda_rep, distill.representation), (distill.lambda_cls, distill.classifier))
     batch = min(
-        sum(class_budget(distill, class_counts)),
+        sum(picture_budget(distill, class_counts)),
         *(phase.batch_size for weight, phase in terms if weight),
     )
     if compute.parallel == "batch" and compute.num_workers > batch:
@@ -183,14 +183,14 @@ def _distill(
                 {"update": update}, checkpoint=ray.train.Checkpoint.from_directory(scratch)
             )
 
-    watcher = _watcher(config, data, resume_from) if rank == 0 else None
+    log = _metrics_log(config, data, resume_from) if rank == 0 else None
 
     def on_update(report: UpdateReport, synthetic: SyntheticSet) -> None:
-        if watcher:
-            watcher.update(report, synthetic)
+        if log:
+            log.write(report, synthetic.images, data.train.num_classes)
             outbox.add(report)
 
-    with closing(watcher) if watcher else nullcontext():
+    with closing(log) if log else nullcontext():
         result = distill(
             config,
             data,
@@ -206,10 +206,10 @@ def _distill(
     return result
 
 
-def _watcher(config: RunConfig, data: PreparedData, resume_from: Path | None) -> Watcher:
+def _metrics_log(config: RunConfig, data: PreparedData, resume_from: Path | None) -> MetricsLog:
     done = json.loads((resume_from / PROGRESS).read_text())["update"] if resume_from else 0
     history, events = config.folder / "distilled" / "history.jsonl", config.folder / "tensorboard"
-    return Watcher(
+    return MetricsLog(
         history, events, data.normalisation, done, image_every=config.distill.checkpoint_every
     )
 

@@ -1,27 +1,32 @@
 """Where images come from, and how their class distribution is cut."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from ltdd_ray.config.section import Section
+from ltdd_ray.common.registry import Registry
+from ltdd_ray.config.section import NamingSection
+
+SOURCES = Registry[Callable[..., Any]](
+    "source",
+    (
+        *("digits", "cifar10", "cifar100", "tiny_imagenet", "imagenet_lt"),
+        *("parquet", "imagefolder", "npz"),
+    ),
+)
 
 
-class DataConfig(Section):
+class DataConfig(NamingSection):
     """Where images come from, and how their class distribution is cut."""
 
-    source: Literal[
-        "digits",
-        "cifar10",
-        "cifar100",
-        "tiny_imagenet",
-        "imagenet_lt",
-        "parquet",
-        "imagefolder",
-        "npz",
-    ] = Field(
-        description="Kind of data: a known data set by name, or images of your own as a folder per "
-        "class (`imagefolder`), as arrays (`npz`) or as Hugging Face files (`parquet`)."
+    registry: ClassVar[Registry[Any]] = SOURCES
+    naming_key: ClassVar[str] = "source"
+
+    source: str = Field(
+        description="Kind of data: a known data set (digits, cifar10, cifar100, tiny_imagenet, "
+        "imagenet_lt), images of your own as a folder per class (imagefolder), as arrays (npz) or "
+        "as Hugging Face files (parquet), or a registered source.",
     )
     name: str | None = Field(
         default=None,
@@ -110,6 +115,11 @@ class DataConfig(Section):
         "whitening of pixels in 0..1, as published for CIFAR-10. `zca`: the same after "
         "standardising per channel, as published for CIFAR-100.",
     )
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        return SOURCES.check(source)
 
     @model_validator(mode="after")
     def _profile(self) -> "DataConfig":

@@ -37,13 +37,20 @@ class DistillConfig(Section):
     ipc: int | None = Field(
         default=None,
         ge=1,
-        description="Synthetic images per class; null if `budget` gives their number. With `idm` "
-        "each of them holds several pictures.",
+        description="Synthetic images per class; null if `budget` gives their number. Each of "
+        "them shows `pictures_per_side`^2 pictures.",
     )
     budget: Budget | None = Field(
         default=None,
         description="Instead of `ipc`, for numbers of images that differ between classes: a total "
         "to share out, or a number for each class.",
+    )
+    pictures_per_side: int = Field(
+        default=1,
+        ge=1,
+        description="Pictures along each side of a stored image, f. Networks see the f x f "
+        "pictures cut out and enlarged, each with its own label. Batch sizes count pictures. With "
+        "2 a set of equal bytes shows four times as many pictures at half the resolution.",
     )
     engine: Literal["matching", "dm", "idm"] = Field(
         default="matching",
@@ -167,12 +174,8 @@ class DistillConfig(Section):
     )
 
     @property
-    def pictures_per_side(self) -> int:
-        """f: networks see a synthetic image as f x f pictures, each an image of the final set."""
-        return self.distribution.mosaic if self.engine == "idm" else 1
-
-    @property
     def pictures_per_image(self) -> int:
+        """f^2."""
         return self.pictures_per_side**2
 
     @model_validator(mode="after")

@@ -57,12 +57,6 @@ class DistributionConfig(Section):
     momentum_image: float = Field(
         default=0.5, ge=0, lt=1, description="Momentum of SGD on the images. Published: 0.5."
     )
-    mosaic: int = Field(
-        default=2,
-        ge=1,
-        description="`idm`: pictures along each side of a synthetic image. Networks are trained on "
-        "each picture, enlarged to full size. Must divide height and width.",
-    )
     class_weight: float = Field(
         default=5.0,
         ge=0,

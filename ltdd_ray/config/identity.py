@@ -36,6 +36,7 @@ DECIDES: dict[str, Outcome] = {
     "distill": "set",
     "evaluate": "networks",
     "evaluate.lr": "set",  # the engines dm and idm learn no rate, their sets record this one
+    "plugins": "nothing",
     "search": "nothing",
     "compute": "nothing",
 }

@@ -1,10 +1,11 @@
-"""Reading the config tree: YAML in, dotted overrides, resolved copy out.
+"""Reading the config tree: YAML in, overrides, resolved copy out.
 
 A file may name a parent with ``extends: other.yaml`` (relative to itself); its own values win.
 Unknown keys are refused with the nearest valid name.
 """
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -13,25 +14,42 @@ from pydantic import ValidationError
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.redact import mask_tree
+from ltdd_ray.common.registry import import_plugins
 from ltdd_ray.config.section import Section, section_of
+from ltdd_ray.config.shipped import find_config
 from ltdd_ray.config.tree import RunConfig
 from ltdd_ray.config.yaml_text import parse_yaml
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
-    """Read a YAML file, apply ``a.b=value`` overrides (values are YAML) and validate the whole.
+def load_config(
+    path_or_name: str | Path, overrides: Sequence[str] = (), /, **settings: Any
+) -> RunConfig:
+    """Read a YAML file or a shipped config, replace settings and validate the whole.
 
-    Raises ``UserError`` naming the file or override, the value and the remedy.
+    ``path_or_name`` is a file, or the name of a shipped config such as ``"cifar10_lt/cpu"``
+    (``ltdd-ray configs`` lists them). ``settings`` are Python values; their names are dotted keys
+    with two underscores for the dot: ``load_config("demo", name="mine", distill__ipc=10)``. A
+    mapping replaces the settings that it names and keeps the others of its section. ``overrides``
+    are the words after ``--set`` on the command line, ``"distill.ipc=10"``, with YAML values.
+
+    Raises ``UserError`` naming the file or setting, the value and the remedy.
     """
-    tree = _read_yaml(Path(path), ())
-    for override in overrides or []:
+    tree = _read_yaml(find_config(path_or_name), ())
+    for override in overrides:
         _apply_override(tree, override)
-    return parse_config(tree, where=str(path))
+    for key, value in settings.items():
+        for part in reversed(key.replace("__", ".").split(".")):
+            value = {part: value}
+        tree = merge(tree, value)
+    return parse_config(tree, where=str(path_or_name))
 
 
 def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
     """Validate a plain tree; ``where`` names its origin in errors."""
     _check_keys(tree, RunConfig, where, "")
+    plugins = tree.get("plugins") or ()
+    if isinstance(plugins, list | tuple):  # anything else fails in the validation below
+        import_plugins([str(module) for module in plugins])
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
@@ -49,11 +67,13 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
         tree = parse_yaml(path.read_text(), str(path))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such config file; see configs/ for examples") from None
+        raise UserError(
+            f"{path}: no such config file; `ltdd-ray configs` lists the shipped ones"
+        ) from None
     except IsADirectoryError:
         raise UserError(
-            f"{path}: a folder, not a config file; `ltdd-ray init {path}` writes one for a folder "
-            "of images"
+            f"{path}: a folder, not a config file; "
+            f"`ltdd-ray init {path}` writes one for a folder of images"
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None

@@ -1,9 +1,11 @@
 """What every section of the tree has in common, and how sections nest."""
 
-from typing import get_args
+from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
+
+from ltdd_ray.common.registry import Registry
 
 
 class Section(BaseModel):
@@ -18,3 +20,24 @@ def section_of(field: FieldInfo) -> type[Section] | None:
         if isinstance(kind, type) and issubclass(kind, Section):
             return kind
     return None
+
+
+class NamingSection(Section):
+    """A section whose key ``naming_key`` takes a name of ``registry``.
+
+    What is registered under that name is pickled with the section, so a Ray worker that receives
+    the config knows it, too.
+    """
+
+    registry: ClassVar[Registry[Any]]
+    naming_key: ClassVar[str]
+
+    def __getstate__(self) -> dict[Any, Any]:
+        registered = self.registry.get(getattr(self, self.naming_key))
+        return {**super().__getstate__(), "registered": registered}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        registered = state.pop("registered")
+        super().__setstate__(state)
+        if registered is not None:
+            self.registry.register(getattr(self, self.naming_key), registered)

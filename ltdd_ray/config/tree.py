@@ -36,6 +36,11 @@ class RunConfig(Section):
         description="Seed of all random draws. Equal configs give equal results; another seed "
         "gives an independent repetition.",
     )
+    plugins: tuple[str, ...] = Field(
+        default=(),
+        description="Python modules to import first, which register sources, networks or methods. "
+        "They are installed or lie in the working directory.",
+    )
     data: DataConfig = Field(
         description="Where images come from, and how their class distribution is cut."
     )

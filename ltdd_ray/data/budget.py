@@ -33,6 +33,11 @@ def class_budget(config: DistillConfig, class_counts: Sequence[int]) -> tuple[in
     return share_out(budget.images, class_counts if budget.share == "count" else [1] * classes)
 
 
+def picture_budget(config: DistillConfig, class_counts: Sequence[int]) -> tuple[int, ...]:
+    """Pictures per class (C,), f^2 for each image. Raises ``UserError`` as :func:`class_budget`."""
+    return tuple(n * config.pictures_per_image for n in class_budget(config, class_counts))
+
+
 def describe_shortage(budget: Sequence[int], class_counts: Sequence[int]) -> str:
     """What happens to classes with fewer images than they shall get, for the run to say; empty where there are none."""
     short = [count for wanted, count in zip(budget, class_counts) if count < wanted]

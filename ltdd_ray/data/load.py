@@ -11,6 +11,7 @@ from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.longtail import long_tail_indices
 from ltdd_ray.data.sources import load_source
 from ltdd_ray.data.sources.folders import load_unlabelled
+from ltdd_ray.data.sources.imagenet import ShardWriter, write_in_process
 from ltdd_ray.data.split import hold_out, labelled_subset
 
 # Not the run's seed: runs that differ in their seed alone must be measured on the same test images.
@@ -30,13 +31,15 @@ class DataSplits:
     estimate: CountEstimate | None = None
 
 
-def load_data(config: DataConfig, seed: int) -> DataSplits:
+def load_data(
+    config: DataConfig, seed: int, write_shards: ShardWriter = write_in_process
+) -> DataSplits:
     """Read the source, hold out a test set if it has none, apply the imbalance profile, hold out validation, forget labels.
 
     ``seed`` (the run's) decides the validation split and which labels are known, nothing else. Raises ``UserError`` for anything
     missing, broken or inconsistent, and for a class with a single image when ``validation_fraction`` asks for one.
     """
-    train, test = load_source(config)
+    train, test = load_source(config, write_shards)
     if train.num_classes < 2:
         raise UserError(
             f"source {config.source} has one class, {train.class_names[0]!r}; at least two are needed"

@@ -14,6 +14,7 @@ from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.data.normalisation import Normalisation
+from ltdd_ray.data.sources.imagenet import ShardWriter, write_in_process
 
 IMAGES_AT_ONCE = 2048
 
@@ -38,9 +39,9 @@ class PreparedData:
         return self.train.bytes_in_memory + self.evaluation.bytes_in_memory
 
 
-def prepare_data(config: RunConfig) -> PreparedData:
+def prepare_data(config: RunConfig, write_shards: ShardWriter = write_in_process) -> PreparedData:
     """Load, cut and fit once per run; everything in it travels to workers as plain arrays."""
-    splits = load_data(config.data, config.seed)
+    splits = load_data(config.data, config.seed, write_shards)
     class_budget(config.distill, splits.train.class_counts.tolist())  # its errors, before any work
     evaluation = splits.validation if config.evaluate.split == "validation" else splits.test
     assert evaluation is not None  # the config refuses `validation` without a validation_fraction

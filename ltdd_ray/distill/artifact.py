@@ -1,11 +1,15 @@
-"""The distilled set as a file: everything needed to train on it, and nothing that must be unpickled.
+"""The distilled set as a file: all that is needed to train on it, and nothing to unpickle.
 
-M images, C classes, K x H x W image shape.
+A stored image is a mosaic of f x f pictures (:mod:`ltdd_ray.distill.formation`); networks are
+trained on the pictures. With f = 1, the default, image and picture are the same.
+
+M stored images, P = M f^2 pictures, C classes, K x H x W image shape.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +22,26 @@ from torch.utils.data import Dataset
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_atomic
 from ltdd_ray.data.normalisation import Normalisation
+from ltdd_ray.distill.formation import decode
 
-FORMAT = 1
+FORMAT = 2  # 1 had no mosaics: every picture was stored as an image of its own
+READABLE = (1, 2)
 
 
 @dataclass(frozen=True, eq=False)
 class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
-    """A torch ``Dataset`` of (image (K, H, W) in model space, soft label (C,)).
+    """A torch ``Dataset`` of (picture (K, H, W) in model space, soft label (C,)), P of them.
 
     Attributes:
-        images: float32 (M, K, H, W) in model space. soft_labels: float32 (M, C), rows that sum to 1.
-        classes: int64 (M,), the class each image was initialised for.
+        images: float32 (M, K, H, W) in model space, as stored.
+        soft_labels: float32 (P, C), rows that sum to 1.
+        classes: int64 (P,), the class that each picture was initialised for.
         learning_rate: the learned rate alpha, to train a network from scratch with.
-        normalisation: the way from pixels to model space and back. augmentation: the DSA strategy to train with.
-        class_counts: C numbers, the training images of each class; empty where a file does not know.
-        provenance: where the set comes from, as :func:`~ltdd_ray.distill.provenance.provenance` describes it.
+        normalisation: maps pixels to model space and back.
+        augmentation: the DSA strategy to train with.
+        pictures_per_side: f.
+        class_counts: C numbers, the training images of each class; empty where a file has none.
+        provenance: what the set was made from (:func:`~ltdd_ray.distill.provenance.provenance`).
     """
 
     images: Tensor
@@ -42,42 +51,67 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     normalisation: Normalisation
     class_names: tuple[str, ...]
     augmentation: str
+    pictures_per_side: int = 1
     class_counts: tuple[int, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def pictures(self) -> Tensor:
+        """What networks are trained on: float32 (P, K, H, W) in model space."""
+        return decode(self.images, self.pictures_per_side)
+
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.soft_labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self.images[index], self.soft_labels[index]
+        return self.pictures[index], self.soft_labels[index]
 
     def denormalize(self, images: Tensor | None = None) -> Tensor:
-        """Images (B, K, H, W), by default the set's own, as pixels in 0..1 (clipped)."""
-        return self.normalisation.invert(self.images if images is None else images).clamp(0, 1)
+        """Images (B, K, H, W), by default the set's pictures, as pixels in 0..1, clipped."""
+        return self.normalisation.invert(self.pictures if images is None else images).clamp(0, 1)
 
     def pixels(self) -> Tensor:
-        """The images as 8-bit files hold them: uint8 (M, K, H, W), clipped and rounded."""
-        return self.denormalize().mul(255).round().to(torch.uint8)
+        """The pictures as 8-bit files hold them: uint8 (P, K, H, W), clipped and rounded.
+
+        Mosaics are rounded before they are decoded, as :meth:`in_8_bits` does.
+        """
+        stored = self.in_8_bits() if self.pictures_per_side > 1 else self
+        return _rounded(stored.denormalize())
 
     def clipped_share(self) -> float:
-        """Share 0..1 of pixel values that lie outside of what an image file can hold, and that :meth:`pixels` clips.
+        """Share 0..1 of the stored values outside 0..255, which :meth:`pixels` clips.
 
-        A hundredth of a grey level outside is taken for rounding: real images come back from model space that far off.
+        A hundredth of a grey level counts as rounding: real images come back from model space
+        with such an error.
         """
         values = self.normalisation.invert(self.images) * 255
         return float(((values < -0.01) | (values > 255.01)).double().mean())
 
     def in_8_bits(self) -> "DistilledSet":
-        """The set after a way through 8-bit images: what whoever trains on an export gets to see."""
-        return replace(self, images=self.normalisation.apply(self.pixels()))
+        """The set with its stored images rounded to 8 bits: what an export keeps of it."""
+        rounded = _rounded(self.denormalize(self.images))
+        return replace(self, images=self.normalisation.apply(rounded))
 
-    def save(self, folder: Path, name: str = "distilled") -> Path:
-        """Write ``name``.safetensors, metadata inside and, for people, as ``name``.json beside it; each appears whole."""
+    def to(self, device: torch.device | str) -> "DistilledSet":
+        """The set with its tensors, and those of its normalisation, on ``device``."""
+        return replace(
+            self,
+            images=self.images.to(device),
+            soft_labels=self.soft_labels.to(device),
+            classes=self.classes.to(device),
+            normalisation=self.normalisation.to(device),
+        )
+
+    def save(self, folder: Path | str, name: str = "distilled") -> Path:
+        """Write ``name``.safetensors and, for people, its metadata as ``name``.json.
+
+        Each file appears whole. Returns the path of the first.
+        """
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"images": self.images, "soft_labels": self.soft_labels, "classes": self.classes}
-        tensors |= {
-            f"normalisation.{key}": value for key, value in self.normalisation.state().items()
-        }
+        state = self.normalisation.state()
+        tensors |= {f"normalisation.{key}": value for key, value in state.items()}
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         described = {
             "format": FORMAT,
@@ -85,6 +119,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             "class_names": list(self.class_names),
             "class_counts": list(self.class_counts),
             "augmentation": self.augmentation,
+            "pictures_per_side": self.pictures_per_side,
             "provenance": dict(self.provenance),
         }
         path = folder / f"{name}.safetensors"
@@ -95,9 +130,9 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
 
     @classmethod
     def load(cls, folder: Path | str, name: str = "distilled") -> "DistilledSet":
-        """Read what :meth:`save` wrote. ``folder`` may be the run's folder, its ``distilled`` folder or the file itself.
+        """Read a set from a run's folder, its ``distilled`` folder or the file itself.
 
-        Raises ``UserError`` where there is none, or one that is damaged or of another format.
+        Raises ``UserError`` where there is none, or one that is damaged or of an unknown format.
         """
         path = find_distilled(folder, name)
         try:
@@ -108,8 +143,13 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             ) from None
 
 
+def _rounded(pixels: Tensor) -> Tensor:
+    """Pixels in 0..1 as uint8."""
+    return pixels.mul(255).round().to(torch.uint8)
+
+
 def find_distilled(place: Path | str, name: str = "distilled") -> Path:
-    """The file of a set, given itself or the folder of its run or the ``distilled`` folder in there.
+    """The file of a set: ``place`` is that file, a run's folder or its ``distilled`` folder.
 
     Raises ``UserError`` where there is none.
     """
@@ -138,8 +178,8 @@ def find_distilled(place: Path | str, name: str = "distilled") -> Path:
 def _from_file(path: Path) -> DistilledSet:
     with safe_open(path, framework="pt") as file:
         described = json.loads((file.metadata() or {})["ltdd_ray"])
-        if described["format"] != FORMAT:
-            raise ValueError(f"format {described['format']}; this version reads {FORMAT}")
+        if described["format"] not in READABLE:
+            raise ValueError(f"format {described['format']}; this version reads {READABLE}")
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
     prefix = "normalisation."
     state = {
@@ -153,6 +193,7 @@ def _from_file(path: Path) -> DistilledSet:
         normalisation=Normalisation.from_state(state),
         class_names=tuple(described["class_names"]),
         augmentation=described["augmentation"],
+        pictures_per_side=described.get("pictures_per_side", 1),
         class_counts=tuple(described.get("class_counts", ())),
         provenance=described["provenance"],
     )

@@ -1,4 +1,4 @@
-"""The complete state of a distillation as two plain files: resuming from it is exact."""
+"""The complete state of a distillation in two plain files. Resuming from it is exact."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,10 @@ STATE, PROGRESS = "state.safetensors", "progress.json"
 def save_checkpoint(
     folder: Path, synthetic: nn.Module, optimiser: torch.optim.SGD, update: int
 ) -> None:
-    """Write parameters, momenta and the number of updates done into ``folder``. All randomness is a function of the latter."""
+    """Write parameters, momenta and the number of finished updates into ``folder``.
+
+    All randomness is a function of that number.
+    """
     tensors = {name: p.detach().cpu().contiguous() for name, p in synthetic.state_dict().items()}
     for name, parameter in synthetic.named_parameters():
         momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
@@ -28,15 +31,15 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path, synthetic: nn.Module, optimiser: torch.optim.SGD) -> int:
-    """Put a checkpoint's state into ``synthetic`` and ``optimiser``; returns the number of updates done.
+    """Load a checkpoint into ``synthetic`` and ``optimiser``; return the number of updates done.
 
-    Raises ``UserError`` for a file of any other format than safetensors.
+    Raises ``UserError`` for a file that is not safetensors.
     """
     try:
         tensors = load_file(folder / STATE)
     except SafetensorError as error:
         raise UserError(
-            f"{folder / STATE}: not a readable checkpoint ({error}); remove its folder and run again"
+            f"{folder / STATE}: not a readable checkpoint ({error}); remove {folder} and run again"
         ) from None
     synthetic.load_state_dict({name: tensors[name] for name in synthetic.state_dict()})
     for name, parameter in synthetic.named_parameters():

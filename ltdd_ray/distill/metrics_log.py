@@ -1,19 +1,28 @@
-"""What distillation leaves for people to look at: TensorBoard, and a line of history per update for the report."""
+"""The log of a distillation: a line of JSON per update for the report, and TensorBoard events."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from ltdd_ray.data.normalisation import Normalisation
 
-if TYPE_CHECKING:
-    from ltdd_ray.distill.distribution.dm import DistributionMatching
-    from ltdd_ray.distill.trajectory.loop import UpdateReport
-    from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """``update`` of ``updates`` is done. ``metrics`` are means over segments, equal on all ranks."""
+
+    update: int
+    updates: int
+    metrics: dict[str, float]
 
 
-class Watcher:
-    """Writes for one process; on a resume everything after ``done`` updates is dropped first, so nothing is told twice."""
+class MetricsLog:
+    """Writes the log of one process.
+
+    A resumed run first drops every line after ``done`` updates, so no update appears twice.
+    """
 
     def __init__(
         self,
@@ -23,7 +32,7 @@ class Watcher:
         done: int,
         image_every: int,
     ) -> None:
-        # Both take seconds to import, and only the one process that watches needs them.
+        # Both imports take seconds, and only the one process that writes the log needs them.
         from torch.utils.tensorboard import SummaryWriter
         from torchvision.utils import make_grid
 
@@ -35,17 +44,16 @@ class Watcher:
         self._events = SummaryWriter(str(tensorboard), purge_step=done + 1)
         self._normalisation, self._image_every = normalisation, image_every
 
-    def update(
-        self, report: "UpdateReport", synthetic: "SyntheticSet | DistributionMatching"
-    ) -> None:
+    def write(self, report: UpdateReport, images: Tensor, num_classes: int) -> None:
+        """Log one update. ``images`` (M, K, H, W) are drawn a row per class, now and then."""
         self._history.write(json.dumps({"update": report.update, **report.metrics}) + "\n")
         self._history.flush()
         for name, value in report.metrics.items():
             self._events.add_scalar(name, value, report.update)
         if report.update % self._image_every == 0 or report.update == report.updates:
-            pixels = self._normalisation.invert(synthetic.images.detach().cpu()).clamp(0, 1)
-            per_class = len(pixels) // int(synthetic.classes.max() + 1)
-            self._events.add_image("images", self._make_grid(pixels, nrow=per_class), report.update)
+            pixels = self._normalisation.invert(images.detach().cpu()).clamp(0, 1)
+            grid = self._make_grid(pixels, nrow=len(pixels) // num_classes)
+            self._events.add_image("images", grid, report.update)
 
     def close(self) -> None:
         self._history.close()
@@ -53,11 +61,8 @@ class Watcher:
 
 
 def _lines(path: Path) -> list[str]:
-    """Whole lines only: a killed writer may have left a part of one."""
+    """Whole lines only: a killed writer may have left part of one."""
     if not path.exists():
         return []
-    return [
-        line.rstrip("\n")
-        for line in path.read_text().splitlines(keepends=True)
-        if line.endswith("\n")
-    ]
+    lines = path.read_text().splitlines(keepends=True)
+    return [line.rstrip("\n") for line in lines if line.endswith("\n")]

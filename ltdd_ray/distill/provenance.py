@@ -1,4 +1,4 @@
-"""Where a distilled set comes from, as it travels in the set's own file."""
+"""The provenance of a distilled set, which is stored in its file."""
 
 from typing import Any
 
@@ -9,20 +9,17 @@ from ltdd_ray.data.dataset import LongTailedDataset
 
 
 def provenance(config: RunConfig, train: LongTailedDataset, update: int) -> dict[str, Any]:
-    """Plain values that decide the set after ``update`` updates, or say what it was made from.
+    """What the set was made from and by, after ``update`` updates, as plain values.
 
-    Nothing of when and where: two runs with equal outcomes write equal files.
+    Neither time nor place is part of it: two runs with equal outcomes write equal files.
     """
-    per_class, pictures = (
-        class_budget(config.distill, train.class_counts.tolist()),
-        config.distill.pictures_per_image,
-    )
     return {
         "method": config.method,
         "dataset": config.data.name or config.data.source,
         "dataset_fingerprint": train.fingerprint,
         "imbalance_factor": float(train.class_counts.max() / train.class_counts.min()),
-        "images_per_class": [n * pictures for n in per_class],
+        "images_per_class": list(class_budget(config.distill, train.class_counts.tolist())),
+        "pictures_per_image": config.distill.pictures_per_image,
         "seed": config.seed,
         "update": update,
         "config_hash": result_fingerprint(config),

@@ -1,13 +1,13 @@
 """Calibrating soft labels after distillation by logit adjustment (ADSA, arXiv 2511.17914).
 
-Experts of long-tailed images label tail images with too little confidence. ADSA lowers the logits f of a distilled image to
-f - tau log(pi), pi being the class prior of the training images, with the tau that makes classes equally confident on the
-distilled images. ADSA's f is a teacher's output. Here f is the log of the labels stored with the set: up to a constant per
-image, which softmax forgets, those are the logits that distillation learned. So nothing but the set and the prior is asked,
-neither a network nor a test image.
+Experts of long-tailed images give tail images too little confidence. ADSA changes the logits f of
+a distilled image to f - tau log(pi), where pi is the class prior of the training images. tau is the
+value that makes all classes equally confident on the distilled images.
 
-The confidence of a class is here the mean probability that its own images' labels give to it. The largest probability would not
-do: it goes to 1 for every class as tau grows, so that the spread would vanish at infinity.
+Deviations: ADSA takes f from a teacher. Here f is the log of the stored labels, which equals the
+learned logits up to a constant per image. So calibration needs only the set and the prior, no
+network and no test image. The confidence of a class is the mean probability that its own images'
+labels give it. The largest probability would not do: it goes to 1 for every class as tau grows.
 
 M images, C classes.
 """
@@ -30,12 +30,14 @@ class Calibration(NamedTuple):
 
 
 def calibrate(soft_labels: Tensor, classes: Tensor, prior: Tensor) -> Calibration:
-    """The adjustment of ``soft_labels`` (M, C) with the least spread of confidence over the classes.
+    """Adjust ``soft_labels`` (M, C) so that confidence differs least between classes.
 
     Args:
-        classes: (M,), the class that each image stands for. prior: (C,), the share of each class among the training images.
+        classes: (M,), the class of each image.
+        prior: (C,), the share of each class among the training images.
 
-    tau lies in -LARGEST_TAU..LARGEST_TAU, to 4e-4, and is 0 where no other is better, as with a balanced prior.
+    tau lies within LARGEST_TAU of 0, to 4e-4. It is 0 where no value is better, for example with a
+    balanced prior.
     """
     low, high = -LARGEST_TAU, LARGEST_TAU
     best = 0.0
@@ -55,13 +57,16 @@ def calibrate(soft_labels: Tensor, classes: Tensor, prior: Tensor) -> Calibratio
 
 
 def adjust(soft_labels: Tensor, prior: Tensor, tau: float) -> Tensor:
-    """softmax(log p - tau log pi) of each row p of ``soft_labels`` (M, C), in their dtype; a probability of 0 stays 0."""
+    """softmax(log p - tau log pi) of each row p of ``soft_labels`` (M, C), in their dtype.
+
+    A probability of 0 stays 0.
+    """
     logits = soft_labels.double().log() - tau * prior.double().log()
     return logits.softmax(-1).to(soft_labels.dtype)
 
 
 def confidence_spread(soft_labels: Tensor, classes: Tensor) -> float:
-    """Standard deviation, over the classes with images, of the mean probability (M, C) that images of a class have of it."""
+    """Standard deviation of the confidence over the classes that have images."""
     own = soft_labels.double().gather(1, classes[:, None])[:, 0]
     counts = torch.bincount(classes)
     means = (

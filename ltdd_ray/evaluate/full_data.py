@@ -1,6 +1,7 @@
-"""Training on all long-tailed images: cross-entropy, balanced softmax, and cross-entropy with a re-trained classifier.
+"""Training on all long-tailed images, the reference for small sets.
 
-The stages are those of the experts. N images, C classes, K x H x W image shape.
+Three ways: cross-entropy, balanced softmax, and cross-entropy with a re-trained classifier. The
+stages are those of the experts. N images, C classes, K x H x W image shape.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,10 +38,12 @@ def train_on_all(
     seed: int,
     on_epoch: Callable[[int], None],
 ) -> None:
-    """Train ``model`` in place on images (N, K, H, W) and labels (N,), in the way ``name`` of :data:`FULL_DATA` says.
+    """Train ``model`` in place on images (N, K, H, W) with labels (N,).
 
-    ``full_decoupled`` is the network of ``full_ce`` with its classifier alone trained further, as the experts' is. Raises
-    ``NonFiniteLossError`` if a loss leaves the finite numbers.
+    ``name`` is one of :data:`FULL_DATA`. ``full_decoupled`` trains the network of ``full_ce``, and
+    then its classifier alone, by the classifier stage of the experts.
+
+    Raises ``NonFiniteLossError`` where a loss is not finite.
     """
     flat, augment = FlatModel(model), Augmentation(config.augmentation)
     prior = torch.bincount(labels).float() / len(labels)
@@ -57,7 +60,8 @@ def train_on_all(
             theta = torch.cat([flat.split(theta)[0], head])
     except NonFiniteLossError:
         raise NonFiniteLossError(
-            f"{name}: the loss is not finite; lower evaluate.full_data.lr, or for full_decoupled experts.classifier.lr"
+            f"{name}: the loss is not finite; lower evaluate.full_data.lr, or for full_decoupled "
+            "experts.classifier.lr"
         ) from None
     with torch.no_grad():
         for key, parameter in model.named_parameters():
@@ -73,7 +77,7 @@ def _last(epochs: Iterator[Epoch], on_epoch: Callable[[int], None]) -> Tensor:
 
 
 def _settle_batch_norm(model: nn.Module, images: Images, seed: int) -> None:
-    """One pass over ``images`` for batch norm's running averages, which training as a function of a vector leaves alone."""
+    """Fill batch norm's running averages by one pass; the training above does not update them."""
     if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         model.train()
         for index in torch.randperm(len(images), generator=generator(seed, "batch-norm")).split(

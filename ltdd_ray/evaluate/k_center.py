@@ -18,16 +18,17 @@ EXPERT = 0
 
 
 def k_center(features: Tensor, count: int) -> list[int]:
-    """Indices of ``count`` rows of ``features`` (N, F) in the order of choice; all N where ``count`` is larger.
+    """Choose ``count`` rows of ``features`` (N, F), or all N; indices in the order of choice.
 
-    The first is nearest to the mean, each later one farthest from those chosen; of equals the one listed first.
+    The first is nearest to the mean. Each later one is farthest from those chosen. The lower index
+    breaks ties.
     """
     to_mean = (features - features.mean(0)).square().sum(1)
     chosen = [int(to_mean.argmin())]
     to_chosen = torch.full_like(to_mean, torch.inf)
     while len(chosen) < min(count, len(features)):
         to_chosen = torch.minimum(to_chosen, (features - features[chosen[-1]]).square().sum(1))
-        to_chosen[chosen[-1]] = -1  # never again, even where all that is left coincides with it
+        to_chosen[chosen[-1]] = -1  # not again, even where all others coincide with it
         chosen.append(int(to_chosen.argmax()))
     return chosen
 
@@ -35,7 +36,7 @@ def k_center(features: Tensor, count: int) -> list[int]:
 def k_center_selection(features: Tensor, labels: Tensor, budget: Sequence[int]) -> list[int]:
     """``budget`` (C,) indices into ``features`` (N, F) for each class of ``labels`` (N,).
 
-    A class with fewer images gives all of them, again and again.
+    A class with fewer images repeats them.
     """
     selected: list[int] = []
     for k, wanted in enumerate(budget):
@@ -47,9 +48,9 @@ def k_center_selection(features: Tensor, labels: Tensor, budget: Sequence[int]) 
 
 @torch.no_grad()
 def expert_features(config: RunConfig, train: LongTailedDataset, images: Images) -> Tensor:
-    """(N, F): what reaches the classifier of representation expert 0 at its last epoch, for ``images`` (N, K, H, W).
+    """Features (N, F) of ``images`` (N, K, H, W) under representation expert 0 at its last epoch.
 
-    Raises ``UserError`` where the run's trajectory store lacks that expert.
+    Raises ``UserError`` where the trajectory store lacks that expert.
     """
     flat = expert_network(config, train, EXPERT)
     flat.model.to(images.device)

@@ -22,6 +22,8 @@ def summarise(
 ) -> dict[str, Any]:
     """The content of results.json: shares and probabilities 0..1, groups by the training class counts.
 
+    Every ``std`` is a sample standard deviation over networks, and None (null) for a single network.
+
     ``sets`` holds every set that was trained on, in the order of ``evaluate.sets``; the first is the run's result and stands at
     the top level too, as random selection stands under ``random_baseline``. ``cross_architecture`` holds that first set's
     accuracies by architecture, the run's own first, where there are others. ``run`` adds what the run knows of itself (timings,
@@ -99,25 +101,36 @@ def _accuracies(
     per_class = np.array([n.per_class for n in networks])  # (networks, C)
     return {
         "accuracy": {**_spread(overall), "runs": overall},
-        "per_class": {"mean": per_class.mean(0).tolist(), "std": _deviation(per_class).tolist()},
+        "per_class": {"mean": per_class.mean(0).tolist(), "std": _deviations(per_class)},
         "groups": _by_group(per_class, groups),
     }
 
 
 def _by_group(
     per_class: np.ndarray, groups: dict[str, tuple[int, ...]]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Mean and deviation over networks of ``per_class`` (networks, C), its classes averaged within each group."""
     return {name: _spread(per_class[:, list(classes)].mean(1)) for name, classes in groups.items()}
 
 
-def _spread(values: Sequence[float] | np.ndarray) -> dict[str, float]:
-    return {"mean": float(np.mean(values)), "std": float(_deviation(np.asarray(values)))}
+def _spread(values: Sequence[float] | np.ndarray) -> dict[str, float | None]:
+    (deviation,) = _deviations(np.asarray(values)[:, None])
+    return {"mean": float(np.mean(values)), "std": deviation}
 
 
-def _deviation(values: np.ndarray) -> np.ndarray:
-    """Sample standard deviation over networks (the first axis); 0 for a single one."""
-    return values.std(0, ddof=1) if len(values) > 1 else np.zeros_like(values[0])
+def _deviations(values: np.ndarray) -> list[float | None]:
+    """Sample standard deviation of each column of ``values`` (networks, columns).
+
+    None, which is null in results.json, for a single network: one value has no deviation.
+    """
+    if len(values) == 1:
+        return [None] * values.shape[1]
+    return values.std(0, ddof=1).tolist()
+
+
+def accuracy_text(mean: float, std: float | None) -> str:
+    """``43.6 ± 1.2`` in percent; the mean alone where ``std`` is None, for a single network."""
+    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
 
 
 def results_table(results: dict[str, Any]) -> Table:
@@ -128,7 +141,8 @@ def results_table(results: dict[str, Any]) -> Table:
         if results["ipc"] is None
         else f"IPC {results['ipc']}"
     )
-    size += f" of {pictures} pictures each" if pictures > 1 else ""
+    if pictures > 1:
+        size += f" of {pictures} pictures each, a label for each picture"
     table = _table(
         f"{results['name']}: accuracy in % on the {results['split']} images, {size}",
         results,
@@ -159,7 +173,5 @@ def _table(title: str, results: dict[str, Any], *columns: str) -> Table:
 
 
 def _cells(one: dict[str, Any]) -> list[str]:
-    return [
-        f"{100 * cell['mean']:.1f} ± {100 * cell['std']:.1f}"
-        for cell in (one["accuracy"], *one["groups"].values())
-    ]
+    cells = (one["accuracy"], *one["groups"].values())
+    return [accuracy_text(cell["mean"], cell["std"]) for cell in cells]

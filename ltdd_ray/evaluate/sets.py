@@ -1,6 +1,6 @@
-"""What networks are trained on: every set that ``evaluate.sets`` can name, what it is called and how it is made.
+"""The sets that networks are trained on: every name of ``evaluate.sets`` and how its set is made.
 
-M images, C classes, K x H x W image shape.
+P pictures, C classes, K x H x W image shape.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,10 +13,11 @@ from torch.nn.functional import one_hot
 from ltdd_ray.common.device import default_device
 from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.budget import class_budget
+from ltdd_ray.data.budget import picture_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.formation import as_pictures
 from ltdd_ray.evaluate.calibration import calibrate
 from ltdd_ray.evaluate.full_data import FULL_DATA, full_data_epochs
 from ltdd_ray.evaluate.k_center import expert_features, k_center_selection
@@ -24,9 +25,9 @@ from ltdd_ray.evaluate.k_center import expert_features, k_center_selection
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """Images (M, K, H, W) in model space, their labels as distributions (M, C), and the rate to train with.
+    """Images (P, K, H, W) in model space, their soft labels (P, C), and the rate to train with.
 
-    ``tau`` is the logit adjustment that the labels were calibrated with, if they were.
+    ``tau`` is the logit adjustment of calibrated labels, else None.
     """
 
     images: Tensor
@@ -45,10 +46,11 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class SetKind:
-    """One name of ``evaluate.sets``: its ``title`` in tables, what ``kind`` of images they are in a sentence, and ``make`` (config,
-    data, number of the network to train).
+    """One name of ``evaluate.sets``.
 
-    Without ``make`` it is all training images, which :mod:`ltdd_ray.evaluate.full_data` trains on in a way of its own.
+    ``title`` names it in tables, ``kind`` its images in a sentence. ``make`` takes config, data and
+    the number of the network to train. Without ``make`` the set is all training images, which
+    :mod:`ltdd_ray.evaluate.full_data` trains on.
     """
 
     title: str
@@ -57,21 +59,21 @@ class SetKind:
 
 
 def training_set(config: RunConfig, data: PreparedData, name: str, network: int) -> TrainingSet:
-    """The set called ``name`` in ``evaluate.sets`` for network number ``network``; none of :data:`FULL_DATA`."""
+    """The set ``name`` for network number ``network``; ``name`` is not one of :data:`FULL_DATA`."""
     make = SETS[name].make
     assert make is not None, name
     return make(config, data, network)
 
 
 def epochs_on(config: RunConfig, name: str) -> int:
-    """How long a network is trained on the set called ``name``."""
+    """The epochs of a network on the set ``name``."""
     return full_data_epochs(config, name) if name in FULL_DATA else config.evaluate.epochs
 
 
 def random_selection(
     train: LongTailedDataset, budget: Sequence[int], seed: int, network: int
 ) -> list[int]:
-    """``budget`` (C,) image indices per class without replacement; a class with fewer gives all of them, again and again."""
+    """``budget`` (C,) random image indices per class; a class with fewer images repeats them."""
     chosen: list[int] = []
     for k, wanted in enumerate(budget):
         members = torch.nonzero(torch.tensor(train.labels == k))[:, 0]
@@ -84,26 +86,30 @@ def random_selection(
 
 def _random(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     """Drawn anew for every network."""
-    budget = class_budget(config.distill, data.train.class_counts.tolist())
-    return _real_images(
-        data, random_selection(data.train, budget, config.seed, network), config.evaluate.lr
-    )
+    budget = picture_budget(config.distill, data.train.class_counts.tolist())
+    index = random_selection(data.train, budget, config.seed, network)
+    return _real_images(config, data, index)
 
 
 def _k_center(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     images, labels = model_space(data.train, data.normalisation, default_device())
     features = expert_features(config, data.train, images)
-    budget = class_budget(config.distill, data.train.class_counts.tolist())
-    return _real_images(data, k_center_selection(features, labels, budget), config.evaluate.lr)
+    budget = picture_budget(config.distill, data.train.class_counts.tolist())
+    return _real_images(config, data, k_center_selection(features, labels, budget))
 
 
-def _real_images(data: PreparedData, index: list[int], learning_rate: float) -> TrainingSet:
-    """The training images at ``index`` (M,) with hard labels."""
+def _real_images(config: RunConfig, data: PreparedData, index: list[int]) -> TrainingSet:
+    """The training images at ``index`` (P,) with hard labels.
+
+    They are shrunk and enlarged like the pictures of the distilled set, so both have equal bytes.
+    """
     images = data.normalisation.apply(torch.tensor(data.train.images[index]))
-    labels = one_hot(
-        torch.tensor(data.train.labels[index], dtype=torch.int64), data.train.num_classes
+    labels = torch.tensor(data.train.labels[index], dtype=torch.int64)
+    return TrainingSet(
+        as_pictures(images, config.distill.pictures_per_side),
+        one_hot(labels, data.train.num_classes).float(),
+        config.evaluate.lr,
     )
-    return TrainingSet(images, labels.float(), learning_rate)
 
 
 def _distilled(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
@@ -115,7 +121,7 @@ def _initial(config: RunConfig, data: PreparedData, network: int) -> TrainingSet
 
 
 def _hard(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
-    """Each image with the class its soft label prefers."""
+    """Each picture with the class of its largest label."""
     given = _stored(config, "distilled")
     return replace(
         given, soft_labels=one_hot(given.soft_labels.argmax(-1), data.train.num_classes).float()
@@ -125,17 +131,17 @@ def _hard(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
 def _calibrated(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     stored = DistilledSet.load(config.folder / "distilled")
     tau, soft_labels = calibrate(stored.soft_labels, stored.classes, torch.tensor(data.prior))
-    return TrainingSet(stored.images, soft_labels, stored.learning_rate, tau)
+    return TrainingSet(stored.pictures, soft_labels, stored.learning_rate, tau)
 
 
 def _8bit(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     rounded = DistilledSet.load(config.folder / "distilled").in_8_bits()
-    return TrainingSet(rounded.images, rounded.soft_labels, rounded.learning_rate)
+    return TrainingSet(rounded.pictures, rounded.soft_labels, rounded.learning_rate)
 
 
 def _stored(config: RunConfig, name: str) -> TrainingSet:
     stored = DistilledSet.load(config.folder / "distilled", name)
-    return TrainingSet(stored.images, stored.soft_labels, stored.learning_rate)
+    return TrainingSet(stored.pictures, stored.soft_labels, stored.learning_rate)
 
 
 SETS = {

@@ -1,7 +1,7 @@
-"""Train one network from scratch on a small set, or on all images, and measure it (paper, Sec. 5.1).
+"""Train one network from scratch on a set of images, and measure it (paper, Sec. 5.1).
 
-SGD at the set's own rate, momentum and weight decay as configured, a tenth of the rate from half of the epochs on, DSA on,
-stored soft labels. M images, B batch, C classes.
+SGD at the set's own rate, with a tenth of it in the second half of the epochs; momentum and weight
+decay from the config; DSA; the stored soft labels. M images, B batch, C classes.
 """
 
 import time
@@ -30,8 +30,12 @@ from ltdd_ray.nn.networks import build_network
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Over the images of each class (C,): the share predicted right, the mean probability of the predicted class, and that of
-    the true one. ``accuracy`` is the mean over classes, so that every class counts alike in any evaluation set."""
+    """What a network predicts, as means over the images of each class (C,).
+
+    ``per_class`` is the share predicted correctly, ``confidence`` the probability of the predicted
+    class, ``true_confidence`` that of the true one. ``accuracy`` is the mean of ``per_class``: every
+    class has the same weight, whatever its number of images.
+    """
 
     accuracy: float
     per_class: tuple[float, ...]
@@ -41,9 +45,11 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkResult(Measurement):
-    """One trained network of the architecture labelled ``model``, and the norm of each class's row of its classifier (C,).
+    """A trained network and what was measured with it.
 
-    It was trained on so many ``images``, with ``soft`` or ``hard`` labels; ``tau`` is what these were calibrated with, if at all.
+    ``model`` is the label of its architecture, ``images`` the number that it was trained on,
+    ``classifier_norms`` (C,) the norm of each class's classifier row. ``tau`` is the logit adjustment
+    of calibrated labels, else None.
     """
 
     set_name: str
@@ -85,10 +91,10 @@ def evaluate_network(
     network: int,
     on_epoch: Callable[[EvaluationReport], None],
 ) -> NetworkResult:
-    """Train network number ``network`` of the architecture labelled ``model`` on the set called ``set_name`` and measure it on the
-    evaluation images.
+    """Train network number ``network`` on the set ``set_name`` and measure it.
 
-    Equal numbers start from equal weights, whatever the set. The labels are those of the set: nothing else is asked about an image.
+    ``model`` is the label of its architecture. Networks of one number start from equal weights on
+    every set. Labels are the stored ones: no other network labels an image during training.
     """
     began = time.monotonic()
     device = default_device()
@@ -135,11 +141,11 @@ def evaluate_network(
 def rehearse_networks(
     config: RunConfig, data: PreparedData, tasks: Sequence[tuple[str, str, int]]
 ) -> None:
-    """Take the memory of the largest of ``tasks`` on this process's device: each set and architecture once, for one epoch."""
+    """Reach the peak memory of ``tasks`` on this device: one epoch of each set and architecture."""
     settings = config.evaluate
     once = {"epochs": 1, "full_data": settings.full_data.model_copy(update={"epochs": 1})}
     short = config.model_copy(update={"evaluate": settings.model_copy(update=once)})
-    # A re-trained classifier takes what its network took, and its epochs are those of the experts, whose store they name.
+    # A re-trained classifier needs no more memory than its network.
     kinds = {("full_ce" if name == "full_decoupled" else name, model) for name, model, _ in tasks}
     for name, model in sorted(kinds):
         evaluate_network(short, data, name, model, 0, lambda report: None)
@@ -153,7 +159,7 @@ def train_network(
     seed: int,
     on_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> None:
-    """Train ``model`` in place. Raises ``NonFiniteLossError`` if it leaves the finite numbers."""
+    """Train ``model`` in place. Raises ``NonFiniteLossError`` where a weight is not finite."""
     model.train()
     optimiser = SGD(
         model.parameters(),
@@ -172,21 +178,21 @@ def train_network(
         schedule.step()
         if not torch.stack([parameter.isfinite().all() for parameter in model.parameters()]).all():
             raise NonFiniteLossError(
-                f"the evaluation network left the finite numbers in epoch {epoch} at rate {given.learning_rate:.3g}; "
-                "lower evaluate.lr"
+                f"epoch {epoch}: a weight of the evaluation network is not finite at rate "
+                f"{given.learning_rate:.3g}; lower evaluate.lr"
             )
         on_epoch(epoch)
 
 
 def _gradient_of(model: nn.Module) -> Callable[[Tensor, Tensor], None]:
-    """A function of images (B, K, H, W) and soft labels (B, C) that leaves their gradient in the parameters' ``.grad``."""
+    """A function of images (B, K, H, W) and soft labels (B, C) that fills ``.grad``."""
 
     def by_autograd(images: Tensor, soft_label: Tensor) -> None:
         model.zero_grad()
         soft_cross_entropy(model(images), soft_label).backward()
 
     if not is_convnet(model):
-        return by_autograd  # through the module itself, whose batch norm keeps running averages
+        return by_autograd  # the module itself updates the running averages of its batch norm
     flat, named = FlatModel(model), dict(model.named_parameters())
     passes = network_passes(flat, soft_cross_entropy)
 
@@ -201,18 +207,15 @@ def _gradient_of(model: nn.Module) -> Callable[[Tensor, Tensor], None]:
 
 @torch.no_grad()
 def measure(model: nn.Module, images: Images, labels: Tensor) -> Measurement:
-    """What ``model`` predicts for ``images`` (N, K, H, W) against their ``labels`` (N,)."""
+    """Compare the predictions for ``images`` (N, K, H, W) with their ``labels`` (N,)."""
     model.eval()
     logits = torch.cat([model(part) for part in images.split(512)])
     probability = logits.softmax(-1)
     right = logits.argmax(-1) == labels
-    judged = torch.stack(
-        [right, probability.amax(-1), probability.gather(1, labels[:, None])[:, 0]], 1
-    ).double()  # (N, 3)
+    true = probability.gather(1, labels[:, None])[:, 0]
+    values = torch.stack([right, probability.amax(-1), true], 1).double()  # (N, 3)
     counts = torch.bincount(labels, minlength=logits.shape[1])
-    sums = torch.zeros(logits.shape[1], 3, dtype=torch.float64, device=judged.device).index_add(
-        0, labels, judged
-    )
+    sums = values.new_zeros(logits.shape[1], 3).index_add(0, labels, values)
     per_class, confidence, true_confidence = map(tuple, (sums / counts[:, None]).T.tolist())
     accuracy = sum(per_class) / len(per_class)
     return Measurement(

@@ -1,4 +1,4 @@
-"""The dataset card: a README.md with the front matter of Hugging Face, made from a distilled set and what its run measured."""
+"""The dataset card of a distilled set: a README.md with the front matter of Hugging Face."""
 
 import json
 from pathlib import Path
@@ -8,27 +8,34 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ltdd_ray.common.files import write_atomic
 from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.evaluate.results import accuracy_text
 
-# What the card says of the results' sets.
+# The card's names for the sets in results.json.
 SETS = {
     "distilled": "this set",
     "distilled_8bit": "this set, its images in 8 bits",
     "initial": "the real images it was initialised with",
     "random": "as many real images, chosen at random",
 }
-# The brackets of Hugging Face's size_categories, by their upper end.
+# The size_categories of Hugging Face by their upper limits.
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 
 
 def write_card(file: Path) -> Path:
-    """Write the card beside the ``distilled.safetensors`` at ``file``, with the numbers of its run as far as they are there."""
+    """Write README.md beside ``file``, a distilled.safetensors, and return its path.
+
+    The card has the accuracies of the run if there are results already.
+    """
     path = file.with_name("README.md")
     write_atomic(path, render_card(DistilledSet.load(file), read_results(file), "native"))
     return path
 
 
 def read_results(file: Path) -> dict[str, Any]:
-    """What the run that ``file`` (.../distilled/distilled.safetensors) lies in has measured; empty before its evaluation."""
+    """The results.json of the run that holds ``file`` (.../distilled/distilled.safetensors).
+
+    Empty before the evaluation, and for a file outside of a run.
+    """
     results = file.resolve().parent.parent / "results.json"
     return (
         json.loads(results.read_text())
@@ -38,9 +45,11 @@ def read_results(file: Path) -> dict[str, Any]:
 
 
 def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> str:
-    """The card's text for the set's own file (``form`` native) or one of the layouts of an export.
+    """The text of the card.
 
-    The licence is left open, as it depends on that of the real images.
+    ``form`` is the layout of an export, or native for distilled.safetensors. ``results`` is the
+    content of results.json, or empty. The licence is left unknown, as it depends on the licence of
+    the real images.
     """
     environment = Environment(
         loader=PackageLoader("ltdd_ray.export", "."),
@@ -49,6 +58,7 @@ def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> 
         lstrip_blocks=True,
     )
     environment.filters["yaml"] = json.dumps  # JSON strings and lists are YAML
+    environment.globals["accuracy_text"] = accuracy_text
     measured = results.get("sets", {})
     return environment.get_template("card.md").render(
         set=distilled,

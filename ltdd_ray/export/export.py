@@ -1,4 +1,4 @@
-"""``ltdd-ray export``: a distilled set for tools that know nothing of this project."""
+"""``ltdd-ray export``: write a distilled set for other tools."""
 
 import json
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from ltdd_ray.export.layouts import LAYOUTS
 
 @dataclass(frozen=True)
 class Export:
-    """What was written where.
+    """A finished export.
 
-    ``clipped`` is the share 0..1 of pixel values that image files cannot hold; ``results`` are the run's, empty if it has none.
+    ``clipped`` is the share 0..1 of pixel values outside 0..255, which image files cannot hold.
+    ``results`` is the run's results.json, empty before the evaluation.
     """
 
     folder: Path
@@ -25,32 +26,36 @@ class Export:
     results: dict[str, Any]
 
     def sentences(self) -> list[str]:
+        """What to tell the user."""
         return [
             f"wrote {self.images} images with their soft labels to {self.folder}",
-            f"{100 * self.clipped:.2f} % of the pixel values lay outside 0..255 and were clipped; {self._cost()}",
-            f"fill in the licence at the top of {self.folder / 'README.md'} before you publish the set",
+            f"clipped {100 * self.clipped:.2f} % of the pixel values to 0..255; {self._cost()}",
+            f"add the licence at the top of {self.folder / 'README.md'} before you publish the set",
         ]
 
     def _cost(self) -> str:
         sets = self.results.get("sets", {})
         if not {"distilled", "distilled_8bit"} <= set(sets):
-            return "what 8 bits cost in accuracy is measured by a run with `distilled_8bit` in evaluate.sets"
+            return "to measure the effect on accuracy, add `distilled_8bit` to evaluate.sets"
         exact, rounded = (
             100 * sets[name]["accuracy"]["mean"] for name in ("distilled", "distilled_8bit")
         )
-        return f"accuracy with the set as distilled {exact:.1f} %, with its 8-bit images {rounded:.1f} %"
+        return f"accuracy is {exact:.1f} % before and {rounded:.1f} % after rounding to 8 bits"
 
 
 def export(place: Path, layout: str, output: Path | None) -> Export:
-    """Write the set of ``place`` (a run's folder, its ``distilled`` folder, or the file) as ``layout``, by default beside its file.
+    """Write the set at ``place`` as ``layout``, one of the keys of :data:`LAYOUTS`.
 
-    The folder appears whole or not at all. Raises ``UserError`` where there is no set, or something lies at the output already.
+    ``place`` is a run's folder, its folder ``distilled``, or the file. The default ``output`` is a
+    new folder beside the file. The folder is complete or absent, even after a crash. Raises
+    ``UserError`` where there is no set, and where ``output`` exists or cannot be written.
     """
     file = find_distilled(place)
     folder = (output or file.with_name(layout)).expanduser()
     if folder.exists():
         raise UserError(
-            f"{folder}: exists already and is not overwritten; remove it, or choose another folder with --output"
+            f"{folder}: exists already and is not overwritten; "
+            "remove it, or choose another folder with --output"
         )
     distilled, results = DistilledSet.load(file), read_results(file)
     try:
@@ -60,13 +65,17 @@ def export(place: Path, layout: str, output: Path | None) -> Export:
             (draft / "README.md").write_text(render_card(distilled, results, layout))
     except OSError as error:
         raise UserError(
-            f"{folder}: not writable: {error.strerror or error}; choose another folder with --output"
+            f"{folder}: not writable: {error.strerror or error}; "
+            "choose another folder with --output"
         ) from error
     return Export(folder, len(distilled), distilled.clipped_share(), results)
 
 
 def _recipe(distilled: DistilledSet) -> dict[str, Any]:
-    """How to train on the images: a network sees (pixels / 255 - mean) / std, whitened after that for both kinds of ZCA."""
+    """The content of training.json.
+
+    The input of a network is (pixels / 255 - mean) / std, then whitened for both kinds of ZCA.
+    """
     return {
         "class_names": distilled.class_names,
         "learning_rate": distilled.learning_rate,

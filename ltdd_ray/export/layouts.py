@@ -1,7 +1,7 @@
-"""The three layouts of an export. Each writes 8-bit images with their soft labels into an empty folder.
+"""The three layouts of an export: 8-bit images with their soft labels, in an empty folder.
 
-M images, C classes, K channels, H height, W width. Labels are the classes the images were initialised for; networks are trained on
-the soft labels.
+Hard labels are the classes for which the images were initialised. Train on the soft labels.
+Shapes: M images, C classes, K channels, H height, W width.
 """
 
 import csv
@@ -22,7 +22,10 @@ PARQUET_FILE = "data/train-00000-of-00001.parquet"
 
 
 def write_imagefolder(distilled: DistilledSet, folder: Path) -> None:
-    """``train/CLASS/00000.png`` for torchvision and Hugging Face, and ``soft_labels.csv``: file, label, a column per class."""
+    """``train/CLASS/00000.png`` for torchvision and Hugging Face, and ``soft_labels.csv``.
+
+    Columns of the CSV file: file_name, label, and one per class.
+    """
     names = folder_names(distilled.class_names)
     rows = []
     for number, (png, label, soft_label) in enumerate(_rows(distilled)):
@@ -35,7 +38,10 @@ def write_imagefolder(distilled: DistilledSet, folder: Path) -> None:
 
 
 def write_parquet(distilled: DistilledSet, folder: Path) -> None:
-    """Columns ``image`` {bytes, path}, ``label`` and ``soft_label`` with the schema metadata of the ``datasets`` library."""
+    """A Parquet file with the columns ``image`` {bytes, path}, ``label`` and ``soft_label``.
+
+    Its schema metadata is that of the ``datasets`` library.
+    """
     images, labels, soft_labels = zip(*_rows(distilled))
     image = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     columns = [
@@ -61,9 +67,10 @@ def write_parquet(distilled: DistilledSet, folder: Path) -> None:
 
 
 def write_npz(distilled: DistilledSet, folder: Path) -> None:
-    """``distilled.npz`` with MedMNIST's ``train_images`` (M, H, W) or (M, H, W, 3) and ``train_labels`` (M,).
+    """``distilled.npz`` with the arrays of MedMNIST and those that training needs.
 
-    Beside them ``soft_labels`` float32 (M, C), ``class_names`` (C,), ``learning_rate`` (), ``mean`` and ``std`` (K,).
+    ``train_images`` (M, H, W) or (M, H, W, 3), ``train_labels`` (M,), ``soft_labels`` float32
+    (M, C), ``class_names`` (C,), ``learning_rate`` (), ``mean`` and ``std`` (K,).
     """
     images = distilled.pixels().permute(0, 2, 3, 1).numpy()
     np.savez_compressed(
@@ -86,9 +93,9 @@ LAYOUTS: dict[str, Callable[[DistilledSet, Path], None]] = {
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
-    """A folder per class, such that sorted folders, as every reader numbers them, lie in label order.
+    """A folder name per class, in label order when sorted, because readers number sorted folders.
 
-    The names themselves where they do that and are fit for files; otherwise each behind its number.
+    These are the class names if they sort so and are valid file names, else ``LABEL_NAME``.
     """
     fit = [re.sub(r"[^\w .+-]", "_", name).strip(" .") for name in class_names]
     if fit == list(class_names) and fit == sorted({name.casefold(): name for name in fit}.values()):

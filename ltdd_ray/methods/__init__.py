@@ -3,35 +3,53 @@
 Sizes (updates, steps, rates) stay those of the config, which is written for LTDD; a method is thus measured at the same cost.
 """
 
-import difflib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.registry import Registry
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import merge, parse_config
 
 # In the order of a comparison: the method and its halves, other distillation, selection, references.
 METHODS = (
-    *("ltdd", "ed", "dam", "datm", "mtt", "idm", "dm"),
-    *("random", "k_center"),
+    *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm"),
+    *("random", "random_mosaic", "k_center", "k_center_mosaic"),
     *("full_ce", "full_balanced_softmax", "full_decoupled"),
 )
+REGISTRY = Registry[Mapping[str, Any]]("method", METHODS)
 _OVERLAYS = {method: Path(__file__).parent / f"{method}.yaml" for method in METHODS}
 
 
+def known_methods() -> tuple[str, ...]:
+    """The built-in methods in the order of a comparison, then the registered ones."""
+    return REGISTRY.names
+
+
+def register_method(name: str, overlay: Mapping[str, Any]) -> None:
+    """Make ``overlay``, nested settings laid over a config, a method of ``ltdd-ray compare``.
+
+    For example ``register_method("plain", {"distill": {"lambda_cls": 0.0}})``. Its settings are
+    validated with the config that it is laid over. Raises ``UserError`` for a built-in name.
+    """
+    REGISTRY.register(name, overlay)
+
+
 def method_config(base: RunConfig, method: str) -> RunConfig:
-    """``base`` turned into a run of ``method``, one of :data:`METHODS`.
+    """``base`` turned into a run of ``method``, one of :func:`known_methods`.
 
     Raises ``UserError`` for an unknown method, naming the nearest, and where method and config contradict each other.
     """
-    if method not in _OVERLAYS:
-        near = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.0)
-        raise UserError(
-            f"unknown method `{method}`; did you mean `{near[0]}`? There are {', '.join(METHODS)}"
-        )
-    overlay = yaml.safe_load(_OVERLAYS[method].read_text())
+    try:
+        REGISTRY.check(method)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    overlay = REGISTRY.get(method)
+    if overlay is None:
+        overlay = yaml.safe_load(_OVERLAYS[method].read_text())
     return parse_config(
         merge(base.model_dump(mode="json"), {"method": method, **overlay}),
         where=f"{base.name}, method {method}",

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from ltdd_ray.nn.convnet import ConvNet, ConvNetPasses
+from ltdd_ray.nn.convnet import ConvNet
+from ltdd_ray.nn.convnet_passes import ConvNetPasses
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.frozen import FrozenConvNetPasses
 from ltdd_ray.nn.networks import Network

@@ -3,6 +3,8 @@
 P parameters, Pb of them backbone, Pc classifier; B batch, F features, C classes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 
 import torch
@@ -13,33 +15,31 @@ from ltdd_ray.common.layout import Parameter, ParameterLayout
 
 
 class FlatModel:
-    """Views any ``nn.Module`` that has a ``classifier`` as a function of a vector; the module's own weights stay untouched.
+    """Any ``nn.Module`` that has a ``classifier``, as a function of a vector.
 
-    The module runs in training mode, batch norm on batch statistics: a trajectory holds parameters, no running averages.
+    The function is that of training mode, with batch norm on batch statistics: a trajectory holds
+    parameters and no running averages. The module keeps its weights, its buffers and its mode.
+    Raises ``TypeError`` for a module without a ``classifier``.
     """
 
     def __init__(self, model: nn.Module) -> None:
         if not isinstance(getattr(model, "classifier", None), nn.Module):
             raise TypeError(
-                f"{type(model).__name__} has no module named `classifier`; matching needs one to tell it from the backbone"
+                f"{type(model).__name__} has no module named `classifier`; "
+                "name its last layer so, because matching treats it apart from the backbone"
             )
-        self.model = model.train()
+        self.model = model
         named = dict(model.named_parameters())
-        names = sorted(
-            named, key=lambda name: name.startswith("classifier.")
-        )  # stable: backbone first, each in module order
+        names = sorted(named, key=_in_classifier)  # stable: each part in module order
         sizes = [named[name].numel() for name in names]
-        offsets = [0, *accumulate(sizes)]
-        backbone = sum(
-            size for name, size in zip(names, sizes) if not name.startswith("classifier.")
-        )
         parameters = tuple(
             Parameter(name, tuple(named[name].shape), offset)
-            for name, offset in zip(names, offsets)
+            for name, offset in zip(names, accumulate(sizes, initial=0))
         )
-        self.layout = ParameterLayout(parameters, backbone)
+        self._head = tuple(p for p in parameters if _in_classifier(p.name))
+        backbone_size = sum(sizes) - sum(p.size for p in self._head)
+        self.layout = ParameterLayout(parameters, backbone_size)
         self._classifier: nn.Module = model.classifier  # pyright: ignore[reportAttributeAccessIssue]
-        self._head = tuple(p for p in parameters if p.name.startswith("classifier."))
 
     def initial(self) -> Tensor:
         """The module's own weights as a new vector (P,)."""
@@ -51,17 +51,18 @@ class FlatModel:
         return theta[: self.layout.backbone_size], theta[self.layout.backbone_size :]
 
     def views(self, theta: Tensor) -> dict[str, Tensor]:
-        """The parameters by name, each a view into theta (P,) in its own shape."""
+        """The parameters by name, each a view of theta (P,) in its own shape."""
         return self._views(theta, self.layout.parameters)
 
     def logits(self, theta: Tensor, images: Tensor) -> Tensor:
         """(B, C) for images (B, K, H, W) at theta (P,); differentiable in both."""
-        return functional_call(self.model, self._state(theta), (images,))
+        with _training_mode(self.model):
+            return functional_call(self.model, self._state(theta), (images,))
 
     def features(self, theta: Tensor, images: Tensor) -> Tensor:
-        """What reaches the classifier, (B, F), for images (B, K, H, W); differentiable in both.
+        """The classifier's input (B, F) for images (B, K, H, W); differentiable in both.
 
-        Raises ``TypeError`` if the module does more to the classifier's output than return it.
+        Raises ``TypeError`` if the module returns anything but the output of its classifier.
         """
         reached: list[tuple[Tensor, Tensor]] = []
 
@@ -81,21 +82,21 @@ class FlatModel:
 
     def head(self, theta_c: Tensor, features: Tensor) -> Tensor:
         """Logits (B, C) from features (B, F) and theta_c (Pc,); differentiable in both."""
-        return functional_call(
-            self._classifier, self._views(theta_c, self._head, "classifier."), (features,)
-        )
+        parameters = self._views(theta_c, self._head, "classifier.")
+        with _training_mode(self._classifier):
+            return functional_call(self._classifier, parameters, (features,))
 
     def head_weight(self, theta_c: Tensor) -> Tensor:
-        """The view (C, F) of theta_c (Pc,) that holds a linear classifier's rows."""
+        """A linear classifier's weight (C, F), a view of theta_c (Pc,)."""
         return self._views(theta_c, self._head, "classifier.")["weight"]
 
     def head_parameters(self, theta_c: Tensor) -> tuple[Tensor, Tensor]:
-        """The views (C, F) and (C,) of theta_c (Pc,) that hold a linear classifier's weight and bias."""
+        """A linear classifier's weight (C, F) and bias (C,), views of theta_c (Pc,)."""
         views = self._views(theta_c, self._head, "classifier.")
         return views["weight"], views["bias"]
 
     def _state(self, theta: Tensor) -> dict[str, Tensor]:
-        # Batch norm writes its running averages; hand it copies.
+        # Batch norm updates its running averages in place, so it gets copies.
         buffers = {name: buffer.detach().clone() for name, buffer in self.model.named_buffers()}
         return self.views(theta) | buffers
 
@@ -106,3 +107,19 @@ class FlatModel:
         return {
             p.name.removeprefix(prefix): piece.view(p.shape) for p, piece in zip(parameters, pieces)
         }
+
+
+def _in_classifier(name: str) -> bool:
+    return name.startswith("classifier.")
+
+
+@contextmanager
+def _training_mode(model: nn.Module) -> Iterator[None]:
+    """Training mode for the length of the block; each submodule then gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ltdd_ray.common.device import without_autocast
-from ltdd_ray.nn.convnet import Layer, Views
+from ltdd_ray.nn.convnet_passes import Layer, Views
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.kernels import fused
 from ltdd_ray.nn.kernels.convolution import channels_last, convolution, convolution_dtype, input_bar
@@ -71,7 +71,7 @@ class FrozenConvNetPasses(Passes):
 
     @torch.no_grad()
     @without_autocast
-    def along(
+    def hvp(
         self, theta: Tensor, v: Tensor, images: Tensor, soft_label: Tensor, with_theta: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         theta_bar = torch.zeros_like(theta)
@@ -83,7 +83,7 @@ class FrozenConvNetPasses(Passes):
             tape = self._tapes.pop() or self._forward(x)
             features = tape.y.flatten(1).to(theta.dtype)
             z, z_dot = linear(features, head, head_bias), linear(features, head_dot, head_bias_dot)
-            part, z_bar, z_bar_dot, p_bar = self.loss_along(z, z_dot, p, share)
+            part, z_bar, z_bar_dot, p_bar = self.loss_hvp(z, z_dot, p, share)
             value += part
             labels_bar.append(p_bar)
             head_bar.addmm_(z_bar_dot.T, features)

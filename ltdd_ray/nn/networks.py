@@ -3,6 +3,7 @@
 B batch, K image channels, H x W image size, F features, C classes.
 """
 
+from collections.abc import Callable
 from math import prod
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import ModelConfig
+from ltdd_ray.config.model import NETWORKS
 from ltdd_ray.nn.convnet import ConvNet
 
 
@@ -34,9 +36,24 @@ def build_network(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = _BACKBONES[config.name](config, image_shape[0])
+        builder = NETWORKS.get(config.name) or _BACKBONES[config.name]
+        backbone = builder(config, image_shape[0])
         features = _feature_size(backbone, image_shape, config)
         return Network(backbone, nn.Linear(features, num_classes))
+
+
+def register_network(name: str, builder: Callable[[ModelConfig, int], nn.Module]) -> None:
+    """Make ``model.name: NAME`` build the network of ``builder``.
+
+    ``builder(config, channels)`` returns a freshly initialised backbone: images (B, channels, H, W)
+    in model space to features (B, F). A linear classifier is put behind it. ``config`` has
+    ``width``, ``depth`` and ``norm``, which the builder may use. Weights are drawn from torch's
+    global generator, which is seeded around the call.
+
+    The name stands for the code: stored experts are found by it. Register changed code under
+    another name. Raises ``UserError`` for a built-in name.
+    """
+    NETWORKS.register(name, builder)
 
 
 def _feature_size(
@@ -48,13 +65,25 @@ def _feature_size(
             features = backbone.eval()(
                 torch.arange(2.0 * prod(image_shape)).sin().view(2, *image_shape)
             )
-    except RuntimeError:
+    except RuntimeError as error:
+        if NETWORKS.get(config.name):
+            raise UserError(
+                f"network `{config.name}` fails on images of {size} pixels: {error}; "
+                "correct its builder or set data.image_size"
+            ) from error
         remedy = "lower model.depth or " if config.name == "convnet" else ""
         raise UserError(
             f"images of {size} pixels vanish in the pooling of model.name {config.name}; {remedy}set data.image_size larger"
         ) from None
     finally:
         backbone.train()
+    if NETWORKS.get(config.name):
+        if features.ndim != 2:
+            raise UserError(
+                f"network `{config.name}` returns features of shape {tuple(features.shape)}; "
+                "end its backbone with torch.nn.Flatten() to return (B, F)"
+            )
+        return features.shape[1]
     if config.norm == "instance" and torch.allclose(
         *features, atol=1e-3
     ):  # the norm of a single pixel is a constant

@@ -36,7 +36,7 @@ class Passes:
         return total
 
     @torch.enable_grad()
-    def along(
+    def hvp(
         self, theta: Tensor, v: Tensor, images: Tensor, soft_label: Tensor, with_theta: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """<grad_theta L, v> and its gradients over images, soft_label and, where asked for, theta (else None)."""
@@ -67,7 +67,7 @@ class Passes:
             z = z.detach().requires_grad_()
             return grad(share * self.loss(z, p), z)[0]
 
-    def loss_along(
+    def loss_hvp(
         self, z: Tensor, z_dot: Tensor, p: Tensor, share: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """For z_bar as :meth:`loss_bar` gives it: <z_bar, z_dot>, z_bar, and the gradient of the first over z and p."""

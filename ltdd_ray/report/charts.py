@@ -1,12 +1,13 @@
-"""Charts as inline SVG that take colours and fonts from the page's style sheet.
+"""Charts as inline SVG, with the colours and fonts of the page's style sheet.
 
-Positions are percentages of the space a chart is given while strokes and text keep their size, so a chart reads the same on
-a phone and on a desk. Every chart is one image to a screen reader, described by its ``label``.
+Positions are percentages of the width and height of a chart. Strokes and text have fixed sizes, so
+a chart is readable on a phone and on a desktop. A screen reader reads the ``label`` of a chart.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -19,10 +20,14 @@ def bar(
     limit: float,
     style: str,
     label: str,
-    spread: float = 0.0,
+    spread: float | None = None,
     marks: Sequence[tuple[str, float]] = (),
 ) -> Markup:
-    """One horizontal bar on an axis 0..limit, with a whisker of ± ``spread`` and a tick for each (style, value) of ``marks``."""
+    """One horizontal bar on an axis 0..limit.
+
+    It has a whisker of ± ``spread``, if there is one, and a tick for each (style, value) of
+    ``marks``.
+    """
     parts = [
         Markup('<rect class="track" width="100%" height="100%"/>'),
         Markup('<rect class="fill {}" width="{}" height="100%"/>').format(
@@ -49,10 +54,11 @@ def bar(
 
 
 def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], label: str) -> Markup:
-    """A line for each {style: finite points (x ascending from 0 or more, y)}, on a logarithmic y axis where the y of all span more
-    than a factor of 30.
+    """A line for each style in ``lines``: {style: (x ascending from 0 or more, y)}, all finite.
 
-    From ``2 * CURVE_POINTS`` points on a line is the mean of equal stretches, in a band from their least to their greatest value.
+    The y axis is logarithmic where the values of all lines span more than a factor of 30. A line of
+    ``2 * CURVE_POINTS`` points or more shows the means of equal parts, in a band from their minimum
+    to their maximum.
     """
     end = max(x[-1] for x, _ in lines.values())
     least, greatest = (extreme([extreme(y) for _, y in lines.values()]) for extreme in (min, max))
@@ -73,8 +79,8 @@ def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], lab
 
     def line(style: str, x: Sequence[float], y: Sequence[float]) -> Markup:
         size = max(1, len(x) // CURVE_POINTS)
-        _, x_mean, _ = _stretches(x, size)
-        low, mean, high = _stretches(y, size)
+        _, x_mean, _ = _summaries(x, size)
+        low, mean, high = _summaries(y, size)
         band = (
             _band(style, f"{points(x_mean, high)} {points(x_mean[::-1], low[::-1])}")
             if size > 1
@@ -93,8 +99,11 @@ def rank_chart(
     label: str,
     spreads: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> Markup:
-    """A line for each {style: values of 0 or more, at least two}, all of one length, on one axis from 0; ``ends`` name its first
-    and last place. Styles that have ``spreads`` get a band of ± these around their line."""
+    """A line for each style in ``series``: {style: values of 0 or more}, on one axis from 0.
+
+    All series have the same length of at least two. ``ends`` are the labels of the first and last
+    position. A style in ``spreads`` gets a band of ± these values around its line.
+    """
     y_ticks = _ticks(0, max(max(values) for values in series.values()))
     labels = [_gridline(1 - tick / y_ticks[-1], _number(tick)) for tick in y_ticks]
     labels += [_x_label(across, end) for across, end in zip((0, 1), ends)]
@@ -120,15 +129,21 @@ def rank_chart(
     )
 
 
+def upper_end(accuracy: Mapping[str, Any]) -> float:
+    """The end of a bar's whisker: mean plus standard deviation, or the mean if there is none."""
+    return accuracy["mean"] + (accuracy["std"] or 0.0)
+
+
 def axis_limit(values: Sequence[float]) -> float:
-    """The next tenth that holds every accuracy (0..1), so that low accuracies still fill their axis."""
+    """The end of the axis: the smallest tenth that is not below any of the accuracies 0..1."""
     return min(1.0, max(0.1, math.ceil(10 * max(values) - 1e-9) / 10))
 
 
 def _plot(label: str, labels: Sequence[Markup], lines: Sequence[Markup]) -> Markup:
     return Markup(
         '<svg class="plot" role="img" aria-label="{}">{}'
-        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" width="100%" height="100%">{}</svg></svg>'
+        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" width="100%" height="100%">'
+        "{}</svg></svg>"
     ).format(label, Markup("").join(labels), Markup("").join(lines))
 
 
@@ -144,7 +159,8 @@ def _band(style: str, points: str) -> Markup:
 
 def _gridline(down: float, text: str) -> Markup:
     return Markup(
-        '<line class="grid" x2="100%" y1="{0}" y2="{0}"/><text class="y" x="-8" y="{0}" dy=".32em">{1}</text>'
+        '<line class="grid" x2="100%" y1="{0}" y2="{0}"/>'
+        '<text class="y" x="-8" y="{0}" dy=".32em">{1}</text>'
     ).format(f"{100 * down:.2f}%", text)
 
 
@@ -158,14 +174,14 @@ def _percent(value: float, limit: float) -> str:
     return f"{100 * min(max(value / limit, 0.0), 1.0):.2f}%"
 
 
-def _stretches(values: Sequence[float], size: int) -> np.ndarray:
-    """(3, stretches): least, mean and greatest of every ``size`` values in a row."""
+def _summaries(values: Sequence[float], size: int) -> np.ndarray:
+    """Minimum, mean and maximum of every ``size`` successive values, (3, parts)."""
     parts = [np.asarray(values[i : i + size], float) for i in range(0, len(values), size)]
     return np.array([(part.min(), part.mean(), part.max()) for part in parts]).T
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers that enclose low..high."""
+    """Three to six round numbers, from ``low`` or less to ``high`` or more."""
     span = high - low or abs(high) or 1.0
     rough = span / 4
     power = 10.0 ** math.floor(math.log10(rough))

@@ -1,7 +1,8 @@
-"""One self-contained HTML page about several runs side by side, made from the files in their folders alone.
+"""A self-contained HTML page that compares several runs, made from the files in their folders.
 
-Accuracies are fractions 0..1, those of each run's result: the first of its ``evaluate.sets``. A run's style, ``run-0`` and so on,
-is its class in the page: what carries it has its colour, and goes where the run is left out.
+Accuracies are fractions 0..1 and those of the first set in ``evaluate.sets``. The style of a run,
+``run-0`` and so on, is its class in the HTML. Elements of this class have the colour of the run and
+are hidden together with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,22 +13,22 @@ from urllib.parse import quote
 
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.methods.published import published_source
-from ltdd_ray.report.charts import axis_limit, rank_chart
+from ltdd_ray.report.charts import axis_limit, rank_chart, upper_end
 from ltdd_ray.report.finished import FinishedRun
 from ltdd_ray.report.images import preview
 from ltdd_ray.report.template import write_page
 
-# Where a run lies and how a search would go about it says nothing of the run.
+# Settings that do not change the result of a run.
 NOT_SHOWN = ("name", "output", "search.", "experts.store")
-STAGES = ("experts", "distill", "evaluate")
+TIMED_STAGES = ("experts", "distill", "evaluate")
 
 Runs = Mapping[str, FinishedRun]  # by style
 
 
 def write_comparison(folders: Sequence[Path], path: Path) -> Path:
-    """Write the page that compares the evaluated runs in ``folders`` and return its path.
+    """Write the page that compares the evaluated runs in ``folders``; returns its path.
 
-    Raises ``UserError`` as :func:`~ltdd_ray.report.page.write_report` does.
+    Raises ``UserError`` for the reasons of :func:`~ltdd_ray.report.page.write_report`.
     """
     runs = {f"run-{i}": FinishedRun.read(folder) for i, folder in enumerate(folders)}
     view = {
@@ -40,7 +41,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
         "settings": _different_settings(runs),
         "stages": [
             stage
-            for stage in STAGES
+            for stage in TIMED_STAGES
             if any(stage in run.information.get("timings", {}) for run in runs.values())
         ],
         "previews": {
@@ -58,12 +59,12 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
 
 
 def _link(page: Path, start: Path) -> str:
-    """The address of ``page`` on a page at ``start``; empty where there is none."""
+    """The relative link to ``page`` from a page at ``start``; empty where ``page`` is missing."""
     return quote(relpath(page, start.parent)) if page.exists() else ""
 
 
 def _names(runs: Sequence[FinishedRun]) -> list[str]:
-    """What to call each run: its name without what all names begin with, or its folder where two runs have one name."""
+    """A label for each run: its name without the common prefix, or its folder if names repeat."""
     names = [PurePosixPath(run.results["name"]) for run in runs]
     if len(set(names)) < len(names):
         return [str(run.folder) for run in runs]
@@ -74,7 +75,10 @@ def _names(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def _accuracies(runs: Runs) -> dict[str, Any]:
-    """{style: {"mean", "std"}} over all classes and per group, the published numbers, and the end of the bars' axis."""
+    """Accuracies {style: {"mean", "std"}} over all classes and per group.
+
+    Also the published accuracies, and the end of the bars' axis.
+    """
     overall = {style: run.results["accuracy"] for style, run in runs.items()}
     found = {
         group: {
@@ -91,17 +95,18 @@ def _accuracies(runs: Runs) -> dict[str, Any]:
         if (share := run.published(run.results["set"])) is not None
     }
     reach = [
-        value["mean"] + value["std"]
-        for values in (overall, *groups.values())
-        for value in values.values()
+        upper_end(value) for values in (overall, *groups.values()) for value in values.values()
     ]
     limit = axis_limit([*reach, *published.values()])
     return {"overall": overall, "groups": groups, "published": published, "limit": limit}
 
 
 def _classes(runs: Runs) -> dict[str, Any]:
-    """Accuracy of every class, head to tail: a ``chart``, and ``rows`` with a class's name, its training images in each run and
-    {style: {"mean", "std"}}. Empty where runs differ in their classes."""
+    """Accuracy of every class from head to tail: a chart and the rows of a table.
+
+    A row has the name of a class, its numbers of training images, and {style: {"mean", "std"}}.
+    Empty where runs have different classes.
+    """
     first = next(iter(runs.values())).results
     if any(run.results["class_names"] != first["class_names"] for run in runs.values()):
         return {}
@@ -121,23 +126,31 @@ def _classes(runs: Runs) -> dict[str, Any]:
         for i, k in enumerate(order)
     ]
     percent = {style: [100 * share for share in values] for style, values in means.items()}
-    spreads = {style: [100 * share for share in values] for style, values in stds.items()}
-    label = "Accuracy of every class in %, head to tail, with a band of its standard deviation; the table has the numbers"
-    return {"chart": rank_chart(percent, ("head", "tail"), label, spreads), "rows": rows}
+    spreads = {
+        style: [100 * share for share in values]
+        for style, values in stds.items()
+        if None not in values
+    }
+    label = "Accuracy of every class in %, from head to tail; the table has the numbers"
+    return {
+        "chart": rank_chart(percent, ("head", "tail"), label, spreads),
+        "bands": bool(spreads),
+        "rows": rows,
+    }
 
 
 def _different_settings(runs: Runs) -> dict[str, dict[str, str]]:
-    """{dotted key: {style: value in words}} of the settings that are not the same in all runs."""
+    """{dotted key: {style: value as text}} of the settings that differ between runs."""
     keys = dict.fromkeys(
         key for run in runs.values() for key in run.settings if not key.startswith(NOT_SHOWN)
     )
     values = {
-        key: {style: _words(run.settings.get(key)) for style, run in runs.items()} for key in keys
+        key: {style: _text(run.settings.get(key)) for style, run in runs.items()} for key in keys
     }
     return {key: words for key, words in values.items() if len(set(words.values())) > 1}
 
 
-def _words(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return (

@@ -1,4 +1,4 @@
-"""What the folder of an evaluated run says of it, as pages need it."""
+"""An evaluated run, read from the files in its folder."""
 
 import json
 from dataclasses import dataclass
@@ -28,9 +28,9 @@ REQUIRED = (
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """``results`` and ``information`` are the content of results.json and run.json, ``config`` is the text of config.yaml.
+    """Content of results.json and of run.json (``information``), and the text of config.yaml.
 
-    All but the results may be empty.
+    All but ``results`` may be empty.
     """
 
     folder: Path
@@ -40,7 +40,11 @@ class FinishedRun:
 
     @classmethod
     def read(cls, folder: Path) -> "FinishedRun":
-        """Raises ``UserError`` naming the stage to run first where there are no results, or the file that cannot be read."""
+        """Read the files in ``folder``.
+
+        Raises ``UserError`` where there are no results, naming the stage to run first, and for a
+        file that cannot be read.
+        """
         results = _read_results(folder)
         return cls(
             folder,
@@ -51,7 +55,7 @@ class FinishedRun:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """{dotted key: value} as written down: a config of another version is readable too."""
+        """{dotted key: value} as in the file, which may be the config of another version."""
         try:
             return dict(leaves(yaml.safe_load(self.config) or {}))
         except (yaml.YAMLError, AttributeError):
@@ -60,7 +64,7 @@ class FinishedRun:
             ) from None
 
     def published(self, name: str) -> float | None:
-        """The published share 0..1 for the set called ``name`` in ``evaluate.sets``; None where there is none."""
+        """Published accuracy 0..1 for the set ``name`` of ``evaluate.sets``, or None."""
         settings = self.settings
         dataset, method = (
             settings.get("data.name") or settings.get("data.source"),
@@ -76,22 +80,26 @@ class FinishedRun:
 
 def _read_results(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such run folder; name the folder that `ltdd-ray run` wrote")
+        raise UserError(
+            f"{folder}: there is no such folder; name the folder that `ltdd-ray run` wrote"
+        )
     results = _read_json(folder / "results.json")
     if results is None:
         config = folder / "config.yaml"
         if not config.exists():
             raise UserError(
-                f"{folder}: not the folder of a run, as it holds no config.yaml; name the one that `ltdd-ray run` wrote"
+                f"{folder}: not the folder of a run, as it holds no config.yaml; "
+                "name the folder that `ltdd-ray run` wrote"
             )
         stage = "evaluate" if (folder / "distilled" / "distilled.safetensors").exists() else "run"
         raise UserError(
-            f"{folder}: no results.json, so there is nothing to report; run `ltdd-ray {stage} {config}` first"
+            f"{folder}: there is no results.json to report; run `ltdd-ray {stage} {config}` first"
         )
     missing = [key for key in REQUIRED if key not in results]
     if missing:
         raise UserError(
-            f"{folder / 'results.json'}: lacks `{missing[0]}`; delete the file and run `ltdd-ray evaluate` again"
+            f"{folder / 'results.json'}: `{missing[0]}` is missing; "
+            "delete the file and run `ltdd-ray evaluate` again"
         )
     return results
 
@@ -102,10 +110,11 @@ def _read_json(path: Path) -> dict[str, Any] | None:
         return json.loads(text) if text else None
     except json.JSONDecodeError as error:
         raise UserError(
-            f"{path}: not readable as JSON ({error}); delete it and run the stage that writes it again"
+            f"{path}: not readable as JSON ({error}); "
+            "delete the file and run the stage that writes it again"
         ) from None
 
 
 def _read_text(path: Path) -> str:
-    """The file's text, empty where there is no file."""
+    """The text of the file; empty where there is no file."""
     return path.read_text(encoding="utf-8") if path.exists() else ""

@@ -1,4 +1,4 @@
-"""The updates of a distillation, from ``history.jsonl`` to curves."""
+"""The curves of a distillation, from ``history.jsonl``."""
 
 import json
 import math
@@ -12,10 +12,10 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.report.charts import line_chart
 
 ALONE = ("", "")  # style and name of a line
-WAYS = {
-    "student": ("leading", "student's way"),
-    "expert": ("other-0", "expert's way"),
-    "left": ("other-1", "left between them"),
+DISTANCES = {
+    "student": ("leading", "student from start"),
+    "expert": ("other-0", "expert from start"),
+    "left": ("other-1", "student to expert"),
 }
 CHARTS = {
     "Matching loss": {"loss/total": ALONE},
@@ -25,17 +25,20 @@ CHARTS = {
     "Cross-entropy of the pictures": {"loss/class": ALONE},
     "Learned rate": {"syn_lr": ALONE},
     "Representation phase, distances of weights": {
-        f"distance/representation/{way}": line for way, line in WAYS.items()
+        f"distance/representation/{name}": line for name, line in DISTANCES.items()
     },
     "Classifier phase, distances of weights": {
-        f"distance/classifier/{way}": line for way, line in WAYS.items()
+        f"distance/classifier/{name}": line for name, line in DISTANCES.items()
     },
 }
 
 
 @dataclass(frozen=True)
 class Line:
-    """One recorded quantity over the updates: its style, its name (empty if alone in its chart), its first and last value."""
+    """One quantity over the updates, with its first and last value.
+
+    ``name`` is empty for the only line of a chart.
+    """
 
     style: str
     name: str
@@ -45,7 +48,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Curve:
-    """One chart and the lines in it."""
+    """One chart and its lines."""
 
     title: str
     lines: list[Line]
@@ -53,9 +56,9 @@ class Curve:
 
 
 def curves(path: Path) -> list[Curve]:
-    """The charts of which any quantity has a finite value; none where there is no file.
+    """The charts that have any finite value; empty where there is no file.
 
-    Raises ``UserError`` naming the line that is not JSON.
+    Raises ``UserError`` for a line that is not JSON.
     """
     updates = _read(path) if path.exists() else []
     return [
@@ -91,7 +94,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
             raise UserError(
-                f"{path}: line {number} is not JSON ({error.msg}); remove that line, the report needs no other"
+                f"{path}: line {number} is not JSON ({error.msg}); remove the line"
             ) from None
     return records
 

@@ -1,6 +1,6 @@
-"""The distilled images as a page shows them: PNGs inside data URIs, grouped by class from head to tail, with their soft labels.
+"""The distilled images of a page: PNG data URIs with soft labels, by class from head to tail.
 
-M synthetic images, C classes, K channels, H height, W width.
+Shapes: C classes, H height, W width.
 """
 
 import base64
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ltdd_ray.distill.artifact import DistilledSet
 
-# Learned images barely compress, so their number of values bounds the size of the page.
+# Limits the size of the page: PNG hardly compresses learned images.
 PAGE_VALUES = 12_000_000
 LABELS_SHOWN = 5
 PREVIEW_CLASSES, PREVIEW_IMAGES = 10, 3
@@ -23,7 +23,7 @@ PREVIEW_CLASSES, PREVIEW_IMAGES = 10, 3
 
 @dataclass(frozen=True)
 class Tile:
-    """One image: its PNG as a data URI and the largest entries of its soft label as (class name, probability)."""
+    """One image as a PNG data URI, and its largest soft labels as (class name, probability)."""
 
     source: str
     soft_label: list[tuple[str, float]]
@@ -31,7 +31,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class Gallery:
-    """One class: the ``total`` images initialised for it, as far as the page holds them; ``before`` is empty if not kept."""
+    """The images of one class before and after distillation.
+
+    ``count`` is the number of its training images, ``total`` that of its synthetic images, of which
+    the page may show only the first. ``before`` is empty if the initial set was not kept.
+    """
 
     name: str
     count: int
@@ -41,7 +45,10 @@ class Gallery:
 
 
 def galleries(folder: Path, class_counts: Sequence[int]) -> list[Gallery]:
-    """One gallery per class, the class with most training images first; none where ``folder`` holds no distilled set."""
+    """A gallery per class, the class with most training images first.
+
+    Empty where ``folder`` holds no distilled set.
+    """
     if not (folder / "distilled.safetensors").exists():
         return []
     distilled = DistilledSet.load(folder)
@@ -65,7 +72,7 @@ def galleries(folder: Path, class_counts: Sequence[int]) -> list[Gallery]:
 
 @dataclass(frozen=True)
 class Preview:
-    """A few images of a set: rows of one image of each of ``classes``, head to tail; ``total`` images in the set."""
+    """Some images of a set of ``total`` images: each row has an image of each of ``classes``."""
 
     classes: list[str]
     rows: list[list[str]]
@@ -73,7 +80,10 @@ class Preview:
 
 
 def preview(folder: Path, class_counts: Sequence[int]) -> Preview | None:
-    """The first images of classes at equal steps from head to tail, as data URIs; None where ``folder`` holds no distilled set."""
+    """The first images of up to ``PREVIEW_CLASSES`` classes, evenly spaced from head to tail.
+
+    None where ``folder`` holds no distilled set.
+    """
     if not (folder / "distilled.safetensors").exists():
         return None
     distilled = DistilledSet.load(folder)
@@ -81,16 +91,15 @@ def preview(folder: Path, class_counts: Sequence[int]) -> Preview | None:
     count = min(PREVIEW_CLASSES, len(ranked))
     shown = [ranked[round(i * (len(ranked) - 1) / max(1, count - 1))] for i in range(count)]
     members = [torch.nonzero(distilled.classes == k).flatten().tolist() for k in shown]
-    rows = [list(row) for row in zip(*members)][
-        :PREVIEW_IMAGES
-    ]  # as many as the smallest of these classes has
+    # zip ends with the class that has fewest images.
+    rows = [list(row) for row in zip(*members)][:PREVIEW_IMAGES]
     pixels = distilled.denormalize()
     sources = [[png_data_uri(pixels[image]) for image in row] for row in rows]
     return Preview([distilled.class_names[k] for k in shown], sources, len(distilled))
 
 
 def png_data_uri(pixels: Tensor) -> str:
-    """Pixels 0..1, (1 or 3, H, W), as a PNG in a data URI."""
+    """The data URI of a PNG, from pixels 0..1 of shape (1 or 3, H, W)."""
     levels = pixels.mul(255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2)
     buffer = io.BytesIO()
     Image.fromarray(levels.numpy()).save(buffer, "png")
@@ -104,7 +113,7 @@ def _shown_per_class(distilled: DistilledSet, sets: int) -> int:
 
 def _tiles(images: DistilledSet, k: int, shown: int) -> list[Tile]:
     rows = torch.nonzero(images.classes == k).flatten()[:shown]
-    pixels = images.denormalize(images.images[rows])
+    pixels = images.denormalize(images.pictures[rows])
     return [
         Tile(png_data_uri(p), _largest(label, images.class_names))
         for p, label in zip(pixels, images.soft_labels[rows])
@@ -112,6 +121,6 @@ def _tiles(images: DistilledSet, k: int, shown: int) -> list[Tile]:
 
 
 def _largest(soft_label: Tensor, class_names: Sequence[str]) -> list[tuple[str, float]]:
-    """The LABELS_SHOWN largest entries of a soft label (C,), largest first."""
+    """The ``LABELS_SHOWN`` largest entries of a soft label (C,), largest first."""
     top = soft_label.topk(min(LABELS_SHOWN, len(class_names)))
     return [(class_names[int(k)], float(share)) for k, share in zip(top.indices, top.values)]

@@ -1,6 +1,6 @@
-"""The trained networks beside the accuracy of the run's own: other architectures, and how even their classifiers are.
+"""The sections on the evaluated networks: other architectures, and norms of the classifier's rows.
 
-A series is what was trained on, by its name in ``evaluate.sets``. C classes.
+A series is a set that networks were trained on, by its name in ``evaluate.sets``. C classes.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ltdd_ray.data.groups import class_groups
-from ltdd_ray.report.charts import axis_limit, rank_chart
+from ltdd_ray.report.charts import axis_limit, rank_chart, upper_end
 
 EXPERTS = {
     "representation": "Experts, representation stage",
@@ -18,26 +18,24 @@ EXPERTS = {
 
 
 def architectures(results: dict[str, Any]) -> dict[str, Any]:
-    """Accuracies on the leading set: ``rows`` {architecture: {"all" or group: {"mean", "std"}}}, and the ``limit`` of their bars.
+    """Accuracies of every architecture on the leading set, and the end of the bars' axis.
 
-    Empty where no other architecture than the run's own was trained.
+    ``rows`` is {architecture: {"all" or group: {"mean", "std"}}}. Empty where only the run's own
+    architecture was trained.
     """
     found = results.get("cross_architecture", {})
     rows = {label: {"all": one["accuracy"], **one["groups"]} for label, one in found.items()}
-    return (
-        {
-            "rows": rows,
-            "limit": axis_limit([row["all"]["mean"] + row["all"]["std"] for row in rows.values()]),
-        }
-        if rows
-        else {}
-    )
+    if not rows:
+        return {}
+    return {"rows": rows, "limit": axis_limit([upper_end(row["all"]) for row in rows.values()])}
 
 
 def classifier_norms(results: dict[str, Any], styles: Mapping[str, str]) -> dict[str, Any]:
-    """The norms (C,) of the classifier's rows for the leading set, random selection and the experts, each relative to its mean.
+    """Norms (C,) of the classifier's rows, divided by their mean.
 
-    ``chart`` runs from head to tail; ``rows`` hold, by style, a ``name``, the mean of each group and ``ratio``, few over many.
+    For networks trained on the leading set and on random selection, and for the experts. ``chart``
+    shows them from head to tail. ``rows`` has, by style, a ``name``, the mean of each group and the
+    ``ratio`` of few over many.
     """
     shown = {
         key: results["sets"][key]
@@ -57,7 +55,10 @@ def classifier_norms(results: dict[str, Any], styles: Mapping[str, str]) -> dict
         for style, values in relative.items()
     }
     ratios = "; ".join(f"{row['name']} {row['ratio']:.2f}" for row in rows.values())
-    label = f"Norms of the classifier's rows, head to tail, relative to their mean. Few-shot over many-shot classes: {ratios}"
+    label = (
+        "Norms of the classifier's rows relative to their mean, from head to tail. "
+        f"Few-shot over many-shot classes: {ratios}"
+    )
     chart = rank_chart(
         {style: values[order].tolist() for style, values in relative.items()},
         ("head", "tail"),

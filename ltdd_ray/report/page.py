@@ -1,7 +1,8 @@
-"""One self-contained HTML page about one run, made from the files in its folder alone.
+"""The report of one run: a self-contained HTML page made from the files in its folder.
 
-Accuracies are fractions 0..1. A series is what was trained on, by its name in ``evaluate.sets``: the distilled set, random images,
-the set before distillation and so on. The first of them leads: it is the run's result.
+Accuracies are fractions 0..1. A series is a set that networks were trained on, by its name in
+``evaluate.sets``: the distilled set, random images, and so on. The first one is the leading series,
+whose accuracy is the run's result.
 """
 
 import shlex
@@ -12,23 +13,23 @@ from typing import Any
 from ltdd_ray.common.units import size
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.methods.published import published_source
-from ltdd_ray.report.charts import axis_limit
+from ltdd_ray.report.charts import axis_limit, upper_end
 from ltdd_ray.report.finished import FinishedRun
 from ltdd_ray.report.history import curves
 from ltdd_ray.report.images import galleries
 from ltdd_ray.report.networks import architectures, classifier_norms
 from ltdd_ray.report.template import write_page
 
-OTHER_STYLES = (
-    4  # colours in the style sheet for series that neither lead nor are the random selection
-)
+# Colours in the style sheet for all but the leading series and random selection.
+OTHER_STYLES = 4
 
 
 def write_report(run_folder: Path, path: Path | None = None) -> Path:
-    """Write the page of an evaluated run, by default ``report.html`` in its folder, and return its path.
+    """Write the page of an evaluated run, by default ``report.html`` in its folder.
 
-    What is optional and missing (images, history, baselines, timings) is left out. Raises ``UserError`` naming the stage to
-    run first where there are no results, or the file that cannot be read or written.
+    Returns its path. Optional parts without data (images, history, baselines, timings) are left
+    out. Raises ``UserError`` where there are no results, naming the stage to run first, and for a
+    file that cannot be read or written.
     """
     run = FinishedRun.read(run_folder)
     results, information = run.results, run.information
@@ -57,13 +58,14 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
             )
         ),
         "config": run.config,
-        "command": f"ltdd-ray run {shlex.quote(str(run_folder / 'config.yaml'))} --set output=repeat",
+        "command": "ltdd-ray run "
+        f"{shlex.quote(str(run_folder / 'config.yaml'))} --set output=repeat",
     }
     return write_page(path or run_folder / "report.html", "run.html", view)
 
 
 def _styles(results: dict[str, Any]) -> dict[str, str]:
-    """The style sheet's class for each series."""
+    """The class of each series in the style sheet."""
     fixed = {"random": "random", results["set"]: "leading"}
     others = (key for key in results["sets"] if key not in fixed)
     return fixed | {key: f"other-{i % OTHER_STYLES}" for i, key in enumerate(others)}
@@ -72,7 +74,10 @@ def _styles(results: dict[str, Any]) -> dict[str, str]:
 def _comparisons(
     results: dict[str, Any], styles: dict[str, str], published: dict[str, float]
 ) -> dict[str, Any]:
-    """The series side by side, {series: {"mean", "std"}}: over all classes, per group, and per class from head to tail."""
+    """Accuracies of all series: overall, per group, and per class from head to tail.
+
+    Each is {series: {"mean", "std"}}.
+    """
     series, leading = results["sets"], results["set"]
     overall = {key: one["accuracy"] for key, one in series.items()}
     counts = results["class_counts"]
@@ -117,20 +122,18 @@ def _comparisons(
 
 
 def _describe(counts: list[int]) -> str:
-    """A group's size and its classes' image counts, which fall."""
+    """Number of classes of a group, and the range of their image counts, which are descending."""
     if len(counts) == 1:
         return f"1 class, {counts[0]:,} images"
     return f"{len(counts)} classes, {counts[-1]:,} to {counts[0]:,} images each"
 
 
-def _reach(comparisons: list[dict[str, dict[str, float]]]) -> list[float]:
-    return [
-        value["mean"] + value["std"] for comparison in comparisons for value in comparison.values()
-    ]
+def _reach(comparisons: list[dict[str, dict[str, float | None]]]) -> list[float]:
+    return [upper_end(value) for comparison in comparisons for value in comparison.values()]
 
 
 def _facts(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every leaf that says something, as (path in words, value)."""
+    """(path in words, value) of every leaf that is not None."""
     for key, value in tree.items():
         name = f"{prefix} {key}".strip().replace("_", " ")
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""From a template and the values it shows to one self-contained HTML file."""
+"""Render a template to a self-contained HTML file."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from ltdd_ray.report import charts
 
 
 def write_page(path: Path, template: str, view: dict[str, Any]) -> Path:
-    """Render ``template`` of this package with ``view`` into ``path``. Raises ``UserError`` where it cannot be written."""
+    """Render ``template``, a file of this package, with the variables ``view`` into ``path``.
+
+    Raises ``UserError`` where the file cannot be written.
+    """
     environment = Environment(
         loader=PackageLoader("ltdd_ray.report", "."),
         autoescape=True,

@@ -26,7 +26,7 @@ def record_progress(folder: Path, state: StageState) -> None:
     write_json(folder / PROGRESS, {"time": _now(), **state._asdict()})
 
 
-class Recorded:
+class RecordingOutput:
     """An output whose events also go to the journal in ``folder``, and whose progress ``listeners()`` hear of, stage by stage."""
 
     def __init__(

@@ -11,7 +11,7 @@ from ltdd_ray.common.device import default_device, prepare_process
 from ltdd_ray.common.hardware import describe_hardware, peak_memory
 from ltdd_ray.common.units import duration, size
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.budget import class_budget
+from ltdd_ray.data.budget import picture_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.load import DataSplits
 from ltdd_ray.distill.trajectory.matching import match
@@ -122,7 +122,7 @@ def _experts(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> fl
 def _distill(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> float:
     settings, compute = config.distill, config.compute
     images, classes = _random_images(
-        train, sum(class_budget(settings, train.class_counts.tolist()))
+        train, sum(picture_budget(settings, train.class_counts.tolist()))
     )
     labels = torch.nn.functional.one_hot(classes, train.num_classes).float()
     start = flat.initial().to(images.device)
@@ -158,7 +158,7 @@ def _distill(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> fl
 def _evaluate(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> float:
     settings, compute = config.evaluate, config.compute
     images, classes = _random_images(
-        train, sum(class_budget(config.distill, train.class_counts.tolist()))
+        train, sum(picture_budget(config.distill, train.class_counts.tolist()))
     )
     given = TrainingSet(
         images, torch.nn.functional.one_hot(classes, train.num_classes).float(), settings.lr

@@ -11,7 +11,7 @@ from ltdd_ray.bench.floor import FIRST_LAYER, OTHER_LAYERS, Floor
 from ltdd_ray.bench.sizes import TINY
 from ltdd_ray.config import ModelConfig
 from ltdd_ray.distill.trajectory.matching import match
-from ltdd_ray.nn import convnet
+from ltdd_ray.nn import convnet_passes
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.kernels import build, fused
@@ -62,7 +62,7 @@ def test_the_table_is_what_an_exact_step_calls(
         monkeypatch.setattr(module, name, counting)
 
     for name in ("convolution", "convolution_pair", "input_bar", "input_bar_pair", "weight_bar"):
-        count(convnet, name)
+        count(convnet_passes, name)
     count(fused, "image_bar")
     count(
         fused, "backward_first"

@@ -112,10 +112,22 @@ def test_compare_names_the_nearest_method(config: str, capsys: pytest.CaptureFix
     assert not (Path(config).parent / "runs").exists()
 
 
+@pytest.mark.parametrize("methods", ["", ",", " , "])
+def test_compare_refuses_an_empty_list_of_methods(
+    methods: str, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["compare", config, "--methods", methods]) == 1
+    assert "the list of methods is empty" in capsys.readouterr().err
+    assert not (Path(config).parent / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "complaint"),
     [
-        ("report {}/none", "none: no such run folder; name the folder that `ltdd-ray run` wrote"),
+        (
+            "report {}/none",
+            "none: there is no such folder; name the folder that `ltdd-ray run` wrote",
+        ),
         ("report {}", "not the folder of a run, as it holds no config.yaml"),
         ("export {}/note.txt --to npz", "note.txt: not a distilled set; give the folder of a run"),
         (

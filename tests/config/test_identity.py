@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from ltdd_ray.cluster.evaluation import plan_networks
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig, decides, result_fingerprint
 from ltdd_ray.config.identity import store_fingerprint, trajectory_fingerprints, trial_fingerprint
 from ltdd_ray.config.loading import load_config
+from ltdd_ray.evaluate.plan import plan_networks
 from ltdd_ray.experts.plan import trajectory_tasks
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.workflows.search.trial import trial_identity
@@ -31,10 +31,10 @@ def shipped() -> RunConfig:
 
 def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path) -> None:
     """A change here loses the work of runs in progress, so it needs a reason."""
-    distilled = RunFolder(tmp_path).distilled
+    distilled = tmp_path / "distilled"
     distilled.mkdir()
     (distilled / "distilled.safetensors").write_bytes(b"a distilled set")
-    records = plan_networks(shipped, DATA, RunFolder(tmp_path))
+    records = plan_networks(shipped, DATA, tmp_path)
     assert {
         "trajectories": [task.identity for task in trajectory_tasks(shipped, DATA.train, 3)],
         "store": store_fingerprint(shipped),
@@ -44,9 +44,9 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
     } == {
         "trajectories": ["c4ba823c47c1c11a", "daba9bad3965bf4a"],
         "store": "49f27a2a491c2cb4",
-        "run": "c8992ca5a243fa97",
-        "network": {"dbd56ee5130ce70f"},
-        "trial": "8a20f80114aaca8e",
+        "run": "5ffeb9d8f506f136",
+        "network": {"1d945fd0724fb375"},
+        "trial": "3eff44c3aa683620",
     }
 
 

@@ -1,100 +1,54 @@
-"""Class lists and their cache, from a folder of thirty small JPEGs; decoding itself is done here without Ray, but for one test."""
+"""Class lists and the cache of decoded images."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from listkit import assert_as_listed, grey_levels, write_listed_images
 
-from ltdd_ray.cluster import image_cache
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.sources import imagenet
-from ltdd_ray.data.sources.imagenet import Shard
-
-COUNTS = {"n01": 12, "n02": 8, "n03": 4}
+from ltdd_ray.data.sources.imagenet import ImageShard
 
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataConfig:
-    """24 training images of three classes and 6 test images, each 5 grey levels lighter; four images a file of the cache."""
+    """Thirty images; a shard holds four."""
     monkeypatch.setattr(imagenet, "SHARD_BYTES", 4 * 3 * 8 * 8)
-    lines = [
-        f"train/{name}/{name}_{at}.JPEG {k}"
-        for k, (name, count) in enumerate(COUNTS.items())
-        for at in range(count)
-    ]
-    tests = [f"val/{name}/val {at}.JPEG {k}" for k, name in enumerate(COUNTS) for at in range(2)]
-    for at, line in enumerate([*lines, *tests]):
-        file = tmp_path / "images" / line.rpartition(" ")[0]
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (20 + at, 16), 40 + 5 * at).convert("RGB" if at % 3 else "L").save(
-            file, "jpeg", quality=95
-        )
-    (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
-    (tmp_path / "test.txt").write_text("\n".join(tests))
-    return DataConfig(
-        source="imagenet_lt",
-        path=str(tmp_path / "images"),
-        train_list=str(tmp_path / "train.txt"),
-        test_list=str(tmp_path / "test.txt"),
-        cache=str(tmp_path / "cache"),
-        image_size=8,
-        normalisation="standard",
-    )
+    return write_listed_images(tmp_path)
 
 
-@pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The shards decoded so far, without Ray."""
-    names: list[str] = []
+def noting(names: list[str]) -> Callable[[Sequence[ImageShard]], None]:
+    """A writer that adds the name of each shard it writes to ``names``."""
 
-    def write(shards: list[Shard]) -> None:
+    def write(shards: Sequence[ImageShard]) -> None:
         for shard in shards:
             shard.write()
             names.append(Path(shard.file).name)
 
-    monkeypatch.setattr(image_cache, "write_shards", write)
-    return names
+    return write
 
 
-def levels(images: np.ndarray) -> list[int]:
-    return (images[:, :, 4, 4].astype(int).mean(1).round()).astype(int).tolist()
-
-
-def is_as_listed(config: DataConfig) -> bool:
-    splits = load_data(config, 0)
-    assert splits.train.class_names == splits.test.class_names == ("n01", "n02", "n03")
-    assert splits.train.class_counts.tolist() == [
-        12,
-        8,
-        4,
-    ] and splits.test.class_counts.tolist() == [2, 2, 2]
-    expected = 40 + 5 * np.arange(30)
-    found = levels(splits.train.images[:]) + levels(splits.test.images[:])
-    return splits.train.image_shape == (3, 8, 8) and bool((np.abs(found - expected) <= 1).all())
-
-
-@pytest.mark.usefixtures("written")
 def test_images_are_those_of_the_lists_in_order(config: DataConfig) -> None:
-    assert is_as_listed(config)
+    assert_as_listed(load_data(config, 0))
 
 
-def test_what_is_cached_is_not_decoded_again(config: DataConfig, written: list[str]) -> None:
-    load_data(config, 0)
+def test_cached_images_are_not_decoded_again(config: DataConfig) -> None:
+    written: list[str] = []
+    write = noting(written)
+    load_data(config, 0, write)
     assert len(written) == 6 + 2
-    load_data(config, 0)
-    load_data(config.model_copy(update={"imbalance_factor": 4.0, "largest_class": 10}), 0)
+    load_data(config, 0, write)
+    load_data(config.model_copy(update={"imbalance_factor": 4.0, "largest_class": 10}), 0, write)
     assert len(written) == 8
-    load_data(config.model_copy(update={"image_size": 10}), 0)
+    load_data(config.model_copy(update={"image_size": 10}), 0, write)
     assert len(written) > 8
 
 
-def test_an_interrupted_cache_is_completed(
-    config: DataConfig, written: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_cache_is_completed(config: DataConfig) -> None:
     load_data(config, 0)
     folders = list(Path(config.cache or "").iterdir())
     train = next(
@@ -105,11 +59,11 @@ def test_an_interrupted_cache_is_completed(
     (train / "cache.json").unlink()
     (train / "00002.arrow").unlink()
     (train / ".00002.arrow.tmp").write_bytes(b"half a file")
-    del written[:]
-    assert is_as_listed(config) and written == ["00002.arrow"]
+    written: list[str] = []
+    assert_as_listed(load_data(config, 0, noting(written)))
+    assert written == ["00002.arrow"]
 
 
-@pytest.mark.usefixtures("written")
 def test_the_profile_and_splits_are_views(config: DataConfig) -> None:
     settings = {
         "imbalance_factor": 2.0,
@@ -125,10 +79,9 @@ def test_the_profile_and_splits_are_views(config: DataConfig) -> None:
         == splits.test.bytes_in_memory
         == 0
     )
-    assert levels(splits.train.images[-3:])[0] >= 40 + 5 * 20
+    assert grey_levels(splits.train.images[-3:])[0] >= 40 + 5 * 20
 
 
-@pytest.mark.usefixtures("written")
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -158,24 +111,3 @@ def test_missing_settings(config: DataConfig) -> None:
             load_data(config.model_copy(update={key: None}), 0)
     with pytest.raises(UserError, match=r"data.test_list: .*nowhere does not exist"):
         load_data(config.model_copy(update={"test_list": "nowhere"}), 0)
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
-def test_ray_decodes_and_reports_a_damaged_image(
-    config: DataConfig, capfd: pytest.CaptureFixture[str]
-) -> None:
-    damaged = Path(config.path or "") / "train/n02/n02_3.JPEG"
-    content = damaged.read_bytes()
-    damaged.write_bytes(content[: len(content) // 2])
-    with pytest.raises(
-        UserError,
-        match=r"^\S+n02_3.JPEG \(\S+train.txt line 16\) is not a readable image .*; repair or remove it$",
-    ):
-        load_data(config, 0)
-    assert not list(Path(config.cache or "").glob("*/cache.json")), (
-        "an incomplete cache must not be taken for a whole one"
-    )
-    damaged.write_bytes(content)
-    assert is_as_listed(config)
-    assert capfd.readouterr().out == ""

@@ -1,17 +1,21 @@
 """The distilled set as a file."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.nn.functional import interpolate
 
 import ltdd_ray
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.formation import decode
 
 
 @pytest.fixture(params=["standard", "zca", "zca_raw"])
@@ -85,7 +89,7 @@ def test_a_format_of_the_future_is_refused(tmp_path: Path) -> None:
     save_file(
         {"images": torch.zeros(2)}, tmp_path / "new.safetensors", {"ltdd_ray": '{"format": 99}'}
     )
-    with pytest.raises(UserError, match=r"format 99; this version reads 1\)"):
+    with pytest.raises(UserError, match=r"format 99; this version reads \(1, 2\)"):
         ltdd_ray.load_distilled(tmp_path / "new.safetensors")
 
 
@@ -102,3 +106,46 @@ def test_8_bits_cost_half_a_grey_level_and_what_lies_outside(distilled: Distille
     torch.testing.assert_close(
         far.in_8_bits().denormalize() * 255, far.pixels().float(), rtol=0, atol=0.02
     )
+
+
+def test_mosaics_are_stored_and_pictures_are_given(distilled: DistilledSet, tmp_path: Path) -> None:
+    mosaics = replace(
+        distilled,
+        soft_labels=torch.rand(24, 3, generator=torch.Generator().manual_seed(1)).softmax(1),
+        classes=torch.arange(3).repeat_interleave(8),
+        pictures_per_side=2,
+    )
+    found = DistilledSet.load(mosaics.save(tmp_path))
+    assert torch.equal(found.images, distilled.images) and found.pictures_per_side == 2
+    assert len(found) == 24 and found.pictures.shape == (24, 3, 8, 8)
+    picture, soft_label = found[5]  # the second picture of the second mosaic
+    corner = found.images[1:2, :, :4, 4:]
+    torch.testing.assert_close(picture[None], interpolate(corner, size=(8, 8), mode="bilinear"))
+    assert torch.equal(soft_label, mosaics.soft_labels[5])
+    assert found.denormalize().shape == (24, 3, 8, 8)
+
+
+def test_mosaics_are_rounded_before_they_are_decoded(distilled: DistilledSet) -> None:
+    mosaics = replace(
+        distilled,
+        images=distilled.images + 0.003,
+        soft_labels=distilled.soft_labels.repeat_interleave(4, 0),
+        classes=distilled.classes.repeat_interleave(4),
+        pictures_per_side=2,
+    )
+    stored = (mosaics.denormalize(mosaics.images) * 255).round()
+    expected = decode(distilled.normalisation.apply(stored), 2)
+    torch.testing.assert_close(mosaics.in_8_bits().pictures, expected)
+    pixels = distilled.normalisation.invert(expected).clamp(0, 1) * 255
+    assert torch.equal(mosaics.pixels(), pixels.round().to(torch.uint8))
+
+
+def test_a_set_of_the_first_format_still_loads(distilled: DistilledSet, tmp_path: Path) -> None:
+    file = distilled.save(tmp_path)
+    with safe_open(file, framework="pt") as stored:
+        described = json.loads(stored.metadata()["ltdd_ray"])
+        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - no mapping
+    del described["pictures_per_side"]
+    save_file(tensors, file, {"ltdd_ray": json.dumps({**described, "format": 1})})
+    found = DistilledSet.load(file)
+    assert found.pictures_per_side == 1 and torch.equal(found.pictures, distilled.images)

@@ -1,6 +1,6 @@
 import torch
 
-from ltdd_ray.distill.formation import decode, encode
+from ltdd_ray.distill.formation import as_pictures, decode, encode
 
 
 def test_pictures_lie_row_by_row_and_come_back_in_order() -> None:
@@ -41,3 +41,9 @@ def test_the_gradient_of_a_picture_stays_in_its_cell() -> None:
 def test_one_picture_per_image_changes_nothing() -> None:
     images = torch.randn(3, 1, 5, 7, generator=torch.Generator().manual_seed(0))
     assert torch.equal(encode(images, 1), images) and torch.equal(decode(images, 1), images)
+
+
+def test_an_image_by_itself_looks_as_it_does_out_of_a_mosaic() -> None:
+    images = torch.randn(8, 3, 6, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(as_pictures(images, 2), decode(encode(images, 2), 2))
+    assert torch.equal(as_pictures(images, 1), images)

@@ -27,9 +27,9 @@ def snippets(language: str) -> list:
     for page in PAGES:
         text = page.read_text()
         for found in re.finditer(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-            blocks.append(
-                pytest.param(found[1], id=f"{page.name}:{text[: found.start()].count(chr(10)) + 1}")
-            )
+            line = text[: found.start()].count("\n") + 1
+            marks = [pytest.mark.ray] if "ltdd_ray.run(" in found[1] else []
+            blocks.append(pytest.param(found[1], id=f"{page.name}:{line}", marks=marks))
     return blocks
 
 

@@ -80,3 +80,18 @@ def test_calibration_makes_classes_equally_confident(
         stored.soft_labels, CLASSES
     )
     assert training_set(config, data, "distilled", network=0).tau is None
+
+
+def test_real_images_become_pictures_too(config: RunConfig, data: PreparedData) -> None:
+    """At equal bytes: four times the images, as blurred as the pictures of a mosaic."""
+    mosaics = config.model_copy(
+        update={"distill": config.distill.model_copy(update={"pictures_per_side": 2})}
+    )
+    given = training_set(mosaics, data, "random", network=0)
+    assert len(given.images) == 4 * len(training_set(config, data, "random", network=0).images)
+    real = data.normalisation.apply(torch.tensor(data.train.images))
+    shrunk = torch.nn.functional.avg_pool2d(real, 2)
+    seen = torch.nn.functional.interpolate(shrunk, size=(8, 8), mode="bilinear")
+    nearest = torch.cdist(given.images.flatten(1), seen.flatten(1)).argmin(1)
+    torch.testing.assert_close(given.images, seen[nearest])
+    assert torch.equal(torch.tensor(data.train.labels)[nearest], given.soft_labels.argmax(1))

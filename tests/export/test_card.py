@@ -1,4 +1,4 @@
-"""The dataset card: front matter that parses, numbers as measured, and loading code that runs."""
+"""The dataset card: its front matter parses, its numbers are right, and its loading code runs."""
 
 import json
 import re
@@ -44,8 +44,9 @@ def test_front_matter_and_text(make_set: Make, form: str, results: dict[str, Any
         "image-classification"
     ]
     assert ("configs" in fields) == (form == "parquet")
-    assert "6 synthetic images of 9 x 8 pixels (colour), 2 for each of 3 classes" in body
-    assert "3,579 real images, 1,186 to 1,200 per class" in body
+    prose = " ".join(body.split())
+    assert "6 synthetic images of 9 x 8 pixels (colour), 2 for each of 3 classes" in prose
+    assert "3,579 real images, 1,186 to 1,200 per class" in prose
     assert (
         "- seed: 3\n- versions: torch 2, numpy 3\n" in body
         and "cat (1,200), dog (1,193), owl (1,186)\n" in body
@@ -63,7 +64,13 @@ def test_front_matter_and_text(make_set: Make, form: str, results: dict[str, Any
         ]
 
 
-def test_the_card_beside_the_set_gains_the_runs_numbers(make_set: Make, tmp_path: Path) -> None:
+def test_a_single_network_has_no_deviation(make_set: Make) -> None:
+    one = {"accuracy": {"mean": 0.4364, "std": None, "runs": [0.4364]}, "groups": GROUPS}
+    text = render_card(make_set(), {**RESULTS, "sets": {"distilled": one}}, "native")
+    assert "| this set | 43.6 | 50.0 | 25.0 |" in text and "±" not in text
+
+
+def test_the_card_of_an_evaluated_run_has_its_results(make_set: Make, tmp_path: Path) -> None:
     file = make_set().save(tmp_path / "birds" / "distilled")
     card = write_card(file)
     assert card == file.with_name("README.md") and "## Results" not in card.read_text()

@@ -1,4 +1,4 @@
-"""Every layout holds the set's 8-bit images and soft labels, readable by this project's own sources and by others."""
+"""Every layout holds the 8-bit images and soft labels, and other tools can read it."""
 
 import csv
 import json
@@ -85,13 +85,11 @@ def test_soft_labels_survive_every_layout(make_set: Make, tmp_path: Path) -> Non
         (tuple("kjihgfedcba"), [f"{k:02d}_{name}" for k, name in enumerate("kjihgfedcba")]),
     ],
 )
-def test_folders_sort_in_label_order_whatever_the_names(
-    names: tuple[str, ...], folders: list[str]
-) -> None:
+def test_folders_sort_in_label_order(names: tuple[str, ...], folders: list[str]) -> None:
     assert folder_names(names) == folders == sorted(folders)
 
 
-def test_the_command_says_what_was_lost_and_never_overwrites(
+def test_the_command_reports_the_clipping_and_never_overwrites(
     make_set: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_set().save(tmp_path / "runs" / "a" / "distilled")
@@ -100,7 +98,7 @@ def test_the_command_says_what_was_lost_and_never_overwrites(
     said = capsys.readouterr().out
     assert f"6 images with their soft labels to {output}" in said
     assert (
-        f"{100 / (6 * 3 * 72):.2f} % of the pixel values lay outside 0..255" in said
+        f"clipped {100 / (6 * 3 * 72):.2f} % of the pixel values to 0..255" in said
         and "distilled_8bit" in said
     )
 
@@ -113,14 +111,14 @@ def test_the_command_says_what_was_lost_and_never_overwrites(
     assert (output / "mine.txt").exists()
 
     exact, rounded = (
-        {"accuracy": {"mean": mean, "std": 0, "runs": [mean]}, "groups": {}}
+        {"accuracy": {"mean": mean, "std": None, "runs": [mean]}, "groups": {}}
         for mean in (0.436, 0.431)
     )
     sets = {"distilled": exact, "distilled_8bit": rounded}
     results = {"name": "a", "split": "test", "model": {"name": "convnet"}, "sets": sets}
     (tmp_path / "runs" / "a" / "results.json").write_text(json.dumps(results))
     assert (
-        "as distilled 43.6 %, with its 8-bit images 43.1 %"
+        "accuracy is 43.6 % before and 43.1 % after rounding to 8 bits"
         in export(Path(run), "npz", tmp_path / "b").sentences()[1]
     )
 

@@ -11,7 +11,7 @@ from ltdd_ray.cli import main as cli
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.report.page import write_report
-from ltdd_ray.workflows.report import report
+from ltdd_ray.workflows.report_runs import report_runs
 
 CONFIG = (
     "name: {name}\noutput: runs\nmethod: {method}\ndata: {{name: cifar10, imbalance_factor: 100.0}}\n"
@@ -106,9 +106,7 @@ def test_equal_runs_have_no_settings_that_differ(runs):
     write_run(
         runs[0], named("lab/low", 0.05), CONFIG.format(name="lab/low", method="ltdd", rate=1000)
     )
-    assert "None: the runs were written to different places and nothing else" in said(
-        rendered(runs[:2])
-    )
+    assert "None: the runs differ only in where they were written" in said(rendered(runs[:2]))
 
 
 def test_cost_images_and_pages_of_every_run(runs):
@@ -171,16 +169,19 @@ def test_a_config_stands_for_its_run(runs, tmp_path):
     config.write_text(
         f"name: lab/low\noutput: {tmp_path}\ndata: {{source: digits}}\ndistill: {{ipc: 2}}\n"
     )
-    assert report([config], None) == runs[0] / "report.html"
+    assert report_runs([config], None) == runs[0] / "report.html"
 
 
 @pytest.mark.parametrize(
     ("place", "complaint"),
     [
-        ("none", "none: no such run folder"),
-        ("lab/high/report.html", "report.html: neither the folder of a run nor a config"),
+        ("none", "none: there is no such folder"),
+        ("lab/high/report.html", "report.html: not the folder of a run and not a config file"),
         ("lab/low/distilled", "distilled: not the folder of a run, as it holds no config.yaml"),
-        ("other.yaml", "other.yaml: its run, runs/other, is not there; `ltdd-ray run"),
+        (
+            "other.yaml",
+            "other.yaml: the folder of its run, runs/other, does not exist; run `ltdd-ray run",
+        ),
         ("broken.yaml", "unknown key `nmae`; did you mean `name`?"),
     ],
 )
@@ -188,5 +189,10 @@ def test_other_places_are_named(runs, tmp_path, place, complaint):
     (tmp_path / "broken.yaml").write_text("nmae: x")
     (tmp_path / "other.yaml").write_text("name: other\ndata: {source: digits}\ndistill: {ipc: 2}\n")
     with pytest.raises(UserError, match=re.escape(complaint)):
-        report([runs[0], tmp_path / place], None)
+        report_runs([runs[0], tmp_path / place], None)
     assert not (runs[0].parent / "compare.html").exists()
+
+
+def test_an_empty_list_of_runs_is_refused() -> None:
+    with pytest.raises(UserError, match="the list of runs is empty"):
+        report_runs([], None)

@@ -35,9 +35,9 @@ def test_the_distances_of_a_phase_are_lines_of_one_chart(tmp_path):
     (curve,) = curves(path)
     assert curve.title == "Classifier phase, distances of weights"
     assert [(line.name, line.first, line.last) for line in curve.lines] == [
-        ("student's way", 1.0, 0.5),
-        ("expert's way", 2.0, 2.0),
-        ("left between them", 2.0, 1.0),
+        ("student from start", 1.0, 0.5),
+        ("expert from start", 2.0, 2.0),
+        ("student to expert", 2.0, 1.0),
     ]
     assert curve.chart.count("<polyline") == 3
 

@@ -26,9 +26,17 @@ def existing(path: str | Path, key: str) -> Path:
     """``path`` itself if it is there; ``key`` says where it was written."""
     path = Path(path).expanduser()
     if not path.exists():
-        seen = "" if path.is_absolute() else f", seen from {Path.cwd()}"
-        raise UserError(f"{key}: {path} does not exist{seen}; correct the path")
+        raise not_there(key, path)
     return path
+
+
+def not_there(key: str, path: str | Path) -> UserError:
+    """The error for a place that holds nothing; ``key`` is where it was written."""
+    seen = "" if Path(path).is_absolute() or "://" in str(path) else f", seen from {Path.cwd()}"
+    return UserError(
+        f"{key}: {path} does not exist{seen}; set it to the place of the images with "
+        f"--set {key}=..., or in the config"
+    )
 
 
 def named_dataset(

@@ -1,11 +1,12 @@
 """ImageNet-LT, or any images named by class lists: text files whose lines are ``relative/path label``, as Liu et al. publish them
 ("Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, arXiv 1904.05160).
 
-The images are decoded and resized once, by Ray, into Arrow files under ``data.cache``; a run then maps these, so they never have
-to fit in memory. One folder per list and size; its ``cache.json`` is written last.
+The images are decoded and resized once into Arrow files (shards) under ``data.cache``. A run maps
+these files, so the images need not fit in memory. There is one folder per list and image size; its
+``cache.json`` is written last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,12 @@ class ClassList:
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One file of the cache and the images it is made of, lines ``first_line`` and following of ``list_file``; plain values."""
+class ImageShard:
+    """One file of the cache, and the images decoded into it.
+
+    ``paths`` are those of line ``first_line`` of ``list_file`` and the lines after it. All values
+    are plain, so that a shard can be sent to another process.
+    """
 
     file: str
     root: str
@@ -57,10 +62,22 @@ class Shard:
         )
 
 
-def load_imagenet_lt(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
-    """The images of ``train_list`` and, if given, ``test_list`` below ``path``, mapped from ``cache``, which is filled first.
+ShardWriter = Callable[[Sequence[ImageShard]], None]
 
-    Classes are called by the folder of their first training image, or by number where that tells them not apart.
+
+def write_in_process(shards: Sequence[ImageShard]) -> None:
+    """The default writer: one shard after the other, in this process."""
+    for shard in shards:
+        shard.write()
+
+
+def load_imagenet_lt(
+    config: DataConfig, write_shards: ShardWriter
+) -> tuple[LongTailedDataset, LongTailedDataset | None]:
+    """Map the images of ``train_list`` and, if given, ``test_list``; their paths start at ``path``.
+
+    ``write_shards`` writes the shards that ``cache`` lacks. A class is named after the folder of
+    its first training image. Where two classes would get one name, all are named by number.
     """
     root = existing(required_path(config), "data.path")
     if config.train_list is None or config.cache is None or config.image_size is None:
@@ -78,7 +95,7 @@ def load_imagenet_lt(config: DataConfig) -> tuple[LongTailedDataset, LongTailedD
     cache = Path(config.cache).expanduser().resolve()
     parts = []
     for listed in lists:
-        images = _cached(listed, root, cache, config.image_size)
+        images = _cached(listed, root, cache, config.image_size, write_shards)
         parts.append(named_dataset(str(listed.file), images, listed.labels, names))
     return parts[0], parts[1] if len(parts) == 2 else None
 
@@ -100,11 +117,11 @@ def read_class_list(path: str, key: str) -> ClassList:
     return ClassList(file, tuple(paths), np.array(labels, dtype=np.int64))
 
 
-def plan_shards(listed: ClassList, root: Path, folder: Path, image_size: int) -> list[Shard]:
+def plan_shards(listed: ClassList, root: Path, folder: Path, image_size: int) -> list[ImageShard]:
     """The files that hold ``listed`` in order, as many images each as SHARD_BYTES hold."""
     size = images_per_shard(image_size)
     return [
-        Shard(
+        ImageShard(
             str(folder / f"{at // size:05d}.arrow"),
             str(root),
             str(listed.file),
@@ -120,20 +137,20 @@ def images_per_shard(image_size: int) -> int:
     return max(1, SHARD_BYTES // (3 * image_size**2))
 
 
-def _cached(listed: ClassList, root: Path, cache: Path, image_size: int) -> MappedImages:
-    """The list's images, decoded now if the cache has not got them whole."""
+def _cached(
+    listed: ClassList, root: Path, cache: Path, image_size: int, write_shards: ShardWriter
+) -> MappedImages:
+    """The list's images; those missing from the cache are decoded now."""
     identity = fingerprint(
         "image cache 1", list(listed.paths), image_size, images_per_shard(image_size)
     )
     folder = cache / identity
     shards = plan_shards(listed, root.resolve(), folder, image_size)
     if not (folder / COMMIT).exists():
-        from ltdd_ray.cluster.image_cache import (
-            write_shards,  # Ray only where there is something to decode
-        )
-
         folder.mkdir(parents=True, exist_ok=True)
-        write_shards([shard for shard in shards if not Path(shard.file).exists()])
+        missing = [shard for shard in shards if not Path(shard.file).exists()]
+        if missing:
+            write_shards(missing)
         write_json(
             folder / COMMIT,
             {"list": str(listed.file), "images": len(listed.paths), "image_size": image_size},

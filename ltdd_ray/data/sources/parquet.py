@@ -17,7 +17,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.data.sources.checks import TEST_NAMES, named_dataset, required_path
+from ltdd_ray.data.sources.checks import TEST_NAMES, named_dataset, not_there, required_path
 from ltdd_ray.data.sources.decode import decode_images
 
 
@@ -95,7 +95,7 @@ def _locate(path: str, key: str) -> _Location:
             f"{key} {path} cannot be reached ({error}); check the address and the credentials"
         ) from None
     if info.type == FileType.NotFound:
-        raise UserError(f"{key}: {path} does not exist; correct the path")
+        raise not_there(key, path)
     if info.type == FileType.File:
         return _Location(path, filesystem, {"": [root]})
     parts: dict[str, list[str]] = {}

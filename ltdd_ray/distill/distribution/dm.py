@@ -1,11 +1,14 @@
-"""Distribution matching (DM; Zhao & Bilen, WACV 2023): synthetic images whose mean embedding per class is that of real ones.
+"""Distribution matching (DM; Zhao & Bilen, WACV 2023): equal mean embeddings per class.
 
     l = sum_k || mean_i f(A_k(x_ki)) - mean_j f(A_k(r_kj)) ||^2
 
-f is the backbone of a network initialised anew for every update, A_k one draw of DSA for both sides of class k, r_kj a batch
-of real images of equal size for every class, so a long tail weighs as much as the head. Labels are hard and not learned.
+f is the backbone of a network initialised anew for every update. A_k is one draw of DSA for both
+sides of class k. r_kj is a batch of real images, of equal size for every class, so a long tail
+weighs as much as the head. Labels are hard and not learned. Networks see pictures: with f x f
+pictures per image, x are the decoded ones.
 
-M synthetic images, C classes, N training images, R real images per class; B batch, F features, K x H x W image shape.
+M synthetic images, P pictures, C classes, N training images, R real images per class; B batch,
+F features, K x H x W image shape.
 """
 
 from collections.abc import Sequence
@@ -19,27 +22,28 @@ from ltdd_ray.common.errors import NonFiniteLossError
 from ltdd_ray.common.seeding import derive_seed, generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, model_space
-from ltdd_ray.distill.formation import decode, encode
-from ltdd_ray.distill.trajectory.synthetic import initial_images
+from ltdd_ray.distill.formation import decode, encode, require_cells
+from ltdd_ray.distill.initial import take_images
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.networks import Network, build_network
 
 
 class DistributionMatching(nn.Module):
-    """Images x (M, K, H, W) of ``classes`` (M,) and one update of them; the module's state and its optimiser's are all there is.
+    """The images x (M, K, H, W) of ``classes`` (M,), and one update of them.
 
-    :class:`~ltdd_ray.distill.distribution.idm.ImprovedDistributionMatching` overrides the last four methods.
+    The complete state is that of the module and of its optimiser.
+    :class:`~ltdd_ray.distill.distribution.idm.ImprovedDistributionMatching` overrides ``network``,
+    ``loss``, ``between_updates`` and ``optimiser``.
     """
 
     classes: Tensor
 
     def __init__(self, config: RunConfig, data: PreparedData, device: torch.device) -> None:
+        """Raises ``UserError`` for mosaics whose pictures do not fit the image."""
         super().__init__()
-        self.config, self.shape, self.num_classes = (
-            config,
-            data.train.image_shape,
-            data.train.num_classes,
-        )
+        self.config, self.shape = config, data.train.image_shape
+        self.num_classes = data.train.num_classes
+        require_cells(self.shape, config.distill.pictures_per_side)
         self.augment = Augmentation(config.augmentation)
         self.real, self.labels = model_space(data.train, data.normalisation, device)
         self.members = [
@@ -48,73 +52,65 @@ class DistributionMatching(nn.Module):
         ipc = config.distill.ipc
         assert ipc is not None  # the config refuses a budget for this engine
         self.images = nn.Parameter(self.initial(ipc * config.distill.pictures_per_image))
-        self.register_buffer(
-            "classes", torch.arange(self.num_classes, device=device).repeat_interleave(ipc)
-        )
+        classes = torch.arange(self.num_classes, device=device)
+        self.register_buffer("classes", classes.repeat_interleave(ipc))
+
+    @property
+    def picture_classes(self) -> Tensor:
+        """(P,)"""
+        return self.classes.repeat_interleave(self.config.distill.pictures_per_image)
 
     def initial(self, per_class: int) -> Tensor:
-        """Images (M, K, H, W) that show ``per_class`` random real ones of each class, repeats being augmented."""
-        index = draw_balanced(
-            self.members, per_class, generator(self.config.seed, "distribution-initial")
-        ).flatten()
+        """Images (M, K, H, W) of ``per_class`` random real ones a class; repeats are augmented."""
+        draw = generator(self.config.seed, "distribution-initial")
+        index = draw_balanced(self.members, per_class, draw).flatten().to(self.real.device)
         repeat = torch.cat([torch.arange(per_class) >= len(members) for members in self.members])
-        chosen = initial_images(
-            self.real, index.to(self.real.device), repeat, self.augment, self.config.seed
-        )
+        chosen = take_images(self.real, index, repeat, self.augment, self.config.seed)
         return encode(chosen, self.config.distill.pictures_per_side)
 
-    def pictures(self) -> tuple[Tensor, Tensor]:
-        """What networks get to see of the images, (M f^2, K, H, W), and its classes (M f^2,); differentiable."""
-        distill = self.config.distill
-        return decode(self.images, distill.pictures_per_side), self.classes.repeat_interleave(
-            distill.pictures_per_image
-        )
+    def pictures(self) -> Tensor:
+        """What networks see, (P, K, H, W); differentiable in the images."""
+        return decode(self.images, self.config.distill.pictures_per_side)
 
     def step(self, optimiser: SGD, update: int) -> dict[str, float]:
-        """One update; returns its losses, means over classes. Raises ``NonFiniteLossError`` before a loss can spoil the set."""
+        """Make one update and return its losses, as means over classes.
+
+        Raises ``NonFiniteLossError`` before a loss can spoil the set.
+        """
         network = self.network(optimiser, update)
         loss, metrics = self.loss(network, *self.batches(update))
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
-                f"update {update + 1}: the loss is {float(loss.detach())}; lower distill.distribution.lr_image"
+                f"update {update + 1}: the loss is {float(loss.detach())}; lower "
+                "distill.distribution.lr_image"
             )
         (self.images.grad,) = grad(loss, self.images)
         optimiser.step()
         optimiser.zero_grad()
         self.between_updates(optimiser, update)
-        return {
-            name: float(value.detach()) / self.num_classes
-            for name, value in {"loss/total": loss, **metrics}.items()
-        }
+        sums = {"loss/total": loss, **metrics}
+        return {name: float(value.detach()) / self.num_classes for name, value in sums.items()}
 
     def batches(self, update: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All pictures and ``real_batch`` real images per class, each with its classes, under one augmentation per class."""
-        size, draw = (
-            self.config.distill.distribution.real_batch,
-            generator(self.config.seed, "distribution-real", update),
-        )
+        """All pictures and ``real_batch`` real images per class, each followed by its classes.
+
+        The pictures and the real images of a class are augmented alike.
+        """
+        seed, size = self.config.seed, self.config.distill.distribution.real_batch
+        draw = generator(seed, "distribution-real", update)
         index = draw_balanced(self.members, size, draw).to(self.real.device)
-        pictures, classes = self.pictures()
+        pictures, classes = self.pictures(), self.picture_classes
         synthetic, real = [], []
         for k, chosen in enumerate(index):
             for images, into in ((pictures[classes == k], synthetic), (self.real[chosen], real)):
-                draw = generator(
-                    self.config.seed, "distribution-augment", update, k
-                )  # the same for both
+                draw = generator(seed, "distribution-augment", update, k)  # the same for both
                 into.append(self.augment(images, draw, siamese=True))
         return torch.cat(synthetic), classes, torch.cat(real), self.labels[index.flatten()]
 
     def optimiser(self) -> SGD:
         settings = self.config.distill.distribution
-        return SGD(
-            [
-                {
-                    "params": [self.images],
-                    "lr": settings.lr_image,
-                    "momentum": settings.momentum_image,
-                }
-            ]
-        )
+        momentum = settings.momentum_image
+        return SGD([{"params": [self.images], "lr": settings.lr_image, "momentum": momentum}])
 
     def network(self, optimiser: SGD, update: int) -> Network:
         """The network to embed with."""
@@ -128,31 +124,32 @@ class DistributionMatching(nn.Module):
         real: Tensor,
         real_classes: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum over classes, and what it consists of under the names that it is recorded by."""
+        """The sum over classes (), and its terms under the names of the metrics log."""
         with torch.no_grad():
             target = class_means(network.backbone(real), real_classes, self.num_classes)
-        return (
-            class_means(network.backbone(synthetic), classes, self.num_classes) - target
-        ).square().sum(), {}
+        means = class_means(network.backbone(synthetic), classes, self.num_classes)
+        return (means - target).square().sum(), {}
 
     def between_updates(self, optimiser: SGD, update: int) -> None:
-        """What happens beside the images."""
+        """Nothing; IDM trains its networks here."""
 
     def fresh_network(self, number: int) -> Network:
         seed = derive_seed(self.config.seed, "distribution-network", number)
-        return build_network(self.config.model, self.shape, self.num_classes, seed).to(
-            self.real.device
-        )
+        network = build_network(self.config.model, self.shape, self.num_classes, seed)
+        return network.to(self.real.device)
 
 
 def class_means(values: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    """The mean of ``values`` (B, F) over the members of each class, (C, F); every class must have one."""
+    """The mean (C, F) of ``values`` (B, F) over the members of each class, none empty."""
     sums = values.new_zeros(num_classes, values.shape[1]).index_add(0, classes, values)
     return sums / torch.bincount(classes, minlength=num_classes)[:, None]
 
 
 def draw_balanced(members: Sequence[Tensor], per_class: int, draw: Generator) -> Tensor:
-    """(C, ``per_class``) indices, row k from ``members[k]`` (n_k,) in random order; none repeats before all of them are drawn."""
+    """(C, ``per_class``) indices, row k from ``members[k]`` (n_k,) in random order.
+
+    No index repeats before all of its class are drawn.
+    """
     rows = []
     for of_class in members:
         order = of_class[torch.randperm(len(of_class), generator=draw)]

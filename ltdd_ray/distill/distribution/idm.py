@@ -1,8 +1,10 @@
 """Improved distribution matching (IDM; Zhao et al., CVPR 2023): DM with three changes.
 
-- Partitioning and expansion: an image is a mosaic of f x f pictures (``mosaic.py``).
-- Networks come from a queue whose members are trained between updates, so their embeddings know something of the classes.
-- Class-aware regularisation: the pictures' cross-entropy under that network, weighted by how much the network knows.
+- Partitioning and expansion: an image is a mosaic of f x f pictures.
+- Networks come from a queue and are trained between updates, so their embeddings separate the
+  classes to some degree.
+- Class-aware regularisation: the pictures' cross-entropy under that network, weighted by the
+  network's accuracy on the real batch.
 
 The letters are those of ``dm.py``.
 """
@@ -12,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
@@ -21,19 +22,13 @@ from ltdd_ray.nn.networks import Network
 
 
 class ImprovedDistributionMatching(DistributionMatching):
-    """The state adds the queue: number n is a member from update n * ``enter_every`` on, until ``size`` younger ones are there.
+    """DM whose state also holds the queue of networks.
 
-    It lives in slot n mod ``size``. Only weights are state; who is a member is a function of the update.
+    Network n enters at update n * ``enter_every``, into slot n mod ``size``, and leaves when
+    ``size`` younger ones are there. Only the weights are state; membership follows from the update.
     """
 
     def __init__(self, config: RunConfig, data: PreparedData, device: torch.device) -> None:
-        factor = config.distill.pictures_per_side
-        height, width = data.train.image_shape[1:]
-        if height % factor or width % factor:
-            raise UserError(
-                f"distill.distribution.mosaic {factor} does not divide images of {height} x {width} pixels; choose one that does, "
-                "or another data.image_size"
-            )
         super().__init__(config, data, device)
         self.settings = config.distill.distribution.queue
         self.slots = nn.ModuleList(
@@ -82,7 +77,7 @@ class ImprovedDistributionMatching(DistributionMatching):
 
     def between_updates(self, optimiser: SGD, update: int) -> None:
         """Train members of the queue on the pictures."""
-        pictures, classes = (tensor.detach() for tensor in self.pictures())
+        pictures, classes = self.pictures().detach(), self.picture_classes
         for turn, network in enumerate(
             self._draw(update, "distribution-training", self.settings.trained)
         ):

@@ -1,4 +1,4 @@
-"""The loop of distribution matching and the set it ends in, for one process and without Ray."""
+"""Distribution matching in one process, without Ray: its loop and the set that it ends in."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +13,8 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.idm import ImprovedDistributionMatching
+from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.distill.provenance import provenance
-from ltdd_ray.distill.trajectory.loop import UpdateReport
 
 ENGINES = {"dm": DistributionMatching, "idm": ImprovedDistributionMatching}
 
@@ -28,10 +28,13 @@ def match_distributions(
     on_initial: Callable[[DistilledSet, list[str]], None],
     resume_from: Path | None = None,
 ) -> DistilledSet:
-    """Run every update that ``resume_from`` (a checkpoint's folder) has not seen, and return the last iterate.
+    """Run every update after those of ``resume_from``, and return the last iterate.
 
-    The callbacks are those of :func:`~ltdd_ray.distill.trajectory.loop.distill`, with ``checkpoint_every`` from there as well.
-    Raises ``NonFiniteLossError`` before the update that would have spoilt the set, ``UserError`` for a mosaic that does not fit.
+    The callbacks, ``checkpoint_every`` and ``resume_from`` are those of
+    :func:`~ltdd_ray.distill.trajectory.loop.distill`.
+
+    Raises ``NonFiniteLossError`` before the update that would spoil the set, and ``UserError`` for
+    mosaics whose pictures do not fit the image.
     """
     method = ENGINES[config.distill.engine](config, data, default_device())
     optimiser = method.optimiser()
@@ -53,28 +56,30 @@ def match_distributions(
 def snapshot(
     config: RunConfig, data: PreparedData, method: DistributionMatching, update: int
 ) -> DistilledSet:
-    """The set as it is after ``update`` updates, on the CPU: every picture an image of its own, with a one-hot label."""
-    pictures, classes = (tensor.detach().cpu() for tensor in method.pictures())
+    """The set as it is after ``update`` updates, on the CPU; each picture has a one-hot label."""
+    classes = method.picture_classes.cpu()
     return DistilledSet(
-        images=pictures.clone(),
+        images=method.images.detach().cpu().clone(),
         soft_labels=one_hot(classes, data.train.num_classes).float(),
         classes=classes,
         learning_rate=config.evaluate.lr,
         normalisation=data.normalisation.to(torch.device("cpu")),
         class_names=data.train.class_names,
         augmentation=config.augmentation,
+        pictures_per_side=config.distill.pictures_per_side,
         class_counts=tuple(data.train.class_counts.tolist()),
         provenance=provenance(config, data.train, update),
     )
 
 
 def describe_initial(config: RunConfig, data: PreparedData) -> list[str]:
-    """One sentence per class that has fewer real images than it starts from, for the run to say."""
+    """A sentence for each class that has fewer real images than it starts from."""
     ipc = config.distill.ipc
     assert ipc is not None  # the config refuses a budget for these engines
     wanted = ipc * config.distill.pictures_per_image
     return [
-        f"class {name}: {count} real images for {wanted} initial ones; filled by {wanted - count} augmented repeats"
+        f"class {name}: {count} real images for {wanted} initial ones; {wanted - count} augmented "
+        "repeats fill it"
         for name, count in zip(data.train.class_names, data.train.class_counts)
         if count < wanted
     ]

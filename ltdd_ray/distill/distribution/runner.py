@@ -1,4 +1,4 @@
-"""One distribution matching from first to last: what it leaves in the run's folder, and where it goes on after a death."""
+"""Distribution matching in a run's folder, resumed from its last checkpoint."""
 
 import json
 import shutil
@@ -12,14 +12,13 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import PROGRESS
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.loop import match_distributions
-from ltdd_ray.distill.metrics_log import Watcher
-from ltdd_ray.distill.trajectory.loop import UpdateReport
+from ltdd_ray.distill.metrics_log import MetricsLog, UpdateReport
 
 
 def run_distribution(
     config: RunConfig, data: PreparedData, on_report: Callable[[UpdateReport | str], None]
 ) -> DistilledSet:
-    """Distill into ``distilled`` of the run's folder, from the last checkpoint in there if there is one.
+    """Distil into ``distilled`` of the run's folder, from its last checkpoint if it has one.
 
     ``on_report`` gets a report per update and, at a fresh start, sentences about the initial set.
     """
@@ -37,7 +36,7 @@ def run_distribution(
         keep_checkpoint(checkpoints, write, update)
 
     every = config.distill.checkpoint_every
-    watcher = Watcher(
+    log = MetricsLog(
         distilled / "history.jsonl",
         config.folder / "tensorboard",
         data.normalisation,
@@ -46,10 +45,10 @@ def run_distribution(
     )
 
     def on_update(report: UpdateReport, method: DistributionMatching) -> None:
-        watcher.update(report, method)
+        log.write(report, method.images, data.train.num_classes)
         on_report(report)
 
-    with closing(watcher):
+    with closing(log):
         return match_distributions(
             config,
             data,
@@ -69,7 +68,10 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def keep_checkpoint(folder: Path, write: Callable[[Path], None], update: int) -> None:
-    """Let ``write`` fill a new checkpoint in ``folder``, which appears whole, and remove the ones before it."""
+    """Let ``write`` fill a new checkpoint in ``folder``, then remove the earlier ones.
+
+    The new one appears whole or not at all.
+    """
     unfinished = folder / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)

@@ -1,24 +1,27 @@
-"""The matching engine: an inner SGD on synthetic images, its distance to an expert, and the gradient of that distance.
+"""The matching engine: inner SGD on synthetic images, its distance to an expert, and the hypergradient.
 
     theta_{t+1} = theta_t - alpha g_t,   g_t = grad_theta L(theta_t; A_t(x_t), softmax(y_t)),   t < T
     l_S = ||theta_T - theta*||_S^2 / ||theta_0 - theta*||_S^2,   S = backbone, classifier or all
 
-Shapes: M synthetic images, B inner batch, C classes, P parameters, T inner steps; images x (M, K, H, W), soft-label logits
-y (M, C), theta (P,). With S = classifier only theta_c moves: the backbone is frozen, its features are the images of the inner
-problem, and the second derivatives never enter it.
+M synthetic images, B inner batch, C classes, P parameters, T inner steps; images x (M, K, H, W),
+soft-label logits y (M, C), theta (P,). With S = classifier only theta_c moves. The backbone is then
+frozen, its features are the inputs of the inner problem, and no second derivative enters it.
 
-Three ways to the gradient over x, y and alpha:
+Three modes of the hypergradient, the gradient over x, y and alpha:
 
-- ``exact``: the adjoint of the inner SGD. Keeps theta_0..theta_T and walks back with lambda_T = dl/dtheta_T,
-  lambda_t = lambda_{t+1} - alpha d<lambda_{t+1}, g_t>/dtheta_t. Memory is that of one step, whatever T; where only the
-  classifier moves, what steps have in common is kept within a fixed budget.
-- ``first_order``: the same walk with lambda held at lambda_T, which is what TESLA (Cui et al., ICML 2023) and the published
-  script compute.
-- ``unrolled``: autograd through all T steps (MTT, Cazenavette et al., CVPR 2022). Memory grows with T; the oracle for small T.
+- ``exact``: the adjoint of the inner SGD. It keeps theta_0..theta_T and walks back with
+  lambda_T = dl/dtheta_T, lambda_t = lambda_{t+1} - alpha d<lambda_{t+1}, g_t>/dtheta_t. Memory does
+  not grow with T beyond the thetas. Where only the classifier moves, values that steps share are
+  kept within a fixed budget.
+- ``first_order``: the same walk with lambda held at lambda_T, as in TESLA (Cui et al., ICML 2023)
+  and in the published script.
+- ``unrolled``: autograd through all T steps, as in MTT (Cazenavette et al., CVPR 2022). Memory grows
+  with T. It is the oracle for small T.
 
-The first two may share every batch among processes: each augments the whole batch, which is cheap against its convolutions and
-draws what one process would draw, and sends its rows through the network. One sum over processes per step makes g_t whole, and in
-``exact`` one more the derivative on the way back; theta and lambda are then equal everywhere.
+In the first two, processes may share every batch. Each process augments the whole batch, so all
+draw the same numbers, and sends only its rows through the network. A sum over processes per step
+completes g_t, and in ``exact`` another completes its derivative on the way back. theta and lambda
+are then equal on all processes.
 """
 
 from dataclasses import dataclass
@@ -43,10 +46,11 @@ Hypergradient = Literal["exact", "first_order", "unrolled"]
 
 @dataclass(frozen=True)
 class Match:
-    """A matching loss and its gradients, all detached: loss (), images_grad (M, K, H, W), labels_grad (M, C), lr_grad ().
+    """A matching loss and its gradients, all detached.
 
-    ``distances`` are the lengths () behind the loss, on S: the ``student``'s way theta_0 to theta_T, the ``expert``'s theta_0 to
-    theta*, and what is ``left`` between theta_T and theta*.
+    loss (), images_grad (M, K, H, W), labels_grad (M, C), lr_grad (). ``distances`` holds the
+    lengths () behind the loss, on S: ``student`` from theta_0 to theta_T, ``expert`` from theta_0 to
+    theta*, and ``left`` from theta_T to theta*.
     """
 
     loss: Tensor
@@ -56,6 +60,7 @@ class Match:
     distances: dict[str, Tensor]
 
 
+@torch.enable_grad()
 def match(
     model: nn.Module | FlatModel,
     start: Tensor,
@@ -83,16 +88,19 @@ def match(
         images: x (M, K, H, W) in model space.
         labels: soft-label logits y (M, C).
         lr: alpha > 0.
-        steps: T. batch_size: B, capped at M; batches walk through a shuffled set, reshuffled when it is used up.
-        scope: S. With ``classifier`` only theta_c is trained.
+        steps: T.
+        batch_size: B, at most M. Batches are consecutive pieces of fresh permutations of the set.
+        scope: S. With ``classifier``, only theta_c is trained.
         loss: L(logits (B, C), soft labels (B, C)) -> scalar.
         augment: A.
         seed: decides the batches and the augmentation of every step.
-        micro_batch: the most images to go through the network at once, for batches larger than memory; not with ``unrolled``.
-        shard: this process's part of every batch, not with ``unrolled`` either. The loss is then that of the whole batch, the
-            gradients are this process's part: summed over processes they are those of one.
+        micro_batch: the most images in one pass through the network, for batches that do not fit in
+            memory. Not with ``unrolled``.
+        shard: this process's part of every batch. Not with ``unrolled``. The loss is that of the
+            whole batch; the gradients are this process's part and add up to those of one process.
 
-    Raises ``ValueError`` if ``start`` equals ``target`` on S (the loss is a ratio to their distance) or a size is wrong.
+    Raises ``ValueError`` where a size is wrong, and where ``start`` equals ``target`` on S: the loss
+    is a ratio to their distance.
     """
     flat = model if isinstance(model, FlatModel) else FlatModel(model)
     part = _part(flat, scope)
@@ -158,7 +166,7 @@ def _part(flat: FlatModel, scope: Scope) -> slice:
 
 
 def _batches(count: int, batch_size: int, steps: int, seed: int) -> list[Tensor]:
-    """The indices (B,) of each step: the whole set in order, or consecutive pieces of fresh permutations."""
+    """Indices (B,) of each step: the whole set in order, or pieces of fresh permutations."""
     if batch_size >= count:
         return [torch.arange(count)] * steps
     order = generator(seed, "batches")
@@ -170,7 +178,7 @@ def _batches(count: int, batch_size: int, steps: int, seed: int) -> list[Tensor]
 
 @dataclass(frozen=True)
 class _Steps:
-    """The data of every inner step, computed anew each time it is asked for: nothing of it is kept."""
+    """The inputs of every inner step, computed anew at each use; none is kept."""
 
     images: Tensor
     labels: Tensor
@@ -183,7 +191,7 @@ class _Steps:
         return len(self.batches)
 
     def inputs(self, step: int, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(A_t(x_t), softmax(y_t)), the shard's rows of B each, differentiable in the full sets given."""
+        """(A_t(x_t), softmax(y_t)): the shard's rows of B, differentiable in the full sets."""
         index, rows = (
             to_device(self.batches[step], images.device),
             self.shard.rows(len(self.batches[step])),
@@ -211,7 +219,7 @@ class _Distance:
         return bar
 
     def lengths(self, start: Tensor, theta: Tensor) -> dict[str, Tensor]:
-        """What :attr:`Match.distances` says of a walk from ``start`` to ``theta``."""
+        """:attr:`Match.distances` of a walk from ``start`` to ``theta``."""
         ways = {
             "student": theta - start,
             "expert": self.target - start,
@@ -250,7 +258,7 @@ def _adjoint(
         given = steps.inputs(t, images, labels)
         # Cut the graph here: the second derivatives stay within the network, and only first ones go on to the images.
         inputs, soft_label = (tensor.detach() for tensor in given)
-        along, *bars, theta_bar = passes.along(
+        along, *bars, theta_bar = passes.hvp(
             thetas.pop(), adjoint, inputs, soft_label, not first_order
         )
         images_bar, labels_bar = grad(given, (images, labels), bars)

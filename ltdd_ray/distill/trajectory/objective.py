@@ -1,4 +1,7 @@
-"""The joint objective of one segment: lambda_rep l_backbone(representation expert) + lambda_cls l_classifier(classifier expert)."""
+"""The joint objective of one segment.
+
+l = lambda_rep l_backbone(representation expert) + lambda_cls l_classifier(classifier expert)
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +10,7 @@ from torch import Tensor
 
 from ltdd_ray.common.errors import NonFiniteLossError
 from ltdd_ray.config import ClassifierPhase, RepresentationPhase, RunConfig
-from ltdd_ray.distill.trajectory.matching import Loss, Scope, match
+from ltdd_ray.distill.trajectory.matching import Loss, Match, Scope, match
 from ltdd_ray.distill.trajectory.schedule import Draw, draw_segment
 from ltdd_ray.distill.trajectory.shard import Shard
 from ltdd_ray.distill.trajectory.synthetic import Gradients, SyntheticSet
@@ -30,7 +33,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one phase of one segment matches: theta_e and theta_{e + length} (P,) of an expert's stage, float32 on the CPU."""
+    """What one phase of one segment matches.
+
+    theta_e and theta_{e + length} (P,) of an expert's stage, float32 on the CPU.
+    """
 
     phase: Phase
     draw: Draw
@@ -58,7 +64,7 @@ def phases(config: RunConfig, prior: Tensor) -> list[Phase]:
 
 
 class Objective:
-    """Evaluates segments against a trajectory store; holds no state between them."""
+    """Evaluates segments against a trajectory store; keeps no state between them."""
 
     def __init__(
         self,
@@ -68,35 +74,42 @@ class Objective:
         prior: Tensor,
         shard: Shard,
     ) -> None:
-        """``shard``: the part of every inner batch whose gradients this process adds."""
+        """``prior``: s (C,). ``shard``: this process's part of every inner batch."""
         self._config, self._flat, self._store, self._shard = config, flat, store, shard
         self._augment = Augmentation(config.augmentation)
         self._phases = phases(config, prior)
 
     def read(self, update: int, segment: int) -> list[Reading]:
-        """The expert's ends of one segment, a reading per phase. Safe to call from another thread."""
+        """Read one segment from the store, a reading per phase. Another thread may call it."""
         return [self._read(phase, update, segment) for phase in self._phases]
 
     def add_segment(
-        self, synthetic: SyntheticSet, gradients: Gradients, update: int, readings: list[Reading]
+        self,
+        synthetic: SyntheticSet,
+        pictures: Tensor,
+        gradients: Gradients,
+        update: int,
+        readings: list[Reading],
     ) -> dict[str, Tensor]:
-        """Add one segment's gradients, each phase by its weight over the update's segments.
+        """Add the gradients of one segment to ``gradients``, each phase with its weight.
 
-        Returns, (): ``loss/PHASE`` and, from :attr:`Match.distances`, ``distance/PHASE/student``, ``expert`` and ``left``.
+        Args:
+            pictures: (P, K, H, W), the detached pictures of ``synthetic``. An update decodes them
+                once for all of its segments.
 
-        Raises ``NonFiniteLossError`` naming phase, expert and epoch; ``gradients`` is then not to be used.
+        Returns scalars: ``loss/PHASE`` and the lengths of :attr:`Match.distances` as
+        ``distance/PHASE/student``, ``expert`` and ``left``.
+
+        Raises ``NonFiniteLossError`` naming phase, expert and epoch; ``gradients`` is then spoilt.
         """
-        config, found = self._config, {}
+        distill, found = self._config.distill, {}
         for reading in readings:
             phase, draw, settings = reading.phase, reading.draw, reading.phase.settings
-            start, target = (
-                theta.to(synthetic.images.device) for theta in (reading.start, reading.target)
-            )
             result = match(
                 self._flat,
-                start,
-                target,
-                synthetic.images,
+                reading.start.to(pictures.device),
+                reading.target.to(pictures.device),
+                pictures,
                 synthetic.labels,
                 synthetic.syn_lr,
                 steps=settings.syn_steps,
@@ -105,38 +118,34 @@ class Objective:
                 loss=phase.loss,
                 augment=self._augment,
                 seed=draw.seed,
-                hypergradient=config.distill.hypergradient,
-                micro_batch=config.distill.micro_batch,
+                hypergradient=distill.hypergradient,
+                micro_batch=distill.micro_batch,
                 shard=self._shard,
             )
-            numbers = (result.loss, result.images_grad, result.labels_grad, result.lr_grad)
-            if not all(bool(torch.isfinite(n).all()) for n in numbers):
-                raise NonFiniteLossError(
-                    f"update {update}: the {phase.name} phase is not finite (loss {float(result.loss)}, expert {draw.expert}, "
-                    f"start epoch {draw.start_epoch}, inner rate {float(synthetic.syn_lr):.3g}); lower distill.lr_image or syn_lr"
-                )
-            gradients.add(
-                result, phase.weight / config.distill.segments_per_update, synthetic.syn_lr
-            )
+            _require_finite(result, f"update {update}: the {phase.name} phase", draw, synthetic)
+            gradients.add(result, phase.weight / distill.segments_per_update, synthetic.syn_lr)
             found[f"loss/{phase.name}"] = result.loss
-            found |= {
-                f"distance/{phase.name}/{name}": length for name, length in result.distances.items()
-            }
+            for name, length in result.distances.items():
+                found[f"distance/{phase.name}/{name}"] = length
         return found
 
     def _read(self, phase: Phase, update: int, segment: int) -> Reading:
-        settings = phase.settings
+        settings, config = phase.settings, self._config
         draw = draw_segment(
-            settings.start_epochs,
-            self._config.experts.count,
-            self._config.seed,
-            phase.name,
-            update,
-            segment,
+            settings.start_epochs, config.experts.count, config.seed, phase.name, update, segment
         )
-        ends = self._store.segment(
-            draw.expert, phase.name, draw.start_epoch, draw.start_epoch + settings.expert_epochs
-        )
+        target_epoch = draw.start_epoch + settings.expert_epochs
+        ends = self._store.segment(draw.expert, phase.name, draw.start_epoch, target_epoch)
         start = torch.cat([ends.start_backbone, ends.start_classifier]).float()
         target = torch.cat([ends.target_backbone, ends.target_classifier]).float()
         return Reading(phase, draw, start, target)
+
+
+def _require_finite(match: Match, where: str, draw: Draw, synthetic: SyntheticSet) -> None:
+    numbers = (match.loss, match.images_grad, match.labels_grad, match.lr_grad)
+    if not all(bool(torch.isfinite(n).all()) for n in numbers):
+        raise NonFiniteLossError(
+            f"{where} is not finite (loss {float(match.loss)}, expert {draw.expert}, start epoch "
+            f"{draw.start_epoch}, inner rate {float(synthetic.syn_lr):.3g}); lower "
+            "distill.lr_image or syn_lr"
+        )

@@ -1,4 +1,4 @@
-"""Reading ahead: what comes next is fetched by a thread while the present is worked on."""
+"""Prefetch: a thread reads the next values while the present one is in use."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -10,14 +10,13 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 
 
-def read_ahead(
-    read: Callable[[_K], _V], keys: Iterable[_K], depth: int
-) -> Generator[_V, None, None]:
-    """``read(key)`` for each key, in order, at most ``depth`` of them before they are asked for.
+def prefetch(read: Callable[[_K], _V], keys: Iterable[_K], depth: int) -> Generator[_V, None, None]:
+    """Yield ``read(key)`` for each key, in order, reading at most ``depth`` values in advance.
 
-    An exception of ``read`` is raised where its value would have come. Closing the generator waits for the read in progress.
+    An exception of ``read`` is raised in place of its value. Closing the generator waits for the
+    read in progress.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
         remaining = iter(keys)
         waiting = deque(thread.submit(read, key) for key in islice(remaining, depth))
         try:

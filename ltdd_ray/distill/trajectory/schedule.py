@@ -1,4 +1,4 @@
-"""Which expert segment an update matches: a function of (run seed, update, segment) alone."""
+"""Which expert segment an update matches; a function of (run seed, update, segment) alone."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from ltdd_ray.config import StartEpochs
 
 @dataclass(frozen=True)
 class Draw:
-    """One segment of one phase: the expert, the epoch it starts from, and the seed of its inner loop."""
+    """One segment of one phase: expert, start epoch, and the seed of the inner loop."""
 
     expert: int
     start_epoch: int
@@ -18,7 +18,10 @@ class Draw:
 
 
 def last_start_epoch(epochs: StartEpochs, update: int) -> int:
-    """The largest start epoch open at ``update``: from ``initial_max`` linearly to ``max`` over ``growth`` updates."""
+    """The largest start epoch at ``update``.
+
+    It grows linearly from ``initial_max`` to ``max`` over the first ``growth`` updates.
+    """
     first = epochs.max if epochs.initial_max is None else epochs.initial_max
     if update >= epochs.growth:
         return epochs.max
@@ -28,7 +31,7 @@ def last_start_epoch(epochs: StartEpochs, update: int) -> int:
 def draw_segment(
     epochs: StartEpochs, experts: int, run_seed: int, phase: str, update: int, segment: int
 ) -> Draw:
-    """Segment number ``segment`` of ``update`` for ``phase``; expert and start epoch are uniform."""
+    """Draw segment number ``segment`` of ``update`` for ``phase``, expert and epoch uniformly."""
     random = generator(run_seed, f"segment-{phase}", update, segment)
     expert = int(torch.randint(experts, (), generator=random))
     start = int(

@@ -1,6 +1,6 @@
-"""Which part of every inner batch this process computes, and the sums that make the parts one batch.
+"""The part of every inner batch that this process computes, and the sum over processes.
 
-B inner batch, n workers. Without Ray: workers are the ranks of the default group of ``torch.distributed``.
+Processes are the ranks of the default group of ``torch.distributed``.
 """
 
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``rank`` of ``count``; a whole batch needs no process group."""
+    """Part ``rank`` of ``count``. A whole batch needs no process group."""
 
     rank: int
     count: int
 
     def rows(self, batch: int) -> slice:
-        """Its rows of a batch; parts differ by at most one row."""
+        """The rows of this part; parts differ by at most one row."""
         return slice(self.rank * batch // self.count, (self.rank + 1) * batch // self.count)
 
     def weight(self, batch: int) -> float:
-        """Its share of a mean over the batch."""
+        """The weight of this part in a mean over the batch."""
         rows = self.rows(batch)
         return (rows.stop - rows.start) / batch
 
     def total(self, part: Tensor) -> Tensor:
-        """The sum of every process's ``part``, bit for bit the same on all of them; ``part`` itself is overwritten."""
+        """The sum of ``part`` over processes, equal to the bit on all; overwrites ``part``."""
         if self.count > 1:
             torch.distributed.all_reduce(part)
         return part

@@ -1,1 +1,1 @@
-"""All methods on the same data: which runs that makes, one after another, and the table of their results."""
+"""Compare methods on the same data: the run of each method, and the tables of their results."""

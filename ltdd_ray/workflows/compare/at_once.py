@@ -1,4 +1,7 @@
-"""Methods of a comparison beside each other: each is an ordinary run, driven by an actor of its own that holds no CPU."""
+"""Run several methods of a comparison at once.
+
+Each method is an ordinary run. Its driver is a Ray actor that reserves no CPU.
+"""
 
 import io
 import time
@@ -14,24 +17,27 @@ from ltdd_ray.config import ComputeConfig, RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.runs.output import TextOutput
-from ltdd_ray.workflows.pipeline import STAGES, run_stages
+from ltdd_ray.workflows.pipeline import run_stages
+from ltdd_ray.workflows.stages import STAGES
 
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_CHECKS = 1.0
 LINE_WIDTH = 120
 
-Members = dict[str, RunConfig]
+MethodConfigs = dict[str, RunConfig]
 
 
 def require_room(compute: ComputeConfig) -> None:
-    """Raise ``UserError`` where the cluster cannot give every method that runs at once its own actors and workers.
+    """Raise ``UserError`` where the cluster is too small for ``compute.methods_at_once`` methods.
 
-    They shall not wait for each other's: Ray Train gives up on workers that do not come.
+    Each method needs its own actors and workers. Methods cannot take turns, because Ray Train gives
+    up on workers that do not start in time.
     """
     at_once, actors, workers = compute.methods_at_once, compute.num_actors, compute.num_workers
     if compute.gpus_per_actor == "auto":
         raise UserError(
-            "compute.gpus_per_actor auto fills the cluster with one method; give a number where compute.methods_at_once is "
-            f"{at_once}, or set that to 1"
+            "compute.gpus_per_actor is auto, which fills the cluster with one method, but "
+            f"compute.methods_at_once is {at_once}; give gpus_per_actor a number, or set "
+            "methods_at_once to 1"
         )
     nodes = alive_nodes()
     of_actors = (
@@ -44,53 +50,58 @@ def require_room(compute: ComputeConfig) -> None:
     room = min(of_actors, of_workers)
     if room < at_once:
         raise UserError(
-            f"compute.methods_at_once: {at_once} methods with {actors} actors and {workers} workers each do not fit the cluster, "
-            f"which has room for {room}; --set compute.methods_at_once={max(room, 1)} or lower num_actors and num_workers"
+            f"compute.methods_at_once: the cluster has room for {room}, not for {at_once} methods "
+            f"with {actors} actors and {workers} workers each; "
+            f"--set compute.methods_at_once={max(room, 1)} or lower num_actors and num_workers"
         )
 
 
 def run_at_once(
-    members: Members, data: PreparedData, compute: ComputeConfig, say: Callable[[str], None]
+    configs: MethodConfigs, data: PreparedData, compute: ComputeConfig, say: Callable[[str], None]
 ) -> Iterator[str]:
-    """Run ``compute.methods_at_once`` of ``members`` at a time and yield the name of each as it ends.
+    """Run ``compute.methods_at_once`` methods at a time and yield the name of each as it ends.
 
-    ``say`` hears every line of each, with its name. A method whose driver is lost starts again from what it finished.
+    ``say`` gets every line that a method prints, with the name of the method in front. A method
+    whose driver is lost starts again and keeps its finished stages.
     """
     drivers = {"num_actors": compute.methods_at_once, "cpus_per_actor": 0.0, "gpus_per_actor": 0.0}
     compute = compute.model_copy(update=drivers)
-    methods = [(method,) for method in members]
+    methods = [(method,) for method in configs]
     for outcome in run_tasks(
-        _run_member, methods, shared=(members, data), compute=compute, on_report=say
+        _run_method, methods, shared=(configs, data), compute=compute, on_report=say
     ):
         yield outcome.task[0]
 
 
-def _run_member(
-    members: Members, data: PreparedData, method: str, report: Callable[[str], None]
+def _run_method(
+    configs: MethodConfigs, data: PreparedData, method: str, report: Callable[[str], None]
 ) -> None:
-    """One method from first to last, within the cluster."""
-    _await_shared_experts(members, data, method)
+    _await_shared_experts(configs, data, method)
     console = Console(file=_Lines(lambda line: report(f"{method}: {line}")), width=LINE_WIDTH)
     with ExitStack() as session:
-        run_stages(members[method], data, tuple(STAGES), TextOutput(console), session)
+        run_stages(configs[method], data, tuple(STAGES), TextOutput(console), session)
 
 
-def _await_shared_experts(members: Members, data: PreparedData, method: str) -> None:
-    """Return when the first method with this one's experts has trained them. It was started earlier, so it will."""
-    config = members[method]
+def _await_shared_experts(configs: MethodConfigs, data: PreparedData, method: str) -> None:
+    """Wait until the experts of ``method`` exist, if another method trains them.
+
+    The first method with these experts trains them. It was started before this one, so the wait
+    ends.
+    """
+    config = configs[method]
     if not config.needs_experts:
         return
     first = next(
         name
-        for name, other in members.items()
+        for name, other in configs.items()
         if other.needs_experts and other.store_uri == config.store_uri
     )
     while method != first and missing_experts(config, data.train):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_CHECKS)
 
 
 class _Lines(io.StringIO):
-    """A file that hands on what is written to it, line by line; consoles write whole ones."""
+    """A file that passes each written line to ``report``. Consoles write whole lines."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         super().__init__()

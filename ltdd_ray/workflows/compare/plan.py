@@ -1,19 +1,25 @@
-"""Which runs a comparison consists of."""
+"""The runs of a comparison: one config per method."""
 
 from collections.abc import Sequence
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.identity import store_fingerprint
-from ltdd_ray.methods import method_config
+from ltdd_ray.methods import METHODS, method_config
 
 
 def plan_comparison(base: RunConfig, methods: Sequence[str]) -> dict[str, RunConfig]:
-    """The config of each of ``methods``, whose run lies in a folder of its own inside that of ``base``.
+    """The config of each of ``methods``, in the given order and without repeats.
 
-    Methods with the same experts as ``base`` share its trajectory store; others share one named after what sets theirs apart.
-    Raises ``UserError`` for an unknown method.
+    Each run has its own folder inside the folder of ``base``. Methods with the same experts as
+    ``base`` use its trajectory store. Methods with other experts use a store whose name ends in the
+    fingerprint of their experts. Raises ``UserError`` for an unknown method and for an empty list.
     """
-    members = {}
+    if not methods:
+        raise UserError(
+            f"compare: the list of methods is empty; name at least one of {', '.join(METHODS)}"
+        )
+    configs = {}
     for method in dict.fromkeys(methods):
         config = method_config(base, method)
         fingerprint = store_fingerprint(config)
@@ -23,7 +29,7 @@ def plan_comparison(base: RunConfig, methods: Sequence[str]) -> dict[str, RunCon
             else f"{base.store_uri}-{fingerprint}"
         )
         experts = config.experts.model_copy(update={"store": store})
-        members[method] = config.model_copy(
+        configs[method] = config.model_copy(
             update={"name": f"{base.name}/{method}", "experts": experts}
         )
-    return members
+    return configs

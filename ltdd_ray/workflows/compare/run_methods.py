@@ -1,4 +1,4 @@
-"""A comparison from first to last: its runs in one Ray session, one after another or several at once, and the tables after each."""
+"""``ltdd-ray compare``: run every method in one Ray session and write the tables after each."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 from rich.console import Console
 
+from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.session import ray_session
 from ltdd_ray.common.files import write_atomic, write_json
 from ltdd_ray.config import RunConfig
@@ -13,7 +14,7 @@ from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.output import TextOutput
-from ltdd_ray.workflows.compare.at_once import Members, require_room, run_at_once
+from ltdd_ray.workflows.compare.at_once import MethodConfigs, require_room, run_at_once
 from ltdd_ray.workflows.compare.plan import plan_comparison
 from ltdd_ray.workflows.compare.table import (
     Row,
@@ -24,33 +25,34 @@ from ltdd_ray.workflows.compare.table import (
     experts_rows,
     method_row,
 )
-from ltdd_ray.workflows.pipeline import STAGES, absolute, require_lasting_output, run_stages
+from ltdd_ray.workflows.pipeline import absolute, require_lasting_output, run_stages
+from ltdd_ray.workflows.stages import STAGES
 
 
 def compare(base: RunConfig, methods: Sequence[str], console: Console | None = None) -> None:
-    """Run each of ``methods`` under ``base`` and write compare.html, .md, .csv and .json into the folder of ``base``.
+    """Run ``methods`` under ``base`` and write compare.{html,md,csv,json} to the folder of ``base``.
 
-    What is finished is not repeated. Raises ``UserError`` before any work for an unknown method, unusable data, or a folder that
-    belongs to something else; an error in one run ends the comparison, whose tables then hold the methods that were finished.
+    Finished stages are not repeated. Raises ``UserError`` before any work for an unknown method, an
+    empty list, unusable data, and a folder with other files. An error in one run ends the
+    comparison; the tables then hold the methods that finished before.
     """
     console = console or Console()
     require_lasting_output(base)
-    members = plan_comparison(base, methods)
-    for config in members.values():
+    configs = plan_comparison(base, methods)
+    for config in configs.values():
         RunFolder(config.folder).check_owner(config)
-    data = prepare_data(base)
+    data = prepare_data(base, ray_writer(base.compute))
     finished: set[str] = set()
+    rows: list[Row] = []
     with ExitStack() as session:
-        for method in (_one_by_one if base.compute.methods_at_once == 1 else _at_once)(
-            members, data, console, session
-        ):
+        run_all = _one_by_one if base.compute.methods_at_once == 1 else _at_once
+        for method in run_all(configs, data, console, session):
             finished.add(method)
             console.print(
-                f"compare: {method} is finished, {len(finished)} of {len(members)}", highlight=False
+                f"compare: {method} is finished, {len(finished)} of {len(configs)}", highlight=False
             )
-            rows = _write_tables(
-                base, [config for name, config in members.items() if name in finished]
-            )
+            # In the order of `methods`, not in that of finishing.
+            rows = _write_tables(base, [c for name, c in configs.items() if name in finished])
     console.print(as_text(base, rows))
     console.print(
         f"compare: finished, {base.folder / 'compare.html'}", soft_wrap=True, highlight=False
@@ -58,23 +60,22 @@ def compare(base: RunConfig, methods: Sequence[str], console: Console | None = N
 
 
 def _one_by_one(
-    members: Members, data: PreparedData, console: Console, session: ExitStack
+    configs: MethodConfigs, data: PreparedData, console: Console, session: ExitStack
 ) -> Iterator[str]:
-    for method, config in members.items():
+    for method, config in configs.items():
         console.print(f"compare: {method}", highlight=False)
         run_stages(config, data, tuple(STAGES), TextOutput(console), session)
         yield method
 
 
 def _at_once(
-    members: Members, data: PreparedData, console: Console, session: ExitStack
+    configs: MethodConfigs, data: PreparedData, console: Console, session: ExitStack
 ) -> Iterator[str]:
-    compute = next(iter(members.values())).compute
+    compute = next(iter(configs.values())).compute
     session.enter_context(ray_session(compute, compute.methods_at_once * data.bytes_in_memory))
     require_room(compute)
-    members = {method: absolute(config) for method, config in members.items()}
     return run_at_once(
-        members,
+        {method: absolute(config) for method, config in configs.items()},
         data,
         compute,
         lambda line: console.print(line, soft_wrap=True, highlight=False, markup=False),

@@ -1,6 +1,7 @@
-"""The table of a comparison: one row per method, one per store of experts; as text, Markdown, CSV and JSON.
+"""The table of a comparison as text, Markdown, CSV and JSON: a row per method and per expert store.
 
-Accuracies are shares 0..1 in rows, CSV and JSON, percent where people read them. Memory is that of the largest process, in bytes.
+Accuracies are shares 0..1 in rows, CSV and JSON, and percent in text and Markdown. Memory is the
+peak of the largest process, in bytes.
 """
 
 import csv
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from rich.table import Table
 
 from ltdd_ray.config import RunConfig
+from ltdd_ray.evaluate.results import accuracy_text
 from ltdd_ray.methods.published import published_accuracy, published_source
 
 HEADERS = (
@@ -31,7 +33,10 @@ HEADERS = (
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one method; of experts, which several methods share, only what they cost. None is "does not apply"."""
+    """The results and costs of one method, or the costs of experts that several methods share.
+
+    None where a value does not apply. ``std`` is also None for a single network.
+    """
 
     method: str
     accuracy: float | None = None
@@ -48,7 +53,7 @@ class Row:
 
 
 def method_row(config: RunConfig, results: Mapping[str, Any]) -> Row:
-    """The row of a finished run, from the content of its results.json."""
+    """The row of a finished run; ``results`` is the content of its results.json."""
     groups = {name: group["mean"] for name, group in results["groups"].items()}
     dataset, factor = config.data.name or config.data.source, config.data.imbalance_factor
     own = {stage: peak for stage, peak in results["peak_memory"].items() if stage != "experts"}
@@ -68,7 +73,7 @@ def method_row(config: RunConfig, results: Mapping[str, Any]) -> Row:
 
 
 def experts_rows(configs: Sequence[RunConfig], results: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """A row for each store that several runs share, with the cost noted by the one that trained the experts."""
+    """A row for each expert store, with the cost recorded by the run that trained the experts."""
     rows = []
     for store in dict.fromkeys(config.store_uri for config in configs if config.needs_experts):
         users = [
@@ -95,7 +100,7 @@ def as_json(base: RunConfig, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """One column per field of :class:`Row`, empty where it does not apply."""
+    """One column per field of :class:`Row`, empty for None."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
     writer.writeheader()
@@ -112,7 +117,7 @@ def as_markdown(base: RunConfig, rows: Sequence[Row]) -> str:
 
 
 def as_text(base: RunConfig, rows: Sequence[Row]) -> Table:
-    """To be printed with rich."""
+    """A table to print with rich."""
     table = Table(title=_title(base))
     for header in HEADERS:
         table.add_column(header, justify="left" if header == "method" else "right")
@@ -141,7 +146,11 @@ def _title(base: RunConfig) -> str:
         if base.model.name == "convnet"
         else base.model.name
     )
-    measured = f"accuracy in % on its {base.evaluate.split} images, {base.evaluate.networks} networks ({model})"
+    networks = base.evaluate.networks
+    measured = (
+        f"accuracy in % on its {base.evaluate.split} images, "
+        f"{networks} network{'s' if networks > 1 else ''} ({model})"
+    )
     images = (
         "unequal budgets" if base.distill.ipc is None else f"{base.distill.ipc} images per class"
     )
@@ -149,11 +158,7 @@ def _title(base: RunConfig) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    accuracy = (
-        ""
-        if row.accuracy is None or row.std is None
-        else f"{100 * row.accuracy:.1f} ± {100 * row.std:.1f}"
-    )
+    accuracy = "" if row.accuracy is None else accuracy_text(row.accuracy, row.std)
     groups = [_percent(share) for share in (row.many, row.medium, row.few)]
     seconds = [
         _whole(value) for value in (row.experts_seconds, row.distill_seconds, row.evaluate_seconds)

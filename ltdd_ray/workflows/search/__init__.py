@@ -1,1 +1,1 @@
-"""Searching for the weights of a distillation: what is varied, what a trial is worth, and Ray Tune around it."""
+"""Search for distillation settings: what is varied, how a trial is scored, and Ray Tune."""

@@ -1,6 +1,10 @@
-"""What a trial is worth: balanced accuracy on held-out training images, estimated for classes with few of them or none.
+"""The evaluator of a search: it scores a distilled set on held-out training images.
 
-C classes, n_k training images and m_k held-out images of class k, N of all classes, R networks. Never sees a test image.
+The score is an estimate of balanced accuracy. It covers classes with few held-out images or none.
+The test images are never used.
+
+Shapes: C classes, R networks, N held-out images; n_k training images and m_k held-out images of
+class k.
 """
 
 from dataclasses import dataclass
@@ -16,6 +20,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.data.sources.imagenet import ShardWriter, write_in_process
 from ltdd_ray.data.split import hold_out_where_possible
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.evaluate.sets import TrainingSet
@@ -27,19 +32,20 @@ SLOPE_SHRINKAGE = 2.0
 
 
 @dataclass(frozen=True)
-class Worth:
+class Score:
     """Balanced accuracy 0..1, and its standard error over the choice of the held-out images."""
 
     accuracy: float
     standard_error: float
 
 
-def search_data(config: RunConfig) -> PreparedData:
-    """The run's training images cut in two: those that experts and trials learn from, and those that judge the trials.
+def search_data(config: RunConfig, write_shards: ShardWriter = write_in_process) -> PreparedData:
+    """The training images of the run, split into those to train on and those to evaluate on.
 
-    A class of fewer than 1 / ``search.validation_fraction`` images stays whole. The test images are not part of it.
+    Experts and trials use the former, the evaluator the latter. A class with fewer than
+    1 / ``search.validation_fraction`` images is not split. The test images are in neither part.
     """
-    train = load_data(config.data, config.seed).train
+    train = load_data(config.data, config.seed, write_shards).train
     kept, held = hold_out_where_possible(
         train, config.search.validation_fraction, config.seed, "search split"
     )
@@ -47,31 +53,37 @@ def search_data(config: RunConfig) -> PreparedData:
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """How far the true class's logit lies above the largest other (N,), given logits (N, C) and labels (N,)."""
+    """True-class logit minus the largest other logit (N,), from logits (N, C) and labels (N,)."""
     true = labels[:, None]
-    return (logits.gather(1, true) - logits.scatter(1, true, -torch.inf).amax(1, keepdim=True))[
-        :, 0
-    ]
+    largest_other = logits.scatter(1, true, -torch.inf).amax(1, keepdim=True)
+    return (logits.gather(1, true) - largest_other)[:, 0]
 
 
 def estimated_accuracy(
     found: np.ndarray, labels: np.ndarray, counts: np.ndarray, trend_weight: float
 ) -> np.ndarray:
-    """Estimated accuracy (C,) of every class, whatever the number of images it was measured on.
+    """Estimated accuracy (C,) of every class, for any number of held-out images per class.
 
-    A trial that leans to the head is good there and bad in the tail, and margins say so before accuracies do: those of two
-    classes may both be 1 while one's margins are far smaller. So the measured classes give a trend of the mean margin,
-    t_k = y + b (log n_k - x), with x, y the means of log n_k and of the mean margins g_k under the weights v_k = m_k / (m_k + w),
-    and s, the margins' deviation within classes, makes a margin an accuracy:
+    A trial that favours the head is accurate there and inaccurate in the tail. Margins show this
+    earlier than accuracies: two classes can both have accuracy 1 while the margins of one are much
+    smaller. So the measured classes give a linear trend of the mean margin over log n_k,
+
+        t_k = y + b (log n_k - x)
+
+    where x and y are the means of log n_k and of the mean margins g_k under the weights
+    v_k = m_k / (m_k + w). With s the standard deviation of the margins within classes:
 
         b = sum_k v_k (log n_k - x)(g_k - y) / (sum_k v_k (log n_k - x)^2 + SLOPE_SHRINKAGE)
         estimate_k = (m_k accuracy_k + w Phi((m_k g_k + w t_k) / (m_k + w) / s)) / (m_k + w)
 
-    A large class is its measurement, a class without held-out images its place on the trend. That is an extrapolation from
-    larger classes and no measurement: it ranks trials, and says little about one class.
+    For a class with many held-out images the estimate is the measured accuracy. For a class without
+    any it is the trend alone, which extrapolates from larger classes. This is good enough to rank
+    trials and says little about a single class.
 
     Args:
-        found: the margins of R networks (R, N). labels: class of each held-out image (N,). counts: n_k, int (C,).
+        found: margins of the R networks, (R, N).
+        labels: class of each held-out image, (N,).
+        counts: n_k, int (C,).
         trend_weight: w > 0, in held-out images.
     """
     held, right, mean, deviation = _per_class(found, labels, len(counts))
@@ -87,7 +99,11 @@ def estimated_accuracy(
 
 
 def standard_error(found: np.ndarray, labels: np.ndarray, classes: int) -> float:
-    """Of the mean of the classes' accuracies, each of them a share p_k = (m_k accuracy_k + 1) / (m_k + 2) of m_k images."""
+    """Standard error of the mean class accuracy over the choice of the held-out images.
+
+    Each accuracy is smoothed to (m_k accuracy_k + 1) / (m_k + 2), so that few images that are all
+    right do not count as certain. ``found`` (R, N), ``labels`` (N,).
+    """
     held, right, *_ = _per_class(found, labels, classes)
     share = (held * right + 1) / (held + 2)
     return float(np.sqrt(np.sum(share * (1 - share) / np.maximum(held, 1))) / classes)
@@ -96,7 +112,10 @@ def standard_error(found: np.ndarray, labels: np.ndarray, classes: int) -> float
 def _per_class(
     found: np.ndarray, labels: np.ndarray, classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Held-out images (C,), share predicted right (C,) and mean margin (C,), both 0 without images; deviation within classes."""
+    """m_k (C,), accuracy (C,), mean margin (C,), and the deviation of margins within classes.
+
+    Accuracy and mean margin are 0 for a class without held-out images.
+    """
     held = np.bincount(labels, minlength=classes)
     each = np.maximum(held, 1)
     right, mean = (
@@ -107,27 +126,28 @@ def _per_class(
     return held, right, mean, max(float(deviation), 1e-12)
 
 
-class Judge:
-    """Holds the held-out images on this process's device and says what a distilled set is worth."""
+class Evaluator:
+    """Scores distilled sets on the held-out images, which it keeps on this process's device."""
 
     def __init__(self, config: RunConfig, data: PreparedData) -> None:
         self._config, self._data, self._device = config, data, default_device()
         self._images, self._labels = model_space(data.evaluation, data.normalisation, self._device)
 
-    def worth(self, found: DistilledSet) -> Worth:
-        """Mean over classes of :func:`estimated_accuracy`, measured with ``search.networks`` fresh networks.
+    def score(self, distilled: DistilledSet) -> Score:
+        """Mean of :func:`estimated_accuracy` over classes, from ``search.networks`` new networks.
 
-        Every trial meets the same networks and the same batches. A set that no network can be trained on is worth 0.
+        Networks and batches are the same for every trial. The score is 0 where training on the set
+        diverges.
         """
         config, train = self._config, self._data.train
-        given = TrainingSet(found.images, found.soft_labels, found.learning_rate).to(self._device)
+        given = TrainingSet(distilled.pictures, distilled.soft_labels, distilled.learning_rate)
+        given = given.to(self._device)
         settings = config.evaluate.model_copy(update={"epochs": config.search.epochs})
         measured = []
         for network in range(config.search.networks):
             seed = derive_seed(config.seed, "search-network", network)
-            model = build_network(config.model, train.image_shape, train.num_classes, seed).to(
-                self._device
-            )
+            model = build_network(config.model, train.image_shape, train.num_classes, seed)
+            model.to(self._device)
             try:
                 train_network(
                     model,
@@ -137,15 +157,15 @@ class Judge:
                     derive_seed(seed, "training"),
                 )
             except NonFiniteLossError:
-                return Worth(0.0, 0.0)
+                return Score(0.0, 0.0)
             model.eval()
             with torch.no_grad():
                 logits = torch.cat([model(part) for part in self._images.split(512)])
             measured.append(margins(logits.double(), self._labels))
-        all_margins, labels = torch.stack(measured).cpu().numpy(), self._labels.cpu().numpy()
-        if not np.isfinite(all_margins).all():
-            return Worth(0.0, 0.0)
+        found, labels = torch.stack(measured).cpu().numpy(), self._labels.cpu().numpy()
+        if not np.isfinite(found).all():
+            return Score(0.0, 0.0)
         accuracy = estimated_accuracy(
-            all_margins, labels, train.class_counts, config.search.trend_weight
+            found, labels, train.class_counts, config.search.trend_weight
         ).mean()
-        return Worth(float(accuracy), standard_error(all_margins, labels, train.num_classes))
+        return Score(float(accuracy), standard_error(found, labels, train.num_classes))

@@ -1,4 +1,4 @@
-"""What a search leaves: the best config ready to run, all trials as a table and a picture, and TensorBoard's HParams."""
+"""The results of a search: best.yaml, a table and a plot of all trials, and TensorBoard HParams."""
 
 import csv
 import io
@@ -13,29 +13,26 @@ from ltdd_ray.common.files import write_atomic
 from ltdd_ray.config import Dimension, RunConfig, SearchConfig
 from ltdd_ray.config.loading import dump_config
 from ltdd_ray.workflows.search.space import apply, own_values
-from ltdd_ray.workflows.search.trial import Outcome, TrialFolder
+from ltdd_ray.workflows.search.trial import TrialFolder, TrialOutcome
 
 COLOURS = {"finished": "#1b6ca8", "stopped": "#9aa5b1", "diverged": "#c0392b"}
-Ended = tuple[TrialFolder, Outcome]
+EndedTrial = tuple[TrialFolder, TrialOutcome]
 
 
 def write_results(config: RunConfig, trials: Sequence[TrialFolder], folder: Path) -> Table:
-    """Write best.yaml, trials.csv, trials.png and ``tensorboard/`` into ``folder``; returns the table to print, best first.
+    """Write best.yaml, trials.csv, trials.png and ``tensorboard/``; returns a table, best first.
 
-    Trials that were stopped rank behind those that went to their end: an accuracy half-way is another quantity. The config's own
-    values, trial 0, stay the best ones until another trial is ahead by more than its standard error: what the held-out
-    images cannot tell apart is no reason to leave them.
-    Raises ``UserError`` where every trial diverged.
+    Stopped trials rank behind finished ones, because scores after different numbers of updates
+    cannot be compared. The config's own values, trial 0, stay the best ones unless another trial is
+    ahead by more than its standard error. Raises ``UserError`` where every trial diverged.
     """
     ended = [(trial, outcome) for trial in trials if (outcome := trial.outcome)]
     ended.sort(
-        key=lambda one: (
-            (-one[1].update, -one[1].objective) if one[1].status != "diverged" else (1, 0.0)
-        )
+        key=lambda one: (-one[1].update, -one[1].score) if one[1].status != "diverged" else (1, 0.0)
     )
     if ended[0][1].status == "diverged":
         raise UserError(
-            "every trial of the search left the finite numbers; narrow search.space or lower distill.lr_image"
+            "every trial of the search diverged; narrow search.space or lower distill.lr_image"
         )
     best, why = _choose(config, ended)
     write_atomic(folder / "best.yaml", _best(config, best, why))
@@ -45,61 +42,62 @@ def write_results(config: RunConfig, trials: Sequence[TrialFolder], folder: Path
     return _table(config, ended, f"best.yaml: trial {best[0].number}{', ' + why if why else ''}")
 
 
-def _choose(config: RunConfig, ended: Sequence[Ended]) -> tuple[Ended, str]:
-    """The trial whose values are recommended, of those sorted best first, and what there is to say about the choice."""
+def _choose(config: RunConfig, ended: Sequence[EndedTrial]) -> tuple[EndedTrial, str]:
+    """The recommended one of the trials, which are sorted best first, and the reason."""
     first, reached = ended[0]
     values = own_values(config)
-    own = next((one for one in ended if one[0].values == values), None)
     if values is None:
-        return ended[
-            0
-        ], "with nothing to hold it against: the config's own values lie outside of search.space"
+        return ended[0], "not compared with the config's own values, which are outside search.space"
+    own = next((one for one in ended if one[0].values == values), None)
     if own is None:
         return (
             ended[0],
-            "with nothing to hold it against: the config's own values have changed and were not tried",
+            "not compared with the config's own values, which have changed since and were not tried",
         )
     if own[1].status == "diverged":
-        return ended[0], "as the config's own values left the finite numbers"
-    ahead = reached.objective - own[1].objective
+        return ended[0], "as the config's own values diverged"
+    ahead = reached.score - own[1].score
     if own[0] is first:
         return own, "the config's own values"
     if ahead > reached.standard_error:
         return ended[0], f"{100 * ahead:.1f} points ahead of the config's own values"
     return own, (
-        f"the config's own values: trial {first.number} is {100 * ahead:.1f} points ahead, within its standard error of "
-        f"{100 * reached.standard_error:.1f}; raise search.validation_fraction to tell them apart"
+        f"the config's own values: trial {first.number} is {100 * ahead:.1f} points ahead, within "
+        f"its standard error of {100 * reached.standard_error:.1f}; "
+        "raise search.validation_fraction to tell them apart"
     )
 
 
-def _best(config: RunConfig, best: Ended, why: str) -> str:
-    """The config as it was given, with the trial's values and a name of its own. Paths stay as the user wrote them."""
+def _best(config: RunConfig, best: EndedTrial, why: str) -> str:
+    """The text of best.yaml: the config with the trial's values and another name."""
     trial, outcome = best
     found = apply(config, trial.values).model_copy(update={"name": f"{config.name}-best"})
     values = yaml.safe_dump(trial.values, default_flow_style=True, width=10_000).strip()
     reason = f"# {why[:1].upper()}{why[1:]}.\n" if why else ""
     return (
-        f"# Trial {trial.number} of the search of {config.name}: {_percent(outcome)} % balanced accuracy after {outcome.update} "
-        f"updates, estimated on\n# training images held out for it. Values: {values}\n{reason}{dump_config(found)}"
+        f"# Trial {trial.number} of the search of {config.name}: {_percent(outcome)} % balanced "
+        f"accuracy after {outcome.update} updates,\n# estimated on held-out training images. "
+        f"Values: {values}\n{reason}{dump_config(found)}"
     )
 
 
-def _csv(search: SearchConfig, ended: Sequence[Ended]) -> str:
+def _csv(search: SearchConfig, ended: Sequence[EndedTrial]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "objective", "standard_error", "updates", "status", *search.space])
+    writer.writerow(["trial", "score", "standard_error", "updates", "status", *search.space])
     for trial, outcome in ended:
         values = (trial.values[key] for key in search.space)
-        numbers = f"{outcome.objective:.4f}", f"{outcome.standard_error:.4f}", outcome.update
+        numbers = f"{outcome.score:.4f}", f"{outcome.standard_error:.4f}", outcome.update
         writer.writerow([trial.number, *numbers, outcome.status, *values])
     return text.getvalue()
 
 
-def _table(config: RunConfig, ended: Sequence[Ended], caption: str) -> Table:
+def _table(config: RunConfig, ended: Sequence[EndedTrial], caption: str) -> Table:
     table = Table(
-        caption=caption, title=f"{config.name}: balanced accuracy in % on held-out training images"
+        caption=caption,
+        title=f"{config.name}: balanced accuracy in % on held-out training images",
     )
-    for column in ("trial", "accuracy", "updates", "", *map(_short, config.search.space)):
+    for column in ("trial", "score", "updates", "", *map(_short, config.search.space)):
         table.add_column(column, justify="left" if not column else "right", overflow="fold")
     for trial, outcome in ended:
         values = (str(trial.values[key]) for key in config.search.space)
@@ -109,9 +107,9 @@ def _table(config: RunConfig, ended: Sequence[Ended], caption: str) -> Table:
     return table
 
 
-def _plot(search: SearchConfig, ended: Sequence[Ended]) -> bytes:
-    """A PNG: accuracy over each varied setting, a point a trial, coloured by how it ended."""
-    from matplotlib.figure import Figure  # takes a second, and only a search's end draws
+def _plot(search: SearchConfig, ended: Sequence[EndedTrial]) -> bytes:
+    """A PNG: one panel per setting, with the score of each trial, coloured by its status."""
+    from matplotlib.figure import Figure  # importing takes a second and is needed only here
 
     figure = Figure(figsize=(1 + 3 * len(search.space), 3.2), layout="constrained")
     axes = figure.subplots(1, len(search.space), sharey=True, squeeze=False)[0]
@@ -119,12 +117,8 @@ def _plot(search: SearchConfig, ended: Sequence[Ended]) -> bytes:
         for status, colour in COLOURS.items():
             here = [(trial, outcome) for trial, outcome in ended if outcome.status == status]
             x = [_position(dimension, trial.values[key]) for trial, _ in here]
-            axis.scatter(
-                x,
-                [100 * outcome.objective for _, outcome in here],
-                color=colour,
-                label=status if here else None,
-            )
+            y = [100 * outcome.score for _, outcome in here]
+            axis.scatter(x, y, color=colour, label=status if here else None)
         axis.set_xlabel(_short(key))
         if dimension.choices is not None:
             axis.set_xticks(range(len(dimension.choices)), map(str, dimension.choices))
@@ -138,32 +132,33 @@ def _plot(search: SearchConfig, ended: Sequence[Ended]) -> bytes:
     return drawn.getvalue()
 
 
-def _percent(outcome: Outcome) -> str:
-    return f"{100 * outcome.objective:.1f} ± {100 * outcome.standard_error:.1f}"
+def _percent(outcome: TrialOutcome) -> str:
+    """The score with its standard error."""
+    return f"{100 * outcome.score:.1f} ± {100 * outcome.standard_error:.1f}"
 
 
 def _position(dimension: Dimension, value: float) -> float:
     return value if dimension.choices is None else dimension.choices.index(value)
 
 
-def _tensorboard(ended: Sequence[Ended], folder: Path) -> None:
-    """One run a trial: its values and outcome for the HParams page, its reports as a curve."""
+def _tensorboard(ended: Sequence[EndedTrial], folder: Path) -> None:
+    """One TensorBoard run per trial: values and score for HParams, and the score over updates."""
     from torch.utils.tensorboard.summary import hparams
     from torch.utils.tensorboard.writer import SummaryWriter
 
     for trial, outcome in ended:
         place = folder / f"trial-{trial.number:03d}"
-        for old in place.glob("events.*"):  # an earlier session's, which would be shown twice
+        for old in place.glob("events.*"):  # TensorBoard would show those of earlier sessions too
             old.unlink()
         with SummaryWriter(str(place)) as writer:
             values = {
                 key: value if isinstance(value, int | float | bool) else str(value)
                 for key, value in trial.values.items()
             }
-            for summary in hparams(values, {"objective": outcome.objective}):
+            for summary in hparams(values, {"score": outcome.score}):
                 writer._get_file_writer().add_summary(summary)
             for report in trial.reports:
-                writer.add_scalar("objective", report.objective, report.update)
+                writer.add_scalar("score", report.score, report.update)
 
 
 def _short(key: str) -> str:

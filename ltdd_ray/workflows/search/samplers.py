@@ -1,4 +1,4 @@
-"""Where a trial's values come from: chance alone, or chance and what earlier trials were worth."""
+"""Samplers of trial values: random search, or Optuna's TPE, which learns from earlier scores."""
 
 from typing import Any, Protocol
 
@@ -9,30 +9,35 @@ from ltdd_ray.workflows.search.space import Values, draw, readable
 
 
 class Sampler(Protocol):
+    """Proposes the values of trials."""
+
     def ask(self, number: int) -> Values:
         """Values for trial ``number``."""
         ...
 
-    def tell(self, values: Values, objective: float) -> None:
-        """A trial with these values ended at ``objective`` (larger is better)."""
+    def tell(self, values: Values, score: float) -> None:
+        """A trial with these values ended with this score; larger is better."""
         ...
 
 
 class RandomSampler:
+    """Independent random values."""
+
     def __init__(self, config: RunConfig) -> None:
         self._config = config
 
     def ask(self, number: int) -> Values:
         return draw(self._config.search, self._config.seed, number)
 
-    def tell(self, values: Values, objective: float) -> None:
-        """Chance does not learn."""
+    def tell(self, values: Values, score: float) -> None:
+        """Random search does not use scores."""
 
 
 class OptunaSampler:
-    """Tree-structured Parzen estimators (Bergstra et al., NeurIPS 2011) as Optuna implements them.
+    """Tree-structured Parzen estimators (Bergstra et al., NeurIPS 2011) as implemented in Optuna.
 
-    ``known``: trials that an earlier session asked for; the random part of the search goes on where that one stopped.
+    ``known``: the number of trials that earlier sessions asked for. It is part of the seed, so that
+    a resumed search does not draw their random values again.
     """
 
     def __init__(self, config: RunConfig, known: int) -> None:
@@ -40,7 +45,8 @@ class OptunaSampler:
             import optuna
         except ImportError:
             raise UserError(
-                "search.algorithm is optuna, which is not installed; run `pip install optuna`, or --set search.algorithm=random"
+                "search.algorithm is optuna, which is not installed; run `pip install optuna`, "
+                "or --set search.algorithm=random"
             ) from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna = optuna
@@ -57,15 +63,15 @@ class OptunaSampler:
         found = self._study.ask(self._distributions).params
         return {key: readable(self._space[key], value) for key, value in found.items()}
 
-    def tell(self, values: Values, objective: float) -> None:
+    def tell(self, values: Values, score: float) -> None:
         trial = self._optuna.trial.create_trial(
-            params=values, distributions=self._distributions, value=objective
+            params=values, distributions=self._distributions, value=score
         )
         self._study.add_trial(trial)
 
 
-def sampler_of(config: RunConfig, known: int) -> Sampler:
-    """The sampler ``search.algorithm`` names. Raises ``UserError`` where it is not installed."""
+def make_sampler(config: RunConfig, known: int) -> Sampler:
+    """The sampler of ``search.algorithm``. Raises ``UserError`` where it is not installed."""
     return (
         OptunaSampler(config, known)
         if config.search.algorithm == "optuna"

@@ -1,9 +1,11 @@
-"""One trial: a distillation that stops now and then to be judged, resumes where it was killed, and leaves plain files.
+"""One trial of a search: a distillation that is scored at intervals.
 
-trials/IDENTITY/  params.json               its number and values
-                  update-000040/            the last checkpoint, with all reports up to it
-                  stop                      asks a trial of several workers to end at its next report
-                  outcome.json              how it ended; absent while it may go on
+A killed trial resumes from its last checkpoint. All its files are plain JSON and safetensors:
+
+trials/IDENTITY/  params.json      number and values of the trial
+                  update-0000040/  the last checkpoint, with all reports up to it
+                  stop             asks a trial of several workers to end at its next report
+                  outcome.json     how the trial ended; absent while it is unfinished
 """
 
 import json
@@ -22,14 +24,16 @@ from ltdd_ray.common.files import write_json
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.identity import trial_fingerprint
 from ltdd_ray.data.prepare import PreparedData
-from ltdd_ray.distill.trajectory.loop import UpdateReport, distill, snapshot
+from ltdd_ray.distill.metrics_log import UpdateReport
+from ltdd_ray.distill.trajectory.loop import distill, snapshot
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
-from ltdd_ray.workflows.search.evaluator import Judge
+from ltdd_ray.workflows.search.evaluator import Evaluator
 from ltdd_ray.workflows.search.space import Values, trial_config
 
 Status = Literal["finished", "stopped", "diverged"]
 REPORTS, STOP = "reports.json", "stop"
-JUDGE = "margins"  # another way to judge is another trial
+# Part of a trial's identity. Change it with the evaluator or with the format of the files.
+EVALUATOR = "margins-2"
 
 
 class Stopped(Exception):
@@ -37,26 +41,31 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class Report:
-    """What the set was worth after ``update`` updates; 0 and ``diverged`` where the next update left the finite numbers."""
+class TrialReport:
+    """The score of the set after ``update`` updates.
+
+    ``diverged``: the next update was not finite. The score is then 0.
+    """
 
     update: int
-    objective: float
+    score: float
     standard_error: float = 0.0
     diverged: bool = False
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
+    """How a trial ended, with its last score."""
+
     status: Status
-    objective: float
+    score: float
     standard_error: float
     update: int
 
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """The files of one trial. The trial writes its checkpoints, the driver all else."""
+    """The files of one trial. The trial writes its checkpoints; the driver writes the rest."""
 
     path: Path
     number: int
@@ -66,7 +75,7 @@ class TrialFolder:
     def create(
         cls, parent: Path, config: RunConfig, data: PreparedData, number: int, values: Values
     ) -> "TrialFolder":
-        """The folder of the trial with these values in a search with this config and data; what lies in it already stays."""
+        """The folder of the trial with these values. An existing folder is kept as it is."""
         folder = cls(parent / trial_identity(config, data, values), number, values)
         if not (folder.path / "params.json").exists():
             folder.path.mkdir(parents=True, exist_ok=True)
@@ -75,7 +84,7 @@ class TrialFolder:
 
     @classmethod
     def known(cls, parent: Path, config: RunConfig, data: PreparedData) -> list["TrialFolder"]:
-        """The trials under ``parent`` that belong to a search with this config and data, by number."""
+        """The trials under ``parent`` that belong to this config and data, by number."""
         found = []
         for file in parent.glob("*/params.json"):
             params = json.loads(file.read_text())
@@ -85,21 +94,21 @@ class TrialFolder:
         return sorted(found, key=lambda folder: folder.number)
 
     @property
-    def outcome(self) -> Outcome | None:
+    def outcome(self) -> TrialOutcome | None:
         file = self.path / "outcome.json"
-        return Outcome(**json.loads(file.read_text())) if file.exists() else None
+        return TrialOutcome(**json.loads(file.read_text())) if file.exists() else None
 
-    def end(self, status: Status, last: Report) -> None:
+    def end(self, status: Status, last: TrialReport) -> None:
         write_json(
             self.path / "outcome.json",
-            asdict(Outcome(status, last.objective, last.standard_error, last.update)),
+            asdict(TrialOutcome(status, last.score, last.standard_error, last.update)),
         )
 
     def ask_to_stop(self) -> None:
         (self.path / STOP).touch()
 
     def told_to_stop(self, rank: int, world_size: int) -> bool:
-        """Whether :meth:`ask_to_stop` was called, as rank 0 sees it: the same on every rank."""
+        """Whether :meth:`ask_to_stop` was called. Rank 0 looks and tells the other ranks."""
         told = torch.tensor(
             (self.path / STOP).exists() and rank == 0, dtype=torch.uint8, device=default_device()
         )
@@ -109,21 +118,24 @@ class TrialFolder:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The folder of the last whole checkpoint."""
+        """The folder of the last complete checkpoint."""
         return max(self.path.glob("update-*"), default=None)
 
     @property
-    def reports(self) -> list[Report]:
-        """All reports up to the last whole checkpoint."""
+    def reports(self) -> list[TrialReport]:
+        """All reports up to the last complete checkpoint."""
         checkpoint = self.checkpoint
         return (
-            [Report(**one) for one in json.loads((checkpoint / REPORTS).read_text())]
+            [TrialReport(**one) for one in json.loads((checkpoint / REPORTS).read_text())]
             if checkpoint
             else []
         )
 
-    def keep(self, write: Callable[[Path], None], reports: list[Report]) -> None:
-        """Replace the checkpoint by what ``write`` puts into a folder; whoever is killed here leaves the old one or the new one."""
+    def keep(self, write: Callable[[Path], None], reports: list[TrialReport]) -> None:
+        """Replace the checkpoint with a folder that ``write`` fills, and add the reports.
+
+        A process that is killed here leaves the old checkpoint or the new one.
+        """
         draft, old = self.path / ".draft", self.checkpoint
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
@@ -135,25 +147,27 @@ class TrialFolder:
 
 
 def trial_identity(config: RunConfig, data: PreparedData, values: Values) -> str:
-    """Hash of all that decides what the trial reports."""
+    """Hash of everything that decides the reports of a trial."""
     resolved = trial_config(config, values)
-    return trial_fingerprint(resolved, data.train.fingerprint, data.evaluation.fingerprint, JUDGE)
+    return trial_fingerprint(
+        resolved, data.train.fingerprint, data.evaluation.fingerprint, EVALUATOR
+    )
 
 
 def run_trial(
     config: RunConfig,
     data: PreparedData,
     folder: TrialFolder,
-    on_report: Callable[[Report], None],
+    on_report: Callable[[TrialReport], None],
     rank: int = 0,
     world_size: int = 1,
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
 ) -> None:
-    """Repeat the reports the folder holds, then distil on from its checkpoint, judging the set at every further one.
+    """Send the saved reports again, then distil from the checkpoint, scoring each new one.
 
-    ``config`` is the search's. ``rank``, ``world_size`` and ``wrap`` are those of
-    :func:`~ltdd_ray.distill.trajectory.loop.distill`; every rank reports equally often, rank 0 alone knows
-    the objective and writes.
+    ``config`` is that of the search. ``rank``, ``world_size`` and ``wrap`` are those of
+    :func:`~ltdd_ray.distill.trajectory.loop.distill`. Every rank sends the same number of reports.
+    Only rank 0 computes scores and writes files.
     """
     config = trial_config(config, folder.values)
     reports, resume_from = folder.reports, folder.checkpoint
@@ -161,7 +175,7 @@ def run_trial(
         on_report(report)
     if reports and reports[-1].update == config.distill.updates:
         return
-    judge = Judge(config, data) if rank == 0 else None
+    evaluator = Evaluator(config, data) if rank == 0 else None
     present: tuple[int, SyntheticSet] | None = None
 
     def on_update(report: UpdateReport, synthetic: SyntheticSet) -> None:
@@ -169,10 +183,10 @@ def run_trial(
         present = report.update, synthetic
 
     def on_checkpoint(write: Callable[[Path], None], update: int) -> None:
-        report = Report(update, 0.0)
-        if judge and present:
-            worth = judge.worth(snapshot(config, data, present[1], update))
-            report = Report(update, worth.accuracy, worth.standard_error)
+        report = TrialReport(update, 0.0)
+        if evaluator and present:
+            score = evaluator.score(snapshot(config, data, present[1], update))
+            report = TrialReport(update, score.accuracy, score.standard_error)
             reports.append(report)
             folder.keep(write, reports)
         on_report(report)
@@ -180,7 +194,7 @@ def run_trial(
             raise Stopped
 
     def on_initial(*_: Any) -> None:
-        """The initial set is the same for all trials."""
+        """The initial set is the same for all trials and is not kept."""
 
     try:
         distill(
@@ -197,8 +211,5 @@ def run_trial(
     except Stopped:
         return
     except NonFiniteLossError:  # on every rank at once
-        on_report(
-            Report(
-                present[0] if present else reports[-1].update if reports else 0, 0.0, diverged=True
-            )
-        )
+        update = present[0] if present else reports[-1].update if reports else 0
+        on_report(TrialReport(update, 0.0, diverged=True))

@@ -1,7 +1,8 @@
-"""Ray Tune around the trials: it gives them room, and ASHA decides which are worth going on with.
+"""Run the trials with Ray Tune. ASHA stops trials whose scores fall behind.
 
-What is known about a trial lies in its folder as plain files. Tune's own state, which is pickled, goes to a temporary folder and is
-never read back: a search that was killed makes a new Tuner for the trials that have no outcome yet.
+The plain files in the trial folders are the only state that is kept. Tune pickles its own state to
+a temporary folder, which is never read. A search that was killed starts a new Tuner for the trials
+that have no outcome yet.
 """
 
 from collections.abc import Callable
@@ -26,24 +27,27 @@ from ltdd_ray.common.device import prepare_process
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
-from ltdd_ray.workflows.search.samplers import sampler_of
+from ltdd_ray.workflows.search.samplers import make_sampler
 from ltdd_ray.workflows.search.space import Values, own_values, trial_updates
-from ltdd_ray.workflows.search.trial import Report, TrialFolder, run_trial, trial_identity
+from ltdd_ray.workflows.search.trial import TrialFolder, TrialReport, run_trial, trial_identity
+
+OnReport = Callable[[TrialFolder, TrialReport], None]
 
 
 def run_trials(
     config: RunConfig,
     data: PreparedData,
     parent: Path,
-    on_report: Callable[[TrialFolder, Report], None],
+    on_report: OnReport,
     say: Callable[[str], None],
 ) -> list[TrialFolder]:
-    """Bring every trial of the search to its outcome and return them all, by number.
+    """Run every trial of the search until it has an outcome; returns all trials by number.
 
-    ``parent`` holds a folder per trial; all nodes must see it. ``say`` hears a sentence whenever a trial ends.
-    Raises ``UserError`` where a trial failed more often than ``compute.max_failures``; what others reached stays.
+    ``parent`` holds a folder per trial and must be visible to all nodes. ``say`` gets a sentence
+    whenever a trial ends. Raises ``UserError`` where a trial failed more often than
+    ``compute.max_failures``. Finished trials are kept.
     """
-    plan = Plan(config, data, parent, on_report, say)
+    plan = TrialPlan(config, data, parent, on_report, say)
     if plan.remaining:
         with TemporaryDirectory() as scratch:
             tuner = tune.Tuner(
@@ -56,8 +60,8 @@ def run_trials(
                     max_concurrent_trials=_at_once(config),
                     search_alg=plan,
                     scheduler=trial_scheduler(config, plan.ended),
-                    reuse_actors=config.search.workers_per_trial
-                    == 1,  # a new process would import torch anew
+                    # A new process would have to import torch again.
+                    reuse_actors=config.search.workers_per_trial == 1,
                 ),
                 run_config=tune.RunConfig(
                     name="search",
@@ -68,50 +72,46 @@ def run_trials(
             )
             errors = tuner.fit().errors
         if errors:
+            first = str(errors[0]).strip().splitlines()[-1]
             raise UserError(
-                f"{len(errors)} trials of the search failed; the first said: {str(errors[0]).strip().splitlines()[-1]}. "
-                "The same command goes on from what the others reached"
+                f"{len(errors)} trials of the search failed, the first with: {first}; "
+                "run the same command to resume from the finished trials"
             ) from errors[0]
-    return [
-        folder
-        for folder in TrialFolder.known(parent, config, data)
-        if folder.number < config.search.trials
-    ]
+    return _known_trials(config, data, parent)
 
 
-class Plan(Searcher):
-    """Which trials are left: those that an earlier session began, then new ones. Writes down how each ends."""
+def _known_trials(config: RunConfig, data: PreparedData, parent: Path) -> list[TrialFolder]:
+    known = TrialFolder.known(parent, config, data)
+    return [folder for folder in known if folder.number < config.search.trials]
+
+
+class TrialPlan(Searcher):
+    """Tune's source of trials: unfinished ones of an earlier session first, then new ones.
+
+    It also writes the outcome of every trial.
+    """
 
     def __init__(
         self,
         config: RunConfig,
         data: PreparedData,
         parent: Path,
-        on_report: Callable[[TrialFolder, Report], None],
+        on_report: OnReport,
         say: Callable[[str], None],
     ) -> None:
-        super().__init__(metric="objective", mode="max")
-        self._config, self._data, self._parent, self._on_report, self._say = (
-            config,
-            data,
-            parent,
-            on_report,
-            say,
-        )
-        known = [
-            folder
-            for folder in TrialFolder.known(parent, config, data)
-            if folder.number < config.search.trials
-        ]
+        super().__init__(metric="score", mode="max")
+        self._config, self._data, self._parent = config, data, parent
+        self._on_report, self._say = on_report, say
+        known = _known_trials(config, data, parent)
         self.ended = [folder for folder in known if folder.outcome]
         self._begun = [folder for folder in known if not folder.outcome]
         self._new = sorted(set(range(config.search.trials)) - {folder.number for folder in known})
         self._running: dict[str, TrialFolder] = {}
-        self._sampler = sampler_of(config, len(known))
+        self._sampler = make_sampler(config, len(known))
         for folder in self.ended:
             if outcome := folder.outcome:
-                self._sampler.tell(folder.values, outcome.objective)
-                self._on_report(folder, Report(trial_updates(config), outcome.objective))
+                self._sampler.tell(folder.values, outcome.score)
+                self._on_report(folder, TrialReport(trial_updates(config), outcome.score))
 
     @property
     def remaining(self) -> int:
@@ -128,12 +128,13 @@ class Plan(Searcher):
         return {"folder": folder}
 
     def _next(self) -> TrialFolder | None:
-        """A trial with values that no other has; among few choices there may be none left."""
+        """A trial with new values; None where the choices are used up.
+
+        Trial 0 has the config's own values, so the result is never worse than the config.
+        """
         while self._new:
             number = self._new.pop(0)
-            own = (
-                own_values(self._config) if number == 0 else None
-            )  # what is found shall not be worse than what was given
+            own = own_values(self._config) if number == 0 else None
             values = own or self._sampler.ask(number)
             if not (self._parent / trial_identity(self._config, self._data, values)).exists():
                 return TrialFolder.create(self._parent, self._config, self._data, number, values)
@@ -149,39 +150,36 @@ class Plan(Searcher):
         if error or not result:
             self._say(f"trial {folder.number}: failed")
             return
-        last = _report(result)
-        status = (
-            "diverged"
-            if last.diverged
-            else "finished"
-            if last.update == trial_updates(self._config)
-            else "stopped"
-        )
+        last, updates = _report(result), trial_updates(self._config)
+        status = "finished" if last.update == updates else "stopped"
+        if last.diverged:
+            status = "diverged"
         folder.end(status, last)
-        self._sampler.tell(folder.values, last.objective)
-        self._on_report(
-            folder, replace(last, update=trial_updates(self._config))
-        )  # what it was spared counts as done
+        self._sampler.tell(folder.values, last.score)
+        self._on_report(folder, replace(last, update=updates))  # skipped updates count as done
         self._say(
-            f"trial {folder.number}: {status} after {last.update} updates at {100 * last.objective:.1f} %"
+            f"trial {folder.number}: {status} after {last.update} updates, "
+            f"score {100 * last.score:.1f} %"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher beside its own state; nobody reads either."""
+        """Tune pickles its searcher; nothing reads the pickle."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the folders are the state."""
+        """Do nothing: the trial folders are the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, see :meth:`save`."""
+        """Do nothing, see :meth:`save`."""
 
 
 class Halving(ASHAScheduler):
-    """ASHA that sees the config's own values, trial 0, through to the end, as what others are compared with.
+    """ASHA that never stops trial 0.
 
-    ``by_request``: trials are Train jobs, which are asked to stop and do so at their next report. Tune would kill the trial, and so
-    the driver of the job, whose workers' places then stay taken for as long as Ray runs.
+    Trial 0 has the config's own values, with which all other trials are compared.
+
+    ``by_request``: each trial is a Ray Train job and is asked to stop; it does so at its next
+    report. Tune would kill the driver of the job, and Ray would not free the workers' resources.
     """
 
     def __init__(self, own: Values | None, by_request: bool, **settings: Any) -> None:
@@ -191,9 +189,8 @@ class Halving(ASHAScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         folder = trial.config["folder"]
         if folder.values == self._own and self._own_is_out:
-            return (
-                TrialScheduler.CONTINUE
-            )  # and out of the others' comparison, as if it had been ended
+            # ASHA stopped it earlier, so its scores no longer count at the rungs.
+            return TrialScheduler.CONTINUE
         decision = super().on_trial_result(tune_controller, trial, result)
         if decision != TrialScheduler.STOP:
             return TrialScheduler.CONTINUE
@@ -207,7 +204,10 @@ class Halving(ASHAScheduler):
 
 
 def _at_once(config: RunConfig) -> int:
-    """As many trials as the search allows and the cluster has workers for: Ray Train gives up on workers that do not come."""
+    """Number of concurrent trials: ``search.max_concurrent``, or as many as there is room for.
+
+    Ray Train gives up on workers that do not start in time.
+    """
     compute, each = config.compute, config.search.workers_per_trial
     wanted = config.search.max_concurrent * each
     return (
@@ -217,7 +217,7 @@ def _at_once(config: RunConfig) -> int:
 
 
 def _trial(task: dict[str, Any], job: dict[str, Any]) -> None:
-    """One trial's process: the distillation itself, or the driver of a Train job that is it."""
+    """The process of one trial: it distils, or drives the Ray Train job that distils."""
     config = job["config"]
     prepare_process(config.compute.threads)
     if config.search.workers_per_trial == 1:
@@ -225,7 +225,7 @@ def _trial(task: dict[str, Any], job: dict[str, Any]) -> None:
             config, ray.get(job["data"]), task["folder"], lambda report: tune.report(asdict(report))
         )
         return
-    with TemporaryDirectory() as scratch:  # the trial's own folder holds its checkpoints
+    with TemporaryDirectory() as scratch:  # checkpoints go to the folder of the trial
         TorchTrainer(
             _worker,
             train_loop_config={**job, "folder": task["folder"]},
@@ -239,7 +239,7 @@ def _trial(task: dict[str, Any], job: dict[str, Any]) -> None:
 
 
 def _worker(job: dict[str, Any]) -> None:
-    """One rank of a trial that is a Train job."""
+    """One rank of a trial that is a Ray Train job."""
     config = job["config"]
     prepare_process(config.compute.threads)
     context = ray.train.get_context()
@@ -255,7 +255,11 @@ def _worker(job: dict[str, Any]) -> None:
 
 
 def _resources(config: RunConfig) -> dict[str, float]:
-    """What Tune sets aside for a trial. A Train job asks for its workers' share itself; Tune refuses to ask for nothing."""
+    """Resources that Tune reserves for a trial.
+
+    A Ray Train job reserves those of its workers itself. Tune refuses an empty request, so such a
+    trial asks for one byte of memory.
+    """
     compute = config.compute
     if config.search.workers_per_trial > 1:
         return {"cpu": 0, "memory": 1}
@@ -263,7 +267,10 @@ def _resources(config: RunConfig) -> dict[str, float]:
 
 
 def trial_scheduler(config: RunConfig, ended: list[TrialFolder]) -> TrialScheduler:
-    """ASHA that has seen the reports of the ``ended`` trials, so that a resumed search compares with them."""
+    """The scheduler of the trials. ASHA first gets the reports of the ``ended`` ones.
+
+    So a resumed search compares new trials with those of earlier sessions.
+    """
     asha, search = config.search.asha, config.search
     if asha is None:
         return FIFOScheduler()
@@ -271,7 +278,7 @@ def trial_scheduler(config: RunConfig, ended: list[TrialFolder]) -> TrialSchedul
         own_values(config),
         search.workers_per_trial > 1,
         time_attr="update",
-        metric="objective",
+        metric="score",
         mode="max",
         grace_period=asha.grace * search.report_every,
         reduction_factor=asha.reduction,
@@ -286,7 +293,7 @@ def trial_scheduler(config: RunConfig, ended: list[TrialFolder]) -> TrialSchedul
     return scheduler
 
 
-def _report(result: dict[str, Any]) -> Report:
-    return Report(
-        result["update"], result["objective"], result["standard_error"], result["diverged"]
+def _report(result: dict[str, Any]) -> TrialReport:
+    return TrialReport(
+        result["update"], result["score"], result["standard_error"], result["diverged"]
     )

@@ -26,10 +26,8 @@ SETTINGS = {
 
 
 def settings(tiny: Tiny, folder: Path, engine: str) -> RunConfig:
-    return tiny(
-        folder,
-        distill={"ipc": 3, "engine": engine, "distribution": SETTINGS, "checkpoint_every": 3},
-    )
+    distill = {"ipc": 3, "engine": engine, "distribution": SETTINGS, "checkpoint_every": 3}
+    return tiny(folder, distill={**distill, "pictures_per_side": 2 if engine == "idm" else 1})
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +88,15 @@ def test_what_is_stored_can_be_trained_on_as_it_is(
             "labels are exactly one-hot"
         )
         assert stored.learning_rate == config.evaluate.lr
-        assert stored.provenance["images_per_class"] == [per_class] * 10
+        side = config.distill.pictures_per_side
+        assert len(stored.images) * side**2 == len(stored) == 10 * per_class
+        assert stored.provenance["images_per_class"] == [per_class // side**2] * 10
     said = [report for report in heard if isinstance(report, str)]
     counts = data.train.class_counts
     assert len(said) == int((counts < per_class).sum())
     if said:
         assert said[-1].endswith(
-            f"{counts[9]} real images for 12 initial ones; filled by {12 - counts[9]} augmented repeats"
+            f"{counts[9]} real images for 12 initial ones; {12 - counts[9]} augmented repeats fill it"
         )
 
 

@@ -20,10 +20,16 @@ SETTINGS = {"updates": 4, "real_batch": 5, "lr_image": 0.1, "queue": QUEUE}
 @pytest.fixture
 def make(tiny: Tiny, tmp_path: Path) -> Callable[..., ImprovedDistributionMatching]:
     def make(**changes) -> ImprovedDistributionMatching:
+        side = changes.pop("pictures_per_side", 2)
         distribution = {**SETTINGS, **changes}
         config = tiny(
             tmp_path,
-            distill={"ipc": 1, "engine": "idm", "distribution": distribution},
+            distill={
+                "ipc": 1,
+                "engine": "idm",
+                "pictures_per_side": side,
+                "distribution": distribution,
+            },
             augmentation="",
         )
         return ImprovedDistributionMatching(config, DATA or prepared(config), torch.device("cpu"))
@@ -77,7 +83,7 @@ def test_one_member_is_trained_after_each_update_and_learns_the_pictures(make) -
     moved = [not torch.equal(a, b) for a, b in zip(before, weights(method))]
     assert sorted(moved) == [False, True], "a network that was not drawn moved too"
     assert torch.equal(method.images.detach(), images)
-    pictures, classes = method.pictures()
+    pictures, classes = method.pictures(), method.picture_classes
     with torch.no_grad():
         learned, other = (
             float(cross_entropy(method.slots[i](pictures), classes))
@@ -111,7 +117,7 @@ def test_the_class_term_weighs_as_much_as_the_network_knows(make) -> None:
 
 def test_images_start_as_four_shrunken_real_ones_of_their_class(make) -> None:
     method = make()
-    pictures, classes = method.pictures()
+    pictures, classes = method.pictures(), method.picture_classes
     assert method.images.shape == (10, 1, 8, 8) and pictures.shape == (40, 1, 8, 8)
     assert classes.tolist() == [k for k in range(10) for _ in range(4)]
     cell = method.images.detach()[7, 0, :4, 4:]
@@ -121,6 +127,6 @@ def test_images_start_as_four_shrunken_real_ones_of_their_class(make) -> None:
 
 def test_a_mosaic_that_does_not_fit_is_refused(make) -> None:
     with pytest.raises(
-        UserError, match=r"distill\.distribution\.mosaic 3 does not divide images of 8 x 8 pixels"
+        UserError, match=r"distill\.pictures_per_side 3 does not divide images of 8 x 8 pixels"
     ):
-        make(mosaic=3)
+        make(pictures_per_side=3)

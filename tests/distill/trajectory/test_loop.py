@@ -15,9 +15,11 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import STATE
-from ltdd_ray.distill.trajectory.loop import UpdateReport, distill
+from ltdd_ray.distill.metrics_log import UpdateReport
+from ltdd_ray.distill.trajectory.loop import distill
 from ltdd_ray.experts.expert import run_expert
-from ltdd_ray.experts.plan import missing_experts
+from ltdd_ray.experts.plan import expert_network, missing_experts
+from ltdd_ray.store import TrajectoryStore
 
 Tiny = Callable[..., RunConfig]
 
@@ -73,9 +75,11 @@ def changed(config: RunConfig, **settings) -> RunConfig:
     return config.model_copy(update={"distill": config.distill.model_copy(update=settings)})
 
 
+@pytest.mark.parametrize("side", [1, 2])
 def test_learns_all_three_and_resumes_exactly(
-    config: RunConfig, data: PreparedData, tmp_path: Path
+    config: RunConfig, data: PreparedData, tmp_path: Path, side: int
 ) -> None:
+    config = changed(config, pictures_per_side=side)
     whole, rest = Recorder(tmp_path / "whole"), Recorder(tmp_path / "rest")
     final = whole.run(config, data)
     assert [r.update for r in whole.reports] == list(range(1, 13))
@@ -85,6 +89,7 @@ def test_learns_all_three_and_resumes_exactly(
         "dataset": "digits",
         "imbalance_factor": 134 / 13,
         "images_per_class": [2] * 10,
+        "pictures_per_image": side**2,
         "seed": 3,
         "update": 12,
     }
@@ -92,6 +97,7 @@ def test_learns_all_three_and_resumes_exactly(
     assert final.class_counts == tuple(data.train.class_counts) and {"torch", "ltdd-ray"} <= set(
         final.provenance["versions"]
     )
+    assert final.images.shape == (20, 1, 8, 8) and final.soft_labels.shape == (20 * side**2, 10)
     assert not torch.equal(final.images, whole.initial.images)
     assert not torch.equal(final.soft_labels, whole.initial.soft_labels)
     assert final.learning_rate != whole.initial.learning_rate
@@ -139,17 +145,29 @@ def assert_close(found: DistilledSet, expected: DistilledSet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parallel", "segments"), [("trajectory", 2), ("trajectory", 3), ("batch", 1)]
+    ("parallel", "segments", "side"),
+    [
+        ("trajectory", 2, 1),
+        ("trajectory", 3, 1),
+        ("batch", 1, 1),
+        ("trajectory", 2, 2),
+        ("batch", 1, 2),
+    ],
 )
 def test_two_workers_take_the_steps_of_one(
-    config: RunConfig, data: PreparedData, tmp_path: Path, parallel: str, segments: int
+    config: RunConfig, data: PreparedData, tmp_path: Path, parallel: str, segments: int, side: int
 ) -> None:
     """Also where one of them is lost half-way: its checkpoint, carried on by the other alone, ends with the same set."""
     phase = config.distill.representation.model_copy(
         update={"batch_size": 7}
     )  # 3 + 4 of the 20 images
     config = changed(
-        config, segments_per_update=segments, updates=4, checkpoint_every=2, representation=phase
+        config,
+        pictures_per_side=side,
+        segments_per_update=segments,
+        updates=4,
+        checkpoint_every=2,
+        representation=phase,
     )
     config = config.model_copy(
         update={"compute": config.compute.model_copy(update={"parallel": parallel})}
@@ -252,3 +270,26 @@ def test_hard_labels_stay_hard_on_images_chosen_at_random(
         not torch.equal(found.images, recorder.initial.images)
         and found.learning_rate != recorder.initial.learning_rate
     )
+
+
+def test_labels_describe_the_pictures_not_the_images_they_were_made_from(
+    config: RunConfig, data: PreparedData, tmp_path: Path
+) -> None:
+    """The initial logits are those of the experts on decoded pictures, the mean of the right ones."""
+    recorder = Recorder(tmp_path)
+    recorder.run(changed(config, pictures_per_side=2, updates=1), data)
+    initial = recorder.initial
+    assert initial is not None
+    flat, store = expert_network(config, data.train, 0), TrajectoryStore.open(config.store_uri)
+    logits = []
+    for expert in range(config.experts.count):
+        end = store.segment(expert, "classifier", 3, 3)
+        theta = torch.cat([end.start_backbone, end.start_classifier])
+        logits.append(flat.logits(theta, initial.pictures))
+    right = torch.stack([one.argmax(-1) == initial.classes for one in logits])
+    alone = right.sum(0) == 1  # where one expert is right, the label is its own
+    assert int(alone.sum()) > 1
+    for picture in torch.nonzero(alone).flatten().tolist():
+        expert = int(right[:, picture].int().argmax())
+        expected = logits[expert][picture].softmax(-1)
+        torch.testing.assert_close(initial.soft_labels[picture], expected, rtol=1e-4, atol=1e-5)

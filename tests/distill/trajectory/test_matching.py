@@ -331,3 +331,15 @@ def test_a_module_that_does_more_after_its_classifier_is_refused() -> None:
     scaled = Scaled().double()
     with pytest.raises(TypeError, match="must return the output of its `classifier`"):
         run(scaled, problem(FlatModel(scaled)), scope="classifier")
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("mode", ["exact", "first_order", "unrolled"])
+@pytest.mark.parametrize("settings", [{}, {"norm": "none"}], ids=["by hand", "by autograd"])
+def test_gradients_may_be_off_around_it(settings: dict, scope: str, mode: str) -> None:
+    flat = network(**settings)
+    given = problem(flat)
+    expected = run(flat, given, scope=scope, hypergradient=mode)
+    with torch.no_grad():
+        found = run(flat, given, scope=scope, hypergradient=mode)
+    assert all(torch.equal(a, b) for a, b in zip(grads(found), grads(expected), strict=True))

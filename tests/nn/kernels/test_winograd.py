@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from ltdd_ray.config import ModelConfig
-from ltdd_ray.nn.convnet import ConvNetPasses
+from ltdd_ray.nn.convnet_passes import ConvNetPasses
 from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.nn.kernels import build, convolution, winograd
 from ltdd_ray.nn.losses import soft_cross_entropy
@@ -222,13 +222,13 @@ def test_a_wide_network_has_the_gradients_of_autograd(monkeypatch: pytest.Monkey
     by_hand = ConvNetPasses(flat, soft_cross_entropy, None)
     found = [
         by_hand.gradient(theta, images, labels),
-        *by_hand.along(theta, v, images, labels, True),
+        *by_hand.hvp(theta, v, images, labels, True),
     ]
     assert len(used) == (1 + 1 + 1) + (1 + 1 + 2)  # of the second layer
     autograd = Passes(flat.logits, soft_cross_entropy, None)
     for one, other in zip(
         found,
-        [autograd.gradient(theta, images, labels), *autograd.along(theta, v, images, labels, True)],
+        [autograd.gradient(theta, images, labels), *autograd.hvp(theta, v, images, labels, True)],
         strict=True,
     ):
         assert one is not None

@@ -90,7 +90,7 @@ def test_matching_methods_share_experts_that_are_trained_once(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ltdd_ray.workflows.pipeline.evaluate_networks", interrupted)
+    monkeypatch.setattr("ltdd_ray.workflows.stages.evaluate_networks", interrupted)
     with pytest.raises(KeyboardInterrupt):
         compare(config, ["random", "k_center"])
     assert "| random |" in (folder / "compare.md").read_text(), (
@@ -138,11 +138,11 @@ def test_methods_at_once_overlap_and_end_as_one_after_another(
     [
         (
             {"num_actors": 2, "methods_at_once": 3},
-            r"3 methods with 2 actors and 1 workers each .* --set compute\.methods_at_once=2",
+            r"room for 2, not for 3 methods .* --set compute\.methods_at_once=2 or lower",
         ),
         (
             {"gpus_per_actor": "auto", "methods_at_once": 2},
-            "gpus_per_actor auto fills the cluster with one method",
+            "gpus_per_actor is auto, which fills the cluster with one method",
         ),
     ],
 )

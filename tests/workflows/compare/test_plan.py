@@ -7,6 +7,7 @@ from ltdd_ray import methods
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.workflows.compare.plan import plan_comparison
+from ltdd_ray.workflows.compare.run_methods import compare
 
 Tiny = Callable[..., RunConfig]
 
@@ -31,14 +32,19 @@ def test_a_store_of_its_own_is_shared_too(tmp_path: Path, tiny: Tiny) -> None:
 def test_other_experts_go_to_another_store(
     tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overlay = tmp_path / "sharp.yaml"
-    overlay.write_text("experts: {representation: {sharpness: sam}}")
-    monkeypatch.setitem(methods._OVERLAYS, "sharp", overlay)
+    overlay = {"experts": {"representation": {"sharpness": "sam"}}}
+    monkeypatch.setitem(methods.REGISTRY._registered, "sharp", overlay)
     base = tiny(tmp_path)
     members = plan_comparison(base, ["sharp", "ltdd"])
     assert members["ltdd"].store_uri == base.store_uri
     assert members["sharp"].store_uri.startswith(f"{base.store_uri}-")
     assert members["sharp"] == plan_comparison(base, ["sharp"])["sharp"]
+
+
+def test_an_empty_list_of_methods_fails_before_any_work(tmp_path: Path, tiny: Tiny) -> None:
+    with pytest.raises(UserError, match="the list of methods is empty; name at least one of ltdd"):
+        compare(tiny(tmp_path), [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_method_fails_before_any_work(tmp_path: Path, tiny: Tiny) -> None:

@@ -1,4 +1,4 @@
-"""The judge: what is held out, and the accuracy of classes that have few held-out images or none."""
+"""The evaluator: the held-out images, and the score of classes with few of them or none."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +14,10 @@ from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.split import hold_out_where_possible
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.workflows.search import evaluator as objective
+from ltdd_ray.workflows.search import evaluator
 from ltdd_ray.workflows.search.evaluator import (
-    Judge,
-    Worth,
+    Evaluator,
+    Score,
     estimated_accuracy,
     margins,
     search_data,
@@ -30,7 +30,7 @@ COUNTS = np.array([1000, 100, 10, 1])
 def sample(
     means: list[float], held: list[int], spread: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Margins (1, N) half of which lie ``spread`` above their class's mean and half below, and labels (N,)."""
+    """Margins (1, N), half ``spread`` above the mean of their class and half below; labels (N,)."""
     labels = np.repeat(np.arange(len(held)), held)
     sides = np.concatenate([spread * (-1.0) ** np.arange(count) for count in held])
     return (np.array(means)[labels] + sides)[None], labels
@@ -45,7 +45,7 @@ def test_a_margin_is_positive_where_the_prediction_is_right() -> None:
 
 
 def test_the_formula_by_hand() -> None:
-    """Two measured classes of equal weight 0.8, at log 1000 and log 100, lie ln(10) / 2 from their middle."""
+    """Two classes of weight 0.8, at log 1000 and log 100, each ln(10) / 2 from their middle."""
     found, labels = sample([2.0, 0.5], [20, 20])
     estimate = estimated_accuracy(found, labels, COUNTS, trend_weight=5)
     step, deviation = np.log(10), np.sqrt(40 / 38)
@@ -87,8 +87,8 @@ def test_equal_class_sizes_give_their_mean_as_trend() -> None:
     assert estimate[2] == pytest.approx(NormalDist().cdf(2 / np.sqrt(20 / 18)))
 
 
-def test_margins_tell_what_accuracies_of_1_do_not() -> None:
-    """Nothing is predicted wrong in the measured classes of either trial, but one's margins shrink towards the tail."""
+def test_margins_rank_trials_whose_accuracies_are_all_1() -> None:
+    """Both trials have accuracy 1 in the measured classes; the margins of one shrink to the tail."""
     level, falling = (sample(means, [20, 20, 0, 0], 0.5) for means in ([2.0, 2.0], [3.0, 1.0]))
     even, leaning = (estimated_accuracy(*found, COUNTS, 1) for found in (level, falling))
     assert leaning[0] > even[0] and leaning[3] < even[3] - 0.3
@@ -110,7 +110,7 @@ def test_the_standard_error_by_hand() -> None:
 def test_the_order_of_trials_survives_classes_that_cannot_be_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Simulated trials that trade the head for the tail: the estimate ranks them as the truth does."""
+    """On simulated trials with different tilts, the estimate ranks better than a plain mean."""
     draw = np.random.default_rng(0)
     counts = np.array([500, 300, 180, 108, 64, 38, 23, 14, 8, 4])
     held = (0.2 * counts).astype(int)
@@ -125,7 +125,7 @@ def test_the_order_of_trials_survives_classes_that_cannot_be_measured(
         estimates.append(estimated_accuracy(found, labels, counts, 1).mean())
         means.append(np.mean([(found[0, labels == k] > 0).mean() for k in range(10) if held[k]]))
         with monkeypatch.context() as patched:
-            patched.setattr(objective, "SLOPE_SHRINKAGE", 1e-9)
+            patched.setattr(evaluator, "SLOPE_SHRINKAGE", 1e-9)
             steep.append(estimated_accuracy(found, labels, counts, 1).mean())
     ours, plain, unshrunk = (
         np.corrcoef(truths, found)[0, 1] for found in (estimates, means, steep)
@@ -157,7 +157,7 @@ def test_small_classes_stay_whole() -> None:
         hold_out_where_possible(dataset([4, 1]), 0.2, 0, "test")
 
 
-def test_the_judge_never_sees_a_test_image(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_the_evaluator_has_no_test_image(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
     config = tiny(tmp_path)
     data, splits = search_data(config), load_data(config.data, config.seed)
     seen = {image.tobytes() for part in (data.train, data.evaluation) for image in part.images}
@@ -165,37 +165,37 @@ def test_the_judge_never_sees_a_test_image(tiny: Callable[..., RunConfig], tmp_p
     assert not seen & {image.tobytes() for image in splits.test.images}
 
 
-def test_a_set_is_worth_what_networks_learn_from_it(
+def test_a_score_is_what_networks_learn_from_the_set(
     tiny: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real images with their labels are worth more than the same images with others' labels; both repeat exactly."""
+    """Images with their own labels score higher than with wrong ones; scores repeat exactly."""
     config = tiny(tmp_path, search={"epochs": 60, "networks": 2}, augmentation="")
     data = search_data(config)
     classes = torch.arange(10).repeat_interleave(4)
     index = np.concatenate([np.flatnonzero(data.train.labels == k)[:4] for k in range(10)])
     images = data.normalisation.apply(torch.tensor(data.train.images[index]))
 
-    def judged(labels: torch.Tensor) -> float:
+    def score(labels: torch.Tensor) -> float:
         soft = torch.nn.functional.one_hot(labels, 10).float()
         names = data.train.class_names
-        found = Judge(config, data).worth(
+        found = Evaluator(config, data).score(
             DistilledSet(images, soft, labels, 0.05, data.normalisation, names, "")
         )
         assert 0 < found.standard_error < 0.2
         return found.accuracy
 
-    right, wrong = judged(classes), judged(classes.roll(4))
-    assert right > 0.5 > 0.2 > wrong and right == judged(classes)
+    right, wrong = score(classes), score(classes.roll(4))
+    assert right > 0.5 > 0.2 > wrong and right == score(classes)
 
     def diverging(*_: object) -> None:
-        raise objective.NonFiniteLossError
+        raise evaluator.NonFiniteLossError
 
-    monkeypatch.setattr(objective, "train_network", diverging)
+    monkeypatch.setattr(evaluator, "train_network", diverging)
     names, soft = data.train.class_names, torch.nn.functional.one_hot(classes, 10).float()
     whole = DistilledSet(images, soft, classes, 0.05, data.normalisation, names, "")
-    assert Judge(config, data).worth(whole) == Worth(0.0, 0.0)
+    assert Evaluator(config, data).score(whole) == Score(0.0, 0.0)
     monkeypatch.undo()
     monkeypatch.setattr(
-        objective, "margins", lambda logits, labels: torch.full(labels.shape, torch.nan)
+        evaluator, "margins", lambda logits, labels: torch.full(labels.shape, torch.nan)
     )
-    assert Judge(config, data).worth(whole) == Worth(0.0, 0.0)
+    assert Evaluator(config, data).score(whole) == Score(0.0, 0.0)

@@ -1,4 +1,4 @@
-"""Which values a search tries, and which searches are refused before any work."""
+"""The values of trials, and the searches that are refused before any work."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import Dimension, RunConfig, SearchConfig
-from ltdd_ray.workflows.search.samplers import OptunaSampler, RandomSampler, sampler_of
+from ltdd_ray.workflows.search.samplers import OptunaSampler, RandomSampler, make_sampler
 from ltdd_ray.workflows.search.space import apply, check_search, draw, trial_config
 
 Tiny = Callable[..., RunConfig]
@@ -49,7 +49,7 @@ def test_a_draw_is_a_function_of_seed_and_number_and_fills_the_space(
     )
 
 
-def test_a_trial_is_the_config_with_its_values_and_the_searchs_length(
+def test_a_trial_has_its_own_values_and_the_updates_of_the_search(
     search: Callable[..., RunConfig],
 ) -> None:
     config = trial_config(
@@ -72,13 +72,16 @@ def test_a_trial_is_the_config_with_its_values_and_the_searchs_length(
         ({"space": {"experts.count": {"choices": [1]}}}, "`experts.count` cannot be varied"),
         (
             {"space": {"distill.lambda_repp": {"low": 0, "high": 1}}},
-            "no setting `distill.lambda_repp`",
+            "unknown key `distill.lambda_repp`; did you mean `distill.lambda_rep`",
         ),
         ({"space": {"distill.ipc.x": {"low": 0, "high": 1}}}, "no setting `distill.ipc.x`"),
         ({"space": {"distill.lambda_rep": {"low": -1, "high": 1}}}, "distill.lambda_rep = -1.0"),
         ({"space": {"distill.hypergradient": {"choices": ["guess"]}}}, "guess"),
-        ({"report_every": 13}, "beyond a trial's 12 updates, so nothing would be reported"),
-        ({"report_every": 5, "asha": {"grace": 3}}, "grace 3 reports of 5 updates"),
+        ({"report_every": 13}, "report_every is 13, but a trial has only 12 updates"),
+        (
+            {"report_every": 5, "asha": {"grace": 3}},
+            "grace is 3 reports of 5 updates, but a trial has only 12",
+        ),
     ],
 )
 def test_a_search_that_cannot_run_is_refused(
@@ -116,16 +119,16 @@ def test_the_three_weights_are_the_default(tiny: Tiny, tmp_path: Path) -> None:
     assert apply(config, draw(config.search, 0, 0)) != config
 
 
-def test_random_sampling_is_the_draw(search: Callable[..., RunConfig]) -> None:
-    sampler = sampler_of(search(), 0)
+def test_the_random_sampler_draws(search: Callable[..., RunConfig]) -> None:
+    sampler = make_sampler(search(), 0)
     assert isinstance(sampler, RandomSampler)
     sampler.tell({}, 1.0)
     assert sampler.ask(7) == draw(search().search, 3, 7)
 
 
-def test_optuna_learns_where_the_good_values_are(search: Callable[..., RunConfig]) -> None:
+def test_optuna_moves_to_values_with_high_scores(search: Callable[..., RunConfig]) -> None:
     pytest.importorskip("optuna")
-    sampler = sampler_of(
+    sampler = make_sampler(
         search(algorithm="optuna", space={"distill.lambda_cls": {"low": 0, "high": 1}}), 0
     )
     assert isinstance(sampler, OptunaSampler)
@@ -153,10 +156,10 @@ def test_without_optuna_the_remedy_is_named(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(UserError, match="pip install optuna"):
-        sampler_of(search(algorithm="optuna"), 0)
+        make_sampler(search(algorithm="optuna"), 0)
 
 
-def test_the_search_does_not_change_what_a_run_is(tiny: Tiny, tmp_path: Path) -> None:
+def test_search_settings_do_not_change_the_fingerprint_of_a_run(tiny: Tiny, tmp_path: Path) -> None:
     from ltdd_ray.config import result_fingerprint
 
     other = SearchConfig(space={"distill.lambda_rep": Dimension(low=1, high=2)}, trials=3)
@@ -168,6 +171,6 @@ def test_the_search_does_not_change_what_a_run_is(tiny: Tiny, tmp_path: Path) ->
 def test_an_engine_without_experts_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"distill.engine dm has no experts to search with; set distill.engine to matching",
+        match=r"distill.engine is dm, but .* set distill.engine to matching",
     ):
         check_search(tiny(tmp_path, distill={"ipc": 2, "engine": "dm"}))

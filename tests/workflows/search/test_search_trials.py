@@ -1,4 +1,4 @@
-"""Trials in this process: they resume exactly, report again what they reported, and end in files that people can use."""
+"""Trials in this process: exact resume, reports sent again, and the files of the results."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from ltdd_ray.workflows.search import trial
 from ltdd_ray.workflows.search.evaluator import search_data
 from ltdd_ray.workflows.search.results import write_results
 from ltdd_ray.workflows.search.space import own_values
-from ltdd_ray.workflows.search.trial import Report, Status, TrialFolder, run_trial
+from ltdd_ray.workflows.search.trial import Status, TrialFolder, TrialReport, run_trial
 
 VALUES = {"distill.lambda_rep": 0.5, "distill.lambda_cls": 1.0}
 SPACE = {key: {"low": 0.1, "high": 5, "log": True} for key in VALUES}
@@ -43,8 +43,8 @@ class Killed(Exception):
     pass
 
 
-def kill_after(count: int, heard: list[Report]) -> Callable[[Report], None]:
-    def on_report(report: Report) -> None:
+def kill_after(count: int, heard: list[TrialReport]) -> Callable[[TrialReport], None]:
+    def on_report(report: TrialReport) -> None:
         heard.append(report)
         if len(heard) == count:
             raise Killed
@@ -52,21 +52,21 @@ def kill_after(count: int, heard: list[Report]) -> Callable[[Report], None]:
     return on_report
 
 
-def test_a_killed_trial_goes_on_exactly(
+def test_a_killed_trial_resumes_exactly(
     config: RunConfig, data: PreparedData, tmp_path: Path
 ) -> None:
     whole, cut = (
         TrialFolder.create(tmp_path / name, config, data, 0, VALUES) for name in ("whole", "cut")
     )
-    heard: list[Report] = []
+    heard: list[TrialReport] = []
     run_trial(config, data, whole, heard.append)
     assert [report.update for report in heard] == [3, 6, 9] and all(
-        0 < report.objective < 1 and report.standard_error > 0 for report in heard
+        0 < report.score < 1 and report.standard_error > 0 for report in heard
     )
 
     with pytest.raises(Killed):
         run_trial(config, data, cut, kill_after(2, []))
-    again: list[Report] = []
+    again: list[TrialReport] = []
     run_trial(config, data, cut, again.append)
     assert again == heard == cut.reports
     state = "state.safetensors"
@@ -75,18 +75,18 @@ def test_a_killed_trial_goes_on_exactly(
     assert [entry.name for entry in cut.path.iterdir() if entry.is_dir()] == ["update-0000009"]
 
 
-def test_an_ended_trial_only_repeats_its_reports(
+def test_a_finished_trial_only_sends_its_reports_again(
     config: RunConfig, data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = TrialFolder.create(tmp_path, config, data, 0, VALUES)
     run_trial(config, data, folder, lambda report: None)
     monkeypatch.setattr(trial, "distill", None)
-    heard: list[Report] = []
+    heard: list[TrialReport] = []
     run_trial(config, data, folder, heard.append)
     assert [report.update for report in heard] == [3, 6, 9]
 
 
-def test_a_kill_between_two_files_of_a_checkpoint_keeps_the_old_one(
+def test_a_kill_while_a_checkpoint_is_written_keeps_the_old_one(
     config: RunConfig, data: PreparedData, tmp_path: Path
 ) -> None:
     folder = TrialFolder.create(tmp_path, config, data, 0, VALUES)
@@ -95,21 +95,21 @@ def test_a_kill_between_two_files_of_a_checkpoint_keeps_the_old_one(
         (draft / "state.safetensors").write_text("half")
         raise Killed
 
-    folder.keep(lambda draft: None, [Report(3, 0.5)])
+    folder.keep(lambda draft: None, [TrialReport(3, 0.5)])
     with pytest.raises(Killed):
-        folder.keep(cut_short, [Report(3, 0.5), Report(6, 0.6)])
-    assert folder.reports == [Report(3, 0.5)]
-    folder.keep(lambda draft: None, [Report(3, 0.5), Report(6, 0.7)])
-    assert folder.reports[-1] == Report(6, 0.7) and not (folder.path / ".draft").exists()
+        folder.keep(cut_short, [TrialReport(3, 0.5), TrialReport(6, 0.6)])
+    assert folder.reports == [TrialReport(3, 0.5)]
+    folder.keep(lambda draft: None, [TrialReport(3, 0.5), TrialReport(6, 0.7)])
+    assert folder.reports[-1] == TrialReport(6, 0.7) and not (folder.path / ".draft").exists()
 
 
 def test_a_trial_that_is_asked_to_stop_ends_at_its_next_report(
     config: RunConfig, data: PreparedData, tmp_path: Path
 ) -> None:
     folder = TrialFolder.create(tmp_path, config, data, 0, VALUES)
-    heard: list[Report] = []
+    heard: list[TrialReport] = []
 
-    def on_report(report: Report) -> None:
+    def on_report(report: TrialReport) -> None:
         heard.append(report)
         if report.update == 6:
             folder.ask_to_stop()
@@ -118,16 +118,16 @@ def test_a_trial_that_is_asked_to_stop_ends_at_its_next_report(
     assert [report.update for report in heard] == [3, 6]
 
 
-def test_numbers_that_leave_the_finite_ones_end_the_trial_with_0(
+def test_a_diverged_trial_ends_with_score_0(
     config: RunConfig, data: PreparedData, tmp_path: Path
 ) -> None:
     settings = config.distill.model_copy(update={"lr_image": 1e30, "largest_image_step": 1e30})
     wild = config.model_copy(update={"distill": settings})
-    heard: list[Report] = []
+    heard: list[TrialReport] = []
     run_trial(wild, data, TrialFolder.create(tmp_path, wild, data, 0, VALUES), heard.append)
     assert (
         heard[-1].diverged
-        and heard[-1].objective == 0
+        and heard[-1].score == 0
         and not any(report.diverged for report in heard[:-1])
     )
 
@@ -146,16 +146,16 @@ def test_trials_of_another_search_are_not_known(
     assert [folder.number for folder in TrialFolder.known(tmp_path, config, data)] == [1]
 
 
-def test_the_search_ends_in_files_to_use(
+def test_the_results_of_a_search_are_complete(
     config: RunConfig, data: PreparedData, tmp_path: Path
 ) -> None:
     ends = [("stopped", 3, 0.9), ("finished", 9, 0.7), ("diverged", 6, 0.0), ("finished", 9, 0.8)]
     trials = []
-    for number, (status, update, objective) in enumerate(ends):
+    for number, (status, update, score) in enumerate(ends):
         values = {"distill.lambda_rep": 0.5 + number, "distill.lambda_cls": 1.0}
         trials.append(TrialFolder.create(tmp_path / "trials", config, data, number, values))
-        trials[-1].keep(lambda draft: None, [Report(update, objective)])
-        trials[-1].end(status, Report(update, objective))
+        trials[-1].keep(lambda draft: None, [TrialReport(update, score)])
+        trials[-1].end(status, TrialReport(update, score))
     table = write_results(config, trials, tmp_path)
     assert table.row_count == 4
     rows = list(csv.DictReader((tmp_path / "trials.csv").read_text().splitlines()))
@@ -170,14 +170,14 @@ def test_the_search_ends_in_files_to_use(
     write_results(config, trials, tmp_path)  # a second time adds nothing
     assert len(list((tmp_path / "tensorboard" / "trial-003").iterdir())) == 1
     events = EventAccumulator(str(tmp_path / "tensorboard" / "trial-003")).Reload()
-    assert [(event.step, event.value) for event in events.Scalars("objective")] == [
+    assert [(event.step, event.value) for event in events.Scalars("score")] == [
         (9, pytest.approx(0.8))
     ]
     assert (
         events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
     )
 
-    with pytest.raises(UserError, match="every trial of the search left the finite numbers"):
+    with pytest.raises(UserError, match="every trial of the search diverged"):
         write_results(config, trials[2:3], tmp_path)
 
 
@@ -186,10 +186,10 @@ def test_the_search_ends_in_files_to_use(
     [
         ("finished", 0.2, 0, "within its standard error of 20.0; raise search.validation_fraction"),
         ("finished", 0.05, 1, "10.0 points ahead of the config's own values"),
-        ("diverged", 0.2, 1, "own values left the finite numbers"),
+        ("diverged", 0.2, 1, "own values diverged"),
     ],
 )
-def test_the_configs_own_values_give_way_to_a_clear_lead(
+def test_the_configs_own_values_are_kept_unless_another_is_clearly_better(
     config: RunConfig,
     data: PreparedData,
     tmp_path: Path,
@@ -208,8 +208,8 @@ def test_the_configs_own_values_give_way_to_a_clear_lead(
         TrialFolder.create(tmp_path, config, data, number, values)
         for number, values in enumerate([own, VALUES])
     ]
-    trials[0].end(own_status, Report(9, 0.7, 0.0))
-    trials[1].end("finished", Report(9, 0.8, error))
+    trials[0].end(own_status, TrialReport(9, 0.7, 0.0))
+    trials[1].end("finished", TrialReport(9, 0.8, error))
     table = write_results(config, trials, tmp_path)
     best = load_config(tmp_path / "best.yaml")
     assert best.distill.lambda_rep == trials[chosen].values["distill.lambda_rep"]
@@ -220,8 +220,8 @@ def test_the_configs_own_values_give_way_to_a_clear_lead(
 @pytest.mark.parametrize(
     ("space", "why"),
     [
-        ({"distill.lambda_rep": {"low": 3, "high": 4}}, "lie outside of search.space"),
-        ({"distill.lambda_rep": {"low": 0.1, "high": 5}}, "have changed and were not tried"),
+        ({"distill.lambda_rep": {"low": 3, "high": 4}}, "which are outside search.space"),
+        ({"distill.lambda_rep": {"low": 0.1, "high": 5}}, "have changed since and were not tried"),
     ],
 )
 def test_a_search_without_the_configs_own_values_says_so(
@@ -232,7 +232,7 @@ def test_a_search_without_the_configs_own_values_says_so(
         update={"search": config.search.model_copy(update={"space": dimensions})}
     )
     trial = TrialFolder.create(tmp_path, config, data, 0, {"distill.lambda_rep": 3.5})
-    trial.end("finished", Report(9, 0.8, 0.1))
+    trial.end("finished", TrialReport(9, 0.8, 0.1))
     assert why in " ".join(str(write_results(config, [trial], tmp_path).caption).split())
 
 

@@ -1,4 +1,4 @@
-"""A trial that is a Ray Train job itself does what one process does."""
+"""A trial that is a Ray Train job gives the scores of one process."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,12 +13,12 @@ from ltdd_ray.experts.expert import run_expert
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.workflows.search.evaluator import search_data
 from ltdd_ray.workflows.search.space import own_values
-from ltdd_ray.workflows.search.trial import Report, TrialFolder, run_trial
-from ltdd_ray.workflows.search.tuner import Plan, run_trials, trial_scheduler
+from ltdd_ray.workflows.search.trial import TrialFolder, TrialReport, run_trial
+from ltdd_ray.workflows.search.tuner import TrialPlan, run_trials, trial_scheduler
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_train_job_is_asked_to_stop_where_another_trial_is_ended(
+def test_a_train_job_is_asked_to_stop_where_a_plain_trial_is_killed(
     tiny: Callable[..., RunConfig], tmp_path: Path, workers: int
 ) -> None:
     config = tiny(tmp_path, search={"updates": 4, "report_every": 2, "workers_per_trial": workers})
@@ -28,7 +28,7 @@ def test_a_train_job_is_asked_to_stop_where_another_trial_is_ended(
     scheduler = trial_scheduler(config, [])
     scheduler.on_trial_add(controller, trial)
     decisions = [
-        scheduler.on_trial_result(controller, trial, asdict(Report(update, 0.5)))
+        scheduler.on_trial_result(controller, trial, asdict(TrialReport(update, 0.5)))
         for update in (2, 4)
     ]
     assert decisions == ["CONTINUE", "STOP" if workers == 1 else "CONTINUE"]
@@ -36,10 +36,10 @@ def test_a_train_job_is_asked_to_stop_where_another_trial_is_ended(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_configs_own_values_are_seen_through(
+def test_the_configs_own_values_are_never_stopped(
     tiny: Callable[..., RunConfig], tmp_path: Path, workers: int
 ) -> None:
-    """They are not ended at the first rung, where they fall behind, and no longer count at the second."""
+    """They fall behind at the first rung, run on, and no longer count at the second."""
     search = {
         "updates": 8,
         "report_every": 2,
@@ -63,9 +63,9 @@ def test_the_configs_own_values_are_seen_through(
     for trial in trials:
         scheduler.on_trial_add(controller, trial)
 
-    def stopped(number: int, update: int, objective: float) -> bool:
+    def stopped(number: int, update: int, score: float) -> bool:
         decision = scheduler.on_trial_result(
-            controller, trials[number], asdict(Report(update, objective))
+            controller, trials[number], asdict(TrialReport(update, score))
         )
         return decision == "STOP" or folders[number].told_to_stop(rank=0, world_size=1)
 
@@ -75,12 +75,10 @@ def test_the_configs_own_values_are_seen_through(
     assert stopped(2, 4, 0.5)
 
 
-def test_choices_that_are_used_up_are_not_tried_again(
-    tiny: Callable[..., RunConfig], tmp_path: Path
-) -> None:
+def test_choices_are_tried_only_once(tiny: Callable[..., RunConfig], tmp_path: Path) -> None:
     space = {"distill.lambda_cls": {"choices": [0.25, 0.5]}}
     config = tiny(tmp_path, search={"space": space, "trials": 6})
-    plan = Plan(
+    plan = TrialPlan(
         config,
         search_data(config),
         tmp_path / "trials",
@@ -91,7 +89,7 @@ def test_choices_that_are_used_up_are_not_tried_again(
     tried = [
         one["folder"].values["distill.lambda_cls"] for one in suggested if isinstance(one, dict)
     ]
-    assert sorted(tried) == [0.25, 0.5] and suggested[2:] == [Plan.FINISHED] * 4
+    assert sorted(tried) == [0.25, 0.5] and suggested[2:] == [TrialPlan.FINISHED] * 4
 
 
 @pytest.mark.ray
@@ -118,4 +116,4 @@ def test_two_workers_search_as_one_process(
     run_trial(config, data, alone, lambda report: None)
     assert [report.update for report in trial.reports] == [2, 4]
     for ours, theirs in zip(trial.reports, alone.reports):
-        assert ours.objective == pytest.approx(theirs.objective, abs=0.02)  # sums in another order
+        assert ours.score == pytest.approx(theirs.score, abs=0.02)  # sums in another order

@@ -1,4 +1,4 @@
-"""Where a piece of work spends its time: its kernels, how many are launched, and how long the device waits for them."""
+"""Where a piece of work spends its time: its kernels, their launches, and the time without any."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +14,14 @@ SHOWN = 20
 
 
 def profile(work: Callable[[], object]) -> dict[str, Any]:
-    """Print and return the kernels that take longest: name, launches, milliseconds; their sum against the wall clock's.
+    """Print and return the kernels that take longest, with their launches and milliseconds.
 
-    ``idle`` is the share of an undisturbed run in which no kernel runs. On a CPU operations stand in for kernels.
+    ``idle`` is the share of an unprofiled run's wall-clock time in which no kernel runs. On a CPU
+    torch's operations stand in for kernels.
     """
     on_gpu = default_device().type == "cuda"
     work()
-    wall = seconds(work)
+    wall_ms = 1e3 * seconds(work)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with recording(activities=activities, acc_events=True) as recorded:
         work()
@@ -37,20 +38,18 @@ def profile(work: Callable[[], object]) -> dict[str, Any]:
         if event.device_type.name == kind
     ]
     kernels.sort(key=lambda kernel: -kernel["ms"])
-    busy, launches = (
-        sum(kernel["ms"] for kernel in kernels),
-        sum(kernel["launches"] for kernel in kernels),
-    )
-    idle = max(0.0, 1 - busy / (1e3 * wall))
+    busy_ms = sum(kernel["ms"] for kernel in kernels)
+    launches = sum(kernel["launches"] for kernel in kernels)
+    idle = max(0.0, 1 - busy_ms / wall_ms)
     print(
-        f"profile: {1e3 * wall:.1f} ms, {launches} launches, kernels {busy:.1f} ms, idle {idle:.0%}"
+        f"profile: {wall_ms:.1f} ms, {launches} launches, kernels {busy_ms:.1f} ms, idle {idle:.0%}"
     )
     for kernel in kernels[:SHOWN]:
         print(f"{kernel['ms']:10.2f} ms {kernel['launches']:7d} x {kernel['name'][:90]}")
     return {
-        "wall_ms": 1e3 * wall,
+        "wall_ms": wall_ms,
         "launches": launches,
-        "busy_ms": busy,
+        "busy_ms": busy_ms,
         "idle": idle,
         "kernels": kernels[:SHOWN],
     }

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 import pytest
+from communication import Cost, Link, Traffic, Update, traffic, update_seconds
 from torch import Tensor
 
-from ltdd_ray.bench.communication import Cost, Link, Traffic, Update, traffic, update_seconds
 from ltdd_ray.bench.problem import Problem
 from ltdd_ray.bench.sizes import Sizes
 from ltdd_ray.distill.trajectory.matching import match

@@ -1,10 +1,12 @@
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ltdd_ray.bench import evaluate
-from ltdd_ray.bench.cli import render
+from ltdd_ray.bench.questions import results_table
 from ltdd_ray.bench.result import Result, to_json
 from ltdd_ray.cli import main as cli
 
@@ -26,9 +28,9 @@ def test_results_survive_json() -> None:
 
 
 def test_the_table_says_which_targets_were_missed() -> None:
-    columns = [list(column.cells) for column in render("matching", [FASTER, LARGER]).columns]
+    columns = [list(column.cells) for column in results_table("matching", [FASTER, LARGER]).columns]
     assert columns[0] == ["faster", "larger"]
-    assert columns[3] == ["at least 2", "at most 1.15"]
+    assert columns[3] == [">= 2", "<= 1.15"]
     assert columns[4] == ["met", "missed"]
 
 
@@ -67,3 +69,24 @@ def test_help_answers_for_every_question(question: str, capsys: pytest.CaptureFi
             cli.main(arguments)
         assert exit.value.code == 0
         assert question in capsys.readouterr().out
+
+
+def lines_of(results: list[Result], width: int) -> list[str]:
+    console = Console(width=width, record=True, file=StringIO())
+    console.print(results_table("matching", results))
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+LONGEST = "representation_first_order_vs_published"
+
+
+def test_a_row_fits_into_80_columns() -> None:
+    lines = lines_of([Result(LONGEST, 4.03, 3.48, 4.27, 2.0, "higher")], 80)
+    assert f"{LONGEST}  4.03   3.48 to 4.27  >= 2    met" in lines
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_names_are_never_cut(width: int) -> None:
+    lines = lines_of([Result(LONGEST, 0.000994, 0.000953, 0.00121, 0.0115, "lower")], width)
+    assert any(line.startswith(f"{LONGEST} ") for line in lines)
+    assert "…" not in "".join(lines)

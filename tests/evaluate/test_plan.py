@@ -3,12 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from ltdd_ray.cluster.evaluation import plan_networks, require_models
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import prepare_data
+from ltdd_ray.evaluate.plan import plan_networks, require_models
 from ltdd_ray.evaluate.train import NetworkResult, evaluate_network
-from ltdd_ray.runs.folder import RunFolder
 
 RESULT = NetworkResult(
     accuracy=0.5,
@@ -26,14 +25,18 @@ RESULT = NetworkResult(
 )
 
 
+def write_set(folder: Path, content: bytes) -> None:
+    (folder / "distilled").mkdir(exist_ok=True)
+    (folder / "distilled" / "distilled.safetensors").write_bytes(content)
+
+
 def test_a_result_is_found_again_only_for_the_same_distilled_set(
     tmp_path: Path, tiny: Callable[..., RunConfig]
 ) -> None:
     config = tiny(tmp_path)
-    data, folder = prepare_data(config), RunFolder(tmp_path)
-    folder.distilled.mkdir()
-    (folder.distilled / "distilled.safetensors").write_bytes(b"one")
-    records = plan_networks(config, data, folder)
+    data = prepare_data(config)
+    write_set(tmp_path, b"one")
+    records = plan_networks(config, data, tmp_path)
     assert [(r.set_name, r.network) for r in records] == [
         ("distilled", 0),
         ("distilled", 1),
@@ -41,24 +44,22 @@ def test_a_result_is_found_again_only_for_the_same_distilled_set(
         ("random", 1),
     ]
     records[3].write(RESULT)
-    assert [record.read() for record in plan_networks(config, data, folder)] == [
+    assert [record.read() for record in plan_networks(config, data, tmp_path)] == [
         None,
         None,
         None,
         RESULT,
     ]
 
-    assert plan_networks(tiny(tmp_path, seed=4), data, folder)[3].read() is None
-    (folder.distilled / "distilled.safetensors").write_bytes(b"another")
-    assert plan_networks(config, data, folder)[3].read() is None
+    assert plan_networks(tiny(tmp_path, seed=4), data, tmp_path)[3].read() is None
+    write_set(tmp_path, b"another")
+    assert plan_networks(config, data, tmp_path)[3].read() is None
 
 
 def test_a_broken_file_counts_as_missing(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
     config = tiny(tmp_path)
-    folder = RunFolder(tmp_path)
-    folder.distilled.mkdir()
-    (folder.distilled / "distilled.safetensors").write_bytes(b"one")
-    record = plan_networks(config, prepare_data(config), folder)[0]
+    write_set(tmp_path, b"one")
+    record = plan_networks(config, prepare_data(config), tmp_path)[0]
     record.write(RESULT)
     record.file.write_bytes(record.file.read_bytes()[:-9])
     assert record.read() is None
@@ -75,10 +76,8 @@ def test_other_architectures_are_trained_on_the_first_set_in_files_of_their_own(
     config = tiny(
         tmp_path, evaluate={"networks": 1, "sets": ["random", "distilled"], "models": models}
     )
-    folder = RunFolder(tmp_path)
-    folder.distilled.mkdir()
-    (folder.distilled / "distilled.safetensors").write_bytes(b"one")
-    records = plan_networks(config, prepare_data(config), folder)
+    write_set(tmp_path, b"one")
+    records = plan_networks(config, prepare_data(config), tmp_path)
     assert [(r.set_name, r.model, r.file.name) for r in records] == [
         ("random", "convnet2-w4-instance", "random-0.json"),
         ("distilled", "convnet2-w4-instance", "distilled-0.json"),
@@ -131,5 +130,5 @@ def test_a_network_is_trained_and_measured(tmp_path: Path, tiny: Callable[..., R
 
 def test_a_selection_needs_no_distilled_set(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
     config = tiny(tmp_path, evaluate={"networks": 1, "sets": ["random", "full_ce"]})
-    records = plan_networks(config, prepare_data(config), RunFolder(tmp_path))
+    records = plan_networks(config, prepare_data(config), tmp_path)
     assert [record.file.name for record in records] == ["random-0.json", "full_ce-0.json"]

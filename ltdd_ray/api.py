@@ -1,0 +1,152 @@
+"""Whole runs and comparisons from Python, as ``ltdd-ray run`` and ``ltdd-ray compare`` do them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.config import RunConfig
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.evaluate.results import results_table
+from ltdd_ray.methods import known_methods
+from ltdd_ray.runs.output import TextOutput
+from ltdd_ray.workflows.compare.table import Row, as_text
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation over the evaluation networks, as shares 0..1."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of a finished run; printed, they are its table.
+
+    Attributes:
+        path: the run's folder.
+        values: the content of its results.json, accuracies as shares 0..1.
+    """
+
+    path: Path
+    values: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "Results":
+        """Read the results in a run's folder. Raises ``UserError`` where there are none."""
+        folder = Path(path)
+        try:
+            return cls(folder, json.loads((folder / "results.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{folder}: no readable results.json ({error}); run the config to its end first"
+            ) from None
+
+    @property
+    def accuracy(self) -> Spread:
+        """Mean over classes of the accuracy on the evaluation images."""
+        return _spread(self.values["accuracy"])
+
+    @property
+    def groups(self) -> dict[str, Spread]:
+        """Accuracy of many-, medium- and few-shot classes; an empty group is absent."""
+        return {name: _spread(group) for name, group in self.values["groups"].items()}
+
+    @property
+    def per_class(self) -> dict[str, Spread]:
+        """The accuracy of each class by its name."""
+        found = self.values["per_class"]
+        spreads = map(Spread, found["mean"], found["std"])
+        return dict(zip(self.values["class_names"], spreads, strict=True))
+
+    @cached_property
+    def distilled(self) -> DistilledSet:
+        """The distilled set. Raises ``UserError`` where the run's method distils nothing."""
+        return DistilledSet.load(self.path)
+
+    @property
+    def report(self) -> Path:
+        """The HTML page of the run."""
+        return self.path / "report.html"
+
+    def __repr__(self) -> str:
+        return _printed(results_table(dict(self.values)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table of a comparison, one row per method; printed, it is that table.
+
+    Attributes:
+        path: the HTML page. compare.md, compare.csv and compare.json lie beside it.
+        rows: a :class:`~ltdd_ray.workflows.compare.table.Row` for each method in the order given,
+            then one for each trajectory store that methods share. Accuracies are shares 0..1, times
+            seconds, memory bytes; None where a column does not apply.
+    """
+
+    path: Path
+    rows: tuple[Row, ...]
+    config: RunConfig
+
+    def __repr__(self) -> str:
+        return _printed(as_text(self.config, self.rows))
+
+
+def run(config: RunConfig, *, quiet: bool = False) -> Results:
+    """Train experts, distil, evaluate and write the report, as ``ltdd-ray run`` does.
+
+    Finished stages are not repeated, so the same call continues a run that was interrupted. Ray is
+    started or joined only where work is left, and stopped afterwards if it was started here.
+    ``quiet`` prints nothing.
+
+    Raises ``UserError`` before any work for unusable data, an unusable folder and a cluster that is
+    too small, and later for a loss that is not finite.
+    """
+    from ltdd_ray.workflows.pipeline import STAGES
+    from ltdd_ray.workflows.pipeline import run as run_stages
+
+    run_stages(config, tuple(STAGES), TextOutput(quiet=quiet))
+    return Results.load(config.folder)
+
+
+def compare(
+    config: RunConfig, methods: Sequence[str] | None = None, *, quiet: bool = False
+) -> Comparison:
+    """Run ``methods``, by default all, under one config, as ``ltdd-ray compare`` does.
+
+    Experts are shared between the methods that need the same ones. Finished runs are not repeated.
+    Raises ``UserError`` before any work for an unknown method, naming the nearest.
+    """
+    from ltdd_ray.workflows.compare.run_methods import compare as run_methods
+
+    run_methods(config, known_methods() if methods is None else methods, Console(quiet=quiet))
+    rows = json.loads((config.folder / "compare.json").read_text())["rows"]
+    return Comparison(config.folder / "compare.html", tuple(Row(**row) for row in rows), config)
+
+
+def load_distilled(path: str | PathLike[str]) -> DistilledSet:
+    """The distilled set in a run's folder, in its ``distilled`` folder or in the file itself.
+
+    A torch ``Dataset`` of (picture (K, H, W) in model space, soft label (C,)), with
+    ``.learning_rate``, ``.class_names`` and ``.denormalize()``. Raises ``UserError`` where there is
+    none.
+    """
+    return DistilledSet.load(Path(path))
+
+
+def _spread(values: Mapping[str, float]) -> Spread:
+    return Spread(values["mean"], values["std"])
+
+
+def _printed(table: Any) -> str:
+    console = Console(width=120, no_color=True)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip()

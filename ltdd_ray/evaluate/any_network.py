@@ -1,0 +1,98 @@
+"""Train any torch module on a distilled set alone, and measure it: one network of the evaluation.
+
+B batch, N test images, C classes, K x H x W image shape.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ltdd_ray.common.device import default_device
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.config import EvaluateConfig
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.evaluate.sets import TrainingSet
+from ltdd_ray.evaluate.train import Measurement, measure, train_network
+from ltdd_ray.nn.augment import Augmentation
+
+
+def evaluate(
+    distilled: DistilledSet,
+    model: nn.Module,
+    test_images: Tensor,
+    test_labels: Tensor,
+    *,
+    epochs: int = 1000,
+    batch_size: int = 128,
+    learning_rate: float | None = None,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    augmentation: str | None = None,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> Measurement:
+    """Train ``model`` on ``distilled`` alone, and measure it on images that it has not seen.
+
+    This is the published protocol (Zhao et al., CVPR 2025, Sec. 5.1): SGD at the set's own rate, a
+    tenth of it in the second half of the epochs, DSA and the stored soft labels. The paper reports
+    mean and standard deviation of five networks; give a freshly initialised one to each call.
+
+    Args:
+        distilled: the set to train on.
+        model: maps images (B, K, H, W) in model space to logits (B, C). It is trained in place,
+            from the weights that it has.
+        test_images: pixels 0..255, uint8 (N, K, H, W), at least one of each class.
+        test_labels: whole numbers 0..C-1 in the order of ``distilled.class_names``, (N,).
+        learning_rate: None takes the rate of the set.
+        augmentation: DSA operations joined by ``_``; None takes those of the set, ``""`` none.
+        seed: decides the order of the batches and the augmentation, not the weights of ``model``.
+        device: None takes the GPU if there is one.
+
+    Returns the share of test images predicted correctly for each class, ``.per_class`` (C,), its
+    mean ``.accuracy``, and the mean probability of the predicted and of the true class.
+    Raises ``UserError`` for images or labels of another kind, and where the loss is not finite.
+    """
+    device = device or default_device()
+    images, labels = torch.as_tensor(test_images), torch.as_tensor(test_labels)
+    _check_test(distilled, images, labels)
+    model.to(device)
+    rate = distilled.learning_rate if learning_rate is None else learning_rate
+    given = TrainingSet(distilled.pictures, distilled.soft_labels, rate).to(device)
+    _check_model(model, given)
+    settings = EvaluateConfig(
+        epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay
+    )
+    augment = Augmentation(distilled.augmentation if augmentation is None else augmentation)
+    train_network(model, given, settings, augment, seed)
+    normalisation = distilled.normalisation.to(device)
+    return measure(model, normalisation.apply(images.to(device)), labels.to(device, torch.int64))
+
+
+def _check_test(distilled: DistilledSet, images: Tensor, labels: Tensor) -> None:
+    shape, names = tuple(distilled.pictures.shape[1:]), distilled.class_names
+    if images.dtype != torch.uint8 or images.ndim != 4 or tuple(images.shape[1:]) != shape:
+        raise UserError(
+            f"test_images are {images.dtype} of shape {tuple(images.shape)}; "
+            f"give pixels 0..255 as torch.uint8 of shape (N, {', '.join(map(str, shape))})"
+        )
+    if labels.shape != (len(images),) or labels.is_floating_point():
+        raise UserError(
+            f"test_labels are {labels.dtype} of shape {tuple(labels.shape)}; "
+            f"give {len(images)} whole numbers, one per image"
+        )
+    seen = set(labels.tolist())
+    if outside := sorted(seen - set(range(len(names)))):
+        raise UserError(f"test label {outside[0]} lies outside 0..{len(names) - 1}; renumber it")
+    if absent := [name for k, name in enumerate(names) if k not in seen]:
+        raise UserError(
+            f"class {absent[0]!r} has no test image, so its accuracy is unknown; add images of it"
+        )
+
+
+@torch.no_grad()
+def _check_model(model: nn.Module, given: TrainingSet) -> None:
+    classes, logits = given.soft_labels.shape[1], model.eval()(given.images[:2])
+    if logits.shape[1:] != (classes,):
+        raise UserError(
+            f"the model returns shape {tuple(logits.shape)} for 2 images; "
+            f"it must return one logit per class, (2, {classes})"
+        )

@@ -1,0 +1,91 @@
+"""Which networks a run evaluates, and the file that each finished one leaves.
+
+A resumed run reads these files and repeats only the networks that have none.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import write_json
+from ltdd_ray.config import RunConfig
+from ltdd_ray.config.identity import network_fingerprint
+from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.evaluate.train import NetworkResult
+from ltdd_ray.nn.networks import build_network
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """The file of one evaluated network.
+
+    ``identity`` hashes what decides the result: the config, the data and the distilled set.
+    """
+
+    file: Path
+    set_name: str
+    model: str
+    network: int
+    identity: str
+
+    @property
+    def task(self) -> tuple[str, str, int]:
+        """The arguments of :func:`~ltdd_ray.evaluate.train.evaluate_network` for this network."""
+        return self.set_name, self.model, self.network
+
+    def read(self) -> NetworkResult | None:
+        """The result, or None if the file is missing, damaged or of another ``identity``."""
+        try:
+            content = json.loads(self.file.read_text())
+        except (OSError, ValueError):
+            return None
+        return (
+            NetworkResult.from_json(content["result"])
+            if content.get("identity") == self.identity
+            else None
+        )
+
+    def write(self, result: NetworkResult) -> None:
+        self.file.parent.mkdir(exist_ok=True)
+        write_json(self.file, {"identity": self.identity, "result": result.to_json()})
+
+
+def plan_networks(config: RunConfig, data: PreparedData, folder: Path) -> list[NetworkRecord]:
+    """List all networks of the evaluation of the run in ``folder``.
+
+    The run's own architecture comes first, on every set; the other architectures follow, on the
+    first set only. If the config distils, the distilled set must exist.
+    """
+    distilled = (
+        hashlib.sha256((folder / "distilled" / "distilled.safetensors").read_bytes()).hexdigest()
+        if config.distils
+        else ""
+    )
+    identity = network_fingerprint(
+        config, data.train.fingerprint, data.evaluation.fingerprint, distilled
+    )
+    sets = config.evaluate.sets
+    own, *others = config.evaluation_models
+    pairs = [(name, own, name) for name in sets] + [
+        (sets[0], label, f"{sets[0]}-{label}") for label in others
+    ]
+    return [
+        NetworkRecord(
+            folder / "evaluation" / f"{stem}-{network}.json", set_name, model, network, identity
+        )
+        for set_name, model, stem in pairs
+        for network in range(config.evaluate.networks)
+    ]
+
+
+def require_models(config: RunConfig, data: PreparedData) -> None:
+    """Raise ``UserError`` if the images are too small for an architecture of the evaluation."""
+    shape, classes = data.train.image_shape, data.train.num_classes
+    build_network(config.model, shape, classes, seed=0)
+    for model in config.evaluate.models:
+        try:
+            build_network(model, shape, classes, seed=0)
+        except UserError as error:
+            raise UserError(f"evaluate.models: {error}; or leave {model.label} out") from None

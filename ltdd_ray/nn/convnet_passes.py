@@ -1,0 +1,174 @@
+"""The passes of a ConvNet with a linear classifier, written out layer by layer.
+
+The HVP is reverse mode over forward mode. For a direction v, d/de grad L(theta + e v) takes one
+sweep forward with tangents and one back. By symmetry it is the gradient of <grad_theta L, v> over
+parameters, images and labels at once. Counted in convolutions of one layer it takes 8 passes, where
+differentiating twice takes 9.
+
+B batch, C channels, F features, K classes, P parameters; x inputs of a layer, u its convolution,
+w its weights. A ``dot`` marks the derivative along v, a ``bar`` a gradient; a ``pair`` holds a
+tensor and its dot side by side in the channels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from ltdd_ray.common.device import without_autocast
+from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.kernels import fused
+from ltdd_ray.nn.kernels.convolution import (
+    channels_last,
+    convolution,
+    convolution_dtype,
+    convolution_pair,
+    input_bar,
+    input_bar_pair,
+    weight_bar,
+)
+from ltdd_ray.nn.kernels.reference import Affine
+from ltdd_ray.nn.passes import Loss, Passes
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Views of a vector (P,): weight (C, C', 3, 3), gamma (C,) and beta (C,) of one block.
+
+    The convolution's bias is left out, because the norm behind it cancels it.
+    """
+
+    weight: Tensor
+    gamma: Tensor
+    beta: Tensor
+
+
+@dataclass(frozen=True)
+class Views:
+    """Views of a vector (P,): the blocks, and the classifier's head (K, F) and head_bias (K,)."""
+
+    layers: list[Layer]
+    head: Tensor
+    head_bias: Tensor
+
+    @classmethod
+    def of(cls, flat: FlatModel, theta: Tensor) -> "Views":
+        """Raises ``TypeError`` where the parameters are not those of a ConvNet."""
+        named = flat.views(theta)
+        depth = (len(named) - 2) // 4
+        blocks = [(f"backbone.{2 * k}.", f"backbone.{2 * k + 1}.") for k in range(depth)]
+        prefixes = [*(prefix for block in blocks for prefix in block), "classifier."]
+        expected = [prefix + name for prefix in prefixes for name in ("weight", "bias")]
+        if sorted(named) != sorted(expected):
+            raise TypeError(
+                f"the passes of a ConvNet need the parameters {', '.join(expected)}; this network "
+                f"has {', '.join(named)}; derive it from torch.nn.Module instead of Network"
+            )
+        layers = [
+            Layer(named[f"{conv}weight"], named[f"{norm}weight"], named[f"{norm}bias"])
+            for conv, norm in blocks
+        ]
+        return cls(layers, named["classifier.weight"], named["classifier.bias"])
+
+
+class ConvNetPasses(Passes):
+    """The passes of theta (P,) for a network that is a ``ConvNet`` and a linear classifier."""
+
+    def __init__(self, flat: FlatModel, loss: Loss, micro_batch: int | None) -> None:
+        super().__init__(flat.logits, loss, micro_batch)
+        self._flat, self._dtype = flat, convolution_dtype(next(flat.model.parameters()))
+
+    @torch.no_grad()
+    @without_autocast
+    def gradient(self, theta: Tensor, images: Tensor, soft_label: Tensor) -> Tensor:
+        theta_bar = torch.zeros_like(theta)
+        at, bar = Views.of(self._flat, theta), Views.of(self._flat, theta_bar)
+        for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
+            tape = []
+            for layer in at.layers:
+                u = convolution(x, layer.weight)
+                y, stats = fused.forward(u, layer.gamma, layer.beta)
+                tape.append((x, u, stats))
+                x = y
+            features = x.flatten(1).to(theta.dtype)
+            z_bar = self.loss_bar(linear(features, at.head, at.head_bias), p, share)
+            bar.head.addmm_(z_bar.T, features)
+            bar.head_bias.add_(z_bar.sum(0))
+            y_bar = (z_bar @ at.head).view(x.shape).to(x.dtype)
+            for k in reversed(range(len(at.layers))):
+                layer, (x, u, stats) = at.layers[k], tape.pop()
+                if k:
+                    u_bar, *affine_bar = fused.backward(u, layer.gamma, layer.beta, stats, y_bar)
+                    _add(bar.layers[k], weight_bar(x, u_bar, layer.weight), *affine_bar)
+                    y_bar = input_bar(u_bar, layer.weight)
+                else:
+                    _add(
+                        bar.layers[k],
+                        *fused.backward_first(
+                            x, layer.weight, u, layer.gamma, layer.beta, stats, y_bar
+                        ),
+                    )
+        return theta_bar
+
+    @torch.no_grad()
+    @without_autocast
+    def hvp(
+        self, theta: Tensor, v: Tensor, images: Tensor, soft_label: Tensor, with_theta: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        theta_bar = torch.zeros_like(theta) if with_theta else None
+        at, dot = Views.of(self._flat, theta), Views.of(self._flat, v)
+        bar = Views.of(self._flat, theta_bar) if theta_bar is not None else None
+        affines = [
+            Affine(one.gamma, one.beta, other.gamma, other.beta)
+            for one, other in zip(at.layers, dot.layers)
+        ]
+        value, images_bar, labels_bar = theta.new_zeros(()), [], []
+        for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
+            x_dot, tape = None, []
+            for layer, layer_dot, affine in zip(at.layers, dot.layers, affines):
+                u_pair, u_extra = convolution_pair(x, x_dot, layer.weight, layer_dot.weight)
+                y, y_dot, stats = fused.tangent_forward(u_pair, u_extra, affine)
+                tape.append((x, x_dot, u_pair, stats))
+                x, x_dot = y, y_dot
+            assert x_dot is not None
+            features, features_dot = x.flatten(1).to(theta.dtype), x_dot.flatten(1).to(theta.dtype)
+            z = linear(features, at.head, at.head_bias)
+            z_dot = linear(features_dot, at.head) + linear(features, dot.head, dot.head_bias)
+            part, z_bar, z_bar_dot, p_bar = self.loss_hvp(z, z_dot, p, share)
+            value += part
+            labels_bar.append(p_bar)
+            if bar is not None:
+                bar.head.addmm_(z_bar_dot.T, features).addmm_(z_bar.T, features_dot)
+                bar.head_bias.add_(z_bar_dot.sum(0))
+            y_bars = (
+                (z_bar @ at.head).view(x.shape),
+                (z_bar_dot @ at.head + z_bar @ dot.head).view(x.shape),
+            )
+            y_bar_pair, y_bar_extra = channels_last(torch.cat(y_bars, 1).to(x.dtype)), None
+            for k in reversed(range(len(at.layers))):
+                weight, weight_dot, (x, x_dot, u_pair, stats) = (
+                    at.layers[k].weight,
+                    dot.layers[k].weight,
+                    tape.pop(),
+                )
+                u_bar, u_bar_dot, *affine_bar_dot = fused.tangent_backward(
+                    u_pair, affines[k], stats, y_bar_pair, y_bar_extra
+                )
+                if bar is not None:
+                    _add(bar.layers[k], weight_bar(x, u_bar_dot, weight), *affine_bar_dot)
+                    if x_dot is not None:
+                        bar.layers[k].weight.add_(weight_bar(x_dot, u_bar, weight))
+                if k:
+                    y_bar_pair, y_bar_extra = input_bar_pair(u_bar, u_bar_dot, weight, weight_dot)
+                else:
+                    images_bar.append(
+                        fused.image_bar(u_bar_dot, weight) + fused.image_bar(u_bar, weight_dot)
+                    )
+        return value, torch.cat(images_bar).to(images.dtype), torch.cat(labels_bar), theta_bar
+
+
+def _add(bar: Layer, weight_bar: Tensor, gamma_bar: Tensor, beta_bar: Tensor) -> None:
+    bar.weight.add_(weight_bar)
+    bar.gamma.add_(gamma_bar)
+    bar.beta.add_(beta_bar)

@@ -1,0 +1,46 @@
+"""``ltdd-ray report``: the HTML page of one run, or one page that compares several runs."""
+
+from collections.abc import Sequence
+from os.path import commonpath
+from pathlib import Path
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.config.loading import load_config
+from ltdd_ray.report.comparison import write_comparison
+from ltdd_ray.report.page import write_report
+
+
+def report_runs(places: Sequence[Path], output: Path | None) -> Path:
+    """Write the page of the runs at ``places`` to ``output`` and return its path.
+
+    One run gets ``report.html`` in its folder unless ``output`` is given. Several runs get
+    ``compare.html`` in the folder that holds them all.
+
+    A place is the folder of a run, the folder of a comparison (all runs in it), or a config file
+    (the run it describes). Raises ``UserError`` for a place that is none of these, for a run that
+    has no results yet, and for an empty list.
+    """
+    if not places:
+        raise UserError("report: the list of runs is empty; name the folder of at least one run")
+    runs = {folder.resolve(): folder for place in places for folder in _run_folders(place)}
+    if len(runs) == 1:
+        return write_report(next(iter(runs.values())), output)
+    return write_comparison([*runs.values()], output or Path(commonpath(runs)) / "compare.html")
+
+
+def _run_folders(place: Path) -> list[Path]:
+    if place.is_file():
+        if place.suffix not in (".yaml", ".yml"):
+            raise UserError(
+                f"{place}: not the folder of a run and not a config file; "
+                "name the folder that `ltdd-ray run` wrote"
+            )
+        folder = load_config(place).folder
+        if not folder.exists():
+            raise UserError(
+                f"{place}: the folder of its run, {folder}, does not exist; "
+                f"run `ltdd-ray run {place}` first, or name another folder"
+            )
+        return [folder]
+    inner = [results.parent for results in sorted(place.glob("*/results.json"))]
+    return inner if inner and not (place / "results.json").exists() else [place]

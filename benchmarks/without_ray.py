@@ -29,7 +29,7 @@ from ltdd_ray.distill.trajectory.loop import distill
 from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.train import NetworkResult, evaluate_network
 from ltdd_ray.experts.expert import run_expert
-from ltdd_ray.experts.norms import classifier_norms
+from ltdd_ray.experts.norms import expert_classifier_norms
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.runs.folder import RunFolder
 
@@ -67,7 +67,7 @@ def run(config: RunConfig, timer: Timer) -> float:
         else:  # minutes in all, so it is one unit; it has checkpoints too
             runner.run_distribution(config, data, lambda report: None).save(folder.distilled)
     networks = evaluate(config, data, folder, timer)
-    known = {"expert_classifier_norms": classifier_norms(config, data.train)}
+    known = {"expert_classifier_norms": expert_classifier_norms(config, data.train)}
     results = summarise(config, data.train, networks, {**folder.information(), **known})
     write_json(folder.results, results)
     return results["accuracy"]["mean"]

@@ -1,4 +1,7 @@
-"""`ltdd-ray compare` as a Ray job: ray job submit --working-dir . -- python jobs/compare.py CONFIG --set output=/shared/runs"""
+"""`ltdd-ray compare` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/compare.py CONFIG --set output=/shared/runs
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""`ltdd-ray distill` as a Ray job: ray job submit --working-dir . -- python jobs/distill.py CONFIG --set output=/shared/runs"""
+"""`ltdd-ray distill` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/distill.py CONFIG --set output=/shared/runs
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""`ltdd-ray evaluate` as a Ray job: ray job submit --working-dir . -- python jobs/evaluate.py CONFIG --set output=/shared/runs"""
+"""`ltdd-ray evaluate` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/evaluate.py CONFIG --set output=/shared/runs
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""`ltdd-ray experts` as a Ray job: ray job submit --working-dir . -- python jobs/experts.py CONFIG --set output=/shared/runs"""
+"""`ltdd-ray experts` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/experts.py CONFIG --set output=/shared/runs
+"""
 
 import sys
 

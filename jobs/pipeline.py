@@ -1,4 +1,7 @@
-"""`ltdd-ray run` as a Ray job: ray job submit --working-dir . -- python jobs/pipeline.py CONFIG --set output=/shared/runs"""
+"""`ltdd-ray run` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/pipeline.py CONFIG --set output=/shared/runs
+"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""`ltdd-ray search` as a Ray job: ray job submit --working-dir . -- python jobs/search.py CONFIG --set output=/shared/runs"""
+"""`ltdd-ray search` as a Ray job.
+
+ray job submit --working-dir . -- python jobs/search.py CONFIG --set output=/shared/runs
+"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The files people deploy with: well-formed, true to this repository and to the Ray it is tested with."""
+"""The files in deploy/ are well-formed and fit this repository and its version of Ray."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def deployed(name: str) -> dict[str, Any]:
     return yaml.safe_load((ROOT / "deploy" / name).read_text())
 
 
-def test_rays_own_schema_takes_the_cluster() -> None:
+def test_the_cluster_file_fits_rays_schema() -> None:
     import ray.autoscaler
 
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
@@ -40,7 +40,7 @@ def pods(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [group["template"]["spec"] for group in groups]
 
 
-def test_the_rayjob_is_whole() -> None:
+def test_the_rayjob_is_consistent() -> None:
     job = deployed("rayjob.yaml")
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == RAY
@@ -53,7 +53,7 @@ def test_the_rayjob_is_whole() -> None:
     assert len({container["image"] for pod in pods(job) for container in pod["containers"]}) == 1
 
 
-def test_the_rayjobs_command_is_one_that_this_repository_takes() -> None:
+def test_the_rayjobs_command_parses() -> None:
     python, script, *arguments = deployed("rayjob.yaml")["spec"]["entrypoint"].split()
     script, config = (path.removeprefix("/home/ray/ltdd_ray/") for path in (script, arguments[0]))
     assert python == "python" and (ROOT / script).is_file()
@@ -65,7 +65,7 @@ def test_the_rayjobs_command_is_one_that_this_repository_takes() -> None:
 
 
 @pytest.mark.parametrize("job", sorted((ROOT / "jobs").glob("*.py")), ids=lambda job: job.stem)
-def test_a_job_is_its_verb(
+def test_a_job_runs_its_verb(
     job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", [str(job), "none.yaml"])
@@ -74,7 +74,7 @@ def test_a_job_is_its_verb(
     assert exit.value.code == 1 and "none.yaml: no such config file" in capsys.readouterr().err
 
 
-def test_what_the_runtime_environment_leaves_out_is_there_to_be_left_out() -> None:
+def test_paths_excluded_from_the_runtime_environment_exist() -> None:
     environment = deployed("runtime_env.yaml")
     assert environment["working_dir"] == "."
     for path in environment["excludes"]:

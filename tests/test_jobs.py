@@ -1,4 +1,4 @@
-"""`ray job submit` against a real head on loopback: follow, fail, stop, and submit again to resume."""
+"""`ray job submit` to a real head on loopback: a job fails, is stopped, resumes, is followed."""
 
 import os
 import secrets
@@ -42,7 +42,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Head:
-    """A head node with two CPUs, whose jobs find no package but what their working directory holds."""
+    """A head node with two CPUs. Its jobs import this package from their working directory."""
 
     def __init__(self, folder: str) -> None:
         port, dashboard, self.metrics, agent = free_ports(4)
@@ -124,7 +124,7 @@ def head() -> Iterator[Head]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_a_failing_job_says_why_and_fails(head: Head) -> None:
+def test_a_failing_job_prints_the_error_and_fails(head: Head) -> None:
     ended = head.submit("--submission-id", "failing", "--", "python", "jobs/search.py", "none.yaml")
     assert ended.returncode == 1 and "error: none.yaml: no such config file" in ended.stdout
     assert head.client().get_job_info("failing").driver_exit_code == 1

@@ -1,4 +1,4 @@
-"""The tutorial of docs/own_images.md, command by command, on digits written as PNG files with a long tail."""
+"""Every command of docs/own_images.md, on long-tailed digits written as PNG files."""
 
 import json
 import re
@@ -32,7 +32,7 @@ SMALL = [
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of PNG files per class, with the examples beside it; the working directory is where it lies."""
+    """A folder of PNG files per class; its parent, the working directory, holds the examples."""
     digits, _ = load_source(DataConfig(source="digits"))
     for label, count in enumerate(COUNTS):
         folder = tmp_path / "photos" / f"digit {label}"
@@ -70,8 +70,8 @@ def test_every_command_of_the_tutorial(
             runpy.run_path(arguments[0], run_name="__main__")
     said = capsys.readouterr().out
     assert (
-        "images per class that make sense: up to 2" in said
-        and "time here: about" in said
+        "sensible images per class: up to 2" in said
+        and "time: about" in said
         and "memory: about" in said
     )
     assert torch.load("resnet18.pt", weights_only=True)["fc.bias"].shape == (6,)
@@ -84,7 +84,7 @@ def test_every_command_of_the_tutorial(
     assert f"as distilled {exact:.1f} %, with its 8-bit images {rounded:.1f} %" in said
 
 
-def test_init_refuses_to_overwrite_and_says_what_is_wrong(
+def test_init_refuses_to_overwrite_and_names_what_is_wrong(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["init", str(photos)]) == 0
@@ -113,11 +113,11 @@ def test_init_refuses_to_overwrite_and_says_what_is_wrong(
     assert "digit 9: holds no image files" in complaint((photos / "digit 9").mkdir)
 
 
-def test_info_without_timing_times_nothing(
+def test_info_without_timing_measures_nothing(
     photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cli.main(["init", str(photos)])
     monkeypatch.setitem(sys.modules, "ltdd_ray.workflows.cost", None)
     assert cli.main(["data", "info", "photos.yaml", "--no-timing"]) == 0
     said = capsys.readouterr().out
-    assert "up to 2 (distill.ipc is 2)" in said and "time here" not in said
+    assert "up to 2 (distill.ipc is 2)" in said and "time: about" not in said

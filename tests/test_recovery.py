@@ -1,4 +1,4 @@
-"""Kill -9 of an actor, of Train workers and of the driver, each followed by a resume: the same distilled set, bit for bit."""
+"""Resuming after kill -9 of an actor, Train worker or driver gives the same set, bit for bit."""
 
 import json
 import os
@@ -31,7 +31,7 @@ PATIENCE = 120.0  # seconds
 def undisturbed(
     tiny: Tiny, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory
 ) -> RunConfig:
-    """The config of a run that nothing happened to."""
+    """The config of a finished run without any failure."""
     config = tiny(tmp_path_factory.mktemp("undisturbed"))
     run(config, ("experts", "distill"))
     return config
@@ -42,18 +42,18 @@ def distilled_bytes(config: RunConfig) -> bytes:
 
 
 def checkpointed(config: RunConfig) -> Path:
-    """The file in which Ray Train lists the checkpoints it knows of."""
+    """The file in which Ray Train lists its checkpoints."""
     return config.folder / "distilled" / "checkpoints" / "checkpoint_manager_snapshot.json"
 
 
 def wait_until(happened: Callable[[], bool], alive: Callable[[], bool] = lambda: True) -> None:
     deadline = time.monotonic() + PATIENCE
     while not happened():
-        assert alive() and time.monotonic() < deadline, "what the test waits for did not happen"
+        assert alive() and time.monotonic() < deadline, "the awaited event did not happen"
         time.sleep(0.01)
 
 
-def test_stages_after_one_another(
+def test_stages_one_after_another(
     undisturbed: RunConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(undisturbed, ("experts", "distill", "evaluate", "report"))
@@ -76,7 +76,7 @@ def test_stages_after_one_another(
     }
     run(undisturbed, ("evaluate", "report"))
     assert {file: file.stat().st_mtime_ns for file in before} == before, (
-        "networks that were there were evaluated again"
+        "finished networks were evaluated again"
     )
     again = json.loads((undisturbed.folder / "results.json").read_text())
     assert again["random_baseline"]["accuracy"] == results["random_baseline"]["accuracy"]
@@ -146,9 +146,7 @@ def test_killed_train_worker(
             def strike(report: Any, synthetic: Any) -> None:
                 on_update(report, synthetic)
                 if rank == 0 and report.update == 5 and not struck.exists():
-                    while (
-                        not noted.exists()
-                    ):  # Train notes a checkpoint some time after it was reported
+                    while not noted.exists():  # Train lists a checkpoint after it was reported
                         time.sleep(0.01)
                     struck.touch()
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -160,8 +158,8 @@ def test_killed_train_worker(
         job.distill = striking
         return loop(task)
 
-    loop = job._loop
-    monkeypatch.setattr(job, "_loop", fragile)
+    loop = job._train_worker
+    monkeypatch.setattr(job, "_train_worker", fragile)
     run(config, ("distill",))
     assert struck.exists()
     assert distilled_bytes(config) == distilled_bytes(undisturbed)
@@ -195,10 +193,10 @@ def test_killed_driver(undisturbed: RunConfig, tiny: Tiny, tmp_path: Path) -> No
     assert distilled_bytes(config) == distilled_bytes(undisturbed)
 
 
-def test_a_loss_that_is_not_finite_is_not_tried_again(
+def test_a_job_with_a_non_finite_loss_is_not_restarted(
     undisturbed: RunConfig, tiny: Tiny, tmp_path: Path
 ) -> None:
-    """Nor where workers share each batch, and meet in every sum. Their first update is that of workers that share segments."""
+    """Tested with workers that share batches; their first update equals that of the default."""
     settings = {**undisturbed.distill.model_dump(), "lr_image": 1e30, "largest_image_step": 1e30}
     experts = {**undisturbed.experts.model_dump(), "store": undisturbed.store_uri}
     config = tiny(tmp_path, experts=experts, distill=settings, compute={"parallel": "batch"})
@@ -207,7 +205,7 @@ def test_a_loss_that_is_not_finite_is_not_tried_again(
         job.run_job(config, prepare_data(config), heard.append)
     updates = [report.update for report in heard if not isinstance(report, str)]
     assert updates and updates == list(range(1, len(updates) + 1)), (
-        "the job was started again, or its reports were lost"
+        "the job was restarted, or reports were lost"
     )
     found, first = (
         json.loads((c.folder / "distilled" / "history.jsonl").read_text().splitlines()[0])

@@ -1,4 +1,4 @@
-"""What a hostile file could do, and where a key could end up: nothing, and nowhere."""
+"""Hostile files cannot execute code or leave their folder, and keys are never written."""
 
 import ast
 import json
@@ -37,7 +37,7 @@ KEYED = "s3://AKIAKEY:SECRETKEY@bucket/store?region=eu&secret_key=SECRETKEY"
 
 
 def unpickling(tree: ast.AST) -> list[str]:
-    """What a module imports or calls that could execute a file's content."""
+    """Imports and calls in a module that could execute the content of a file."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -69,7 +69,7 @@ def unpickling(tree: ast.AST) -> list[str]:
     return found
 
 
-def test_nothing_here_unpickles() -> None:
+def test_no_module_unpickles() -> None:
     assert len(SOURCES) > 60
     assert {
         str(file): found for file in SOURCES if (found := unpickling(ast.parse(file.read_text())))
@@ -86,7 +86,7 @@ def test_nothing_here_unpickles() -> None:
         "yaml.load(f)",
     ],
 )
-def test_the_check_sees_what_it_looks_for(code: str) -> None:
+def test_the_check_finds_unpickling(code: str) -> None:
     assert unpickling(ast.parse(code))
 
 
@@ -217,7 +217,7 @@ def test_keys_are_written_nowhere(
     folder.record_stage("experts", 1, 1)
     (folder.path / "work").touch()
     record_failure(run, UserError(f"{KEYED}: cannot be read"))
-    RunFolder.open(config)  # the same config is at home there, also after what was written
+    RunFolder.open(config)  # the same config may use the folder again
 
     (tmp_path / "keyed.yaml").write_text(
         dump_config(config).replace("s3://bucket", "s3://AKIAKEY:SECRETKEY@bucket", 1)
@@ -233,7 +233,7 @@ def test_keys_are_written_nowhere(
     assert len(texts) == 6 and not any("SECRET" in text or "AKIA" in text for text in texts)
 
 
-def test_other_keys_are_the_same_run(tiny: Tiny, tmp_path: Path) -> None:
+def test_another_key_is_still_the_same_run(tiny: Tiny, tmp_path: Path) -> None:
     data = {"source": "parquet", "path": KEYED}
     other = {"source": "parquet", "path": KEYED.replace("SECRET", "NEW").replace("AKIA", "AKIB")}
     assert result_fingerprint(tiny(tmp_path, data=data)) == result_fingerprint(

@@ -1,4 +1,4 @@
-"""What each verb of ``ltdd-ray`` does with its parsed arguments; each imports what it needs when it is its turn."""
+"""The commands of ``ltdd-ray``. Each imports what it needs when it is called."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 def _run(options: argparse.Namespace) -> None:
     from ltdd_ray.config.loading import load_config
 
-    config = load_config(options.config, options.set)  # a wrong one shall not wait for torch
+    config = load_config(options.config, options.set)  # fails before torch is imported
     from ltdd_ray.runs.output import JsonOutput, TextOutput
     from ltdd_ray.workflows.pipeline import run
 
@@ -73,32 +73,33 @@ def _data_info(options: argparse.Namespace) -> None:
 
     from ltdd_ray.cluster.image_cache import ray_writer
     from ltdd_ray.config.loading import load_config
-    from ltdd_ray.data.info import describe, render
+    from ltdd_ray.data.info import data_table, describe
     from ltdd_ray.data.load import load_data
     from ltdd_ray.data.proposal import sensible_ipc
 
     config, console = load_config(options.config, options.set), Console()
     splits = load_data(config.data, config.seed, ray_writer(config.compute))
-    console.print(render(describe(splits, config.data)))
+    console.print(data_table(describe(splits, config.data)))
     ipc = sensible_ipc(splits.train.class_counts.tolist())
-    said = [f"images per class that make sense: up to {ipc} (distill.ipc is {config.distill.ipc})"]
+    lines = [f"sensible images per class: up to {ipc} (distill.ipc is {config.distill.ipc})"]
     if not options.no_timing:
-        from ltdd_ray.workflows.cost import estimate
+        from ltdd_ray.workflows.cost import estimate_cost
 
-        said += estimate(config, splits).sentences()
-    console.print("\n".join(said), soft_wrap=True, highlight=False)
+        lines += estimate_cost(config, splits).sentences()
+    console.print("\n".join(lines), soft_wrap=True, highlight=False)
 
 
 def _init(options: argparse.Namespace) -> None:
     from ltdd_ray.common.hardware import describe_hardware
     from ltdd_ray.data.proposal import write_proposal
-    from ltdd_ray.data.scan import survey_folder
+    from ltdd_ray.data.scan import scan_folder
 
     output = options.output or Path(f"{options.folder.resolve().name}.yaml")
     hardware = describe_hardware()
-    write_proposal(survey_folder(options.folder), output, hardware["cores"], len(hardware["gpus"]))
+    write_proposal(scan_folder(options.folder), output, hardware["cores"], len(hardware["gpus"]))
     print(
-        f"wrote {output}; `ltdd-ray data info {output}` says what it will take here, `ltdd-ray run {output}` does it"
+        f"wrote {output}; next: `ltdd-ray data info {output}` to estimate time and memory, "
+        f"`ltdd-ray run {output}` to run it"
     )
 
 
@@ -119,7 +120,7 @@ def _completion(options: argparse.Namespace) -> None:
     print(completion(options.shell))
 
 
-VERBS = {
+COMMANDS = {
     "init": _init,
     "run": _run,
     "compare": _compare,

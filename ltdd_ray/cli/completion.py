@@ -1,4 +1,4 @@
-"""``ltdd-ray completion``: the script with which a shell completes verbs, options and files."""
+"""``ltdd-ray completion``: the script for shell completion of commands, options and files."""
 
 from argparse import Action, ArgumentParser
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ def completion(shell: str) -> str:
     parser = build_parser()
     for action in _arguments(parser):
         if action.metavar in ON_DISK:
-            action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue] - where shtab looks for it
+            action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue]
     return shtab.complete(parser, shell)
 
 
 def _arguments(parser: ArgumentParser) -> Iterator[Action]:
-    """Those of ``parser`` and of all its verbs."""
+    """The arguments of ``parser`` and of all its commands."""
     for action in parser._actions:
         yield action
         if isinstance(action.choices, dict):
-            for verb in action.choices.values():
-                yield from _arguments(verb)
+            for command in action.choices.values():
+                yield from _arguments(command)

@@ -1,6 +1,6 @@
-"""``ltdd-ray store``: what a store holds, whether it is sound, and removing debris.
+"""``ltdd-ray store``: list a trajectory store, verify it, and remove debris.
 
-Exit codes: 0 fine, 1 problems found, and 2 (from the caller, for a ``UserError``) where there is no store to look at.
+The functions return the exit code: 0, or 1 for problems found.
 """
 
 import json
@@ -60,7 +60,7 @@ def ls(uri: str, as_json: bool) -> int:
 
 
 def verify(uri: str, as_json: bool) -> int:
-    """Print every problem; 1 if there is one."""
+    """Print every problem; returns 1 if there is one."""
     problems = TrajectoryStore.open(uri).verify()
     if as_json:
         print(json.dumps([asdict(p) for p in problems]))
@@ -72,7 +72,7 @@ def verify(uri: str, as_json: bool) -> int:
 
 
 def gc(uri: str, as_json: bool) -> int:
-    """Remove debris and print the names of what was removed."""
+    """Remove debris and print the names of the removed files."""
     removed = collect_garbage(uri)
     print(
         json.dumps(removed)

@@ -1,1 +1,1 @@
-"""Ray itself: a session, a pool of actors, messages to the driver. What runs on it knows nothing of it."""
+"""Everything that uses Ray: the session, the pool of actors, and each stage that runs on them."""

@@ -13,11 +13,10 @@ from ltdd_ray.distill.metrics_log import UpdateReport
 def match_on_actor(
     config: RunConfig, data: PreparedData, on_report: Callable[[UpdateReport | str], None]
 ) -> tuple[DistilledSet, int]:
-    """:func:`~ltdd_ray.distill.distribution.runner.run_distribution` as one task.
+    """Run :func:`~ltdd_ray.distill.distribution.runner.run_distribution` as one task.
 
-    A lost actor costs what came after its last checkpoint.
-
-    Returns the set and the actor's peak memory in bytes. Errors are those of :func:`~ltdd_ray.cluster.pool.run_tasks`.
+    If the actor dies, another one resumes from the last checkpoint. Returns the set and the actor's
+    peak memory in bytes. Errors: see :func:`~ltdd_ray.cluster.pool.run_tasks`.
     """
     (outcome,) = run_tasks(
         run_distribution, [()], shared=(config, data), compute=config.compute, on_report=on_report

@@ -6,7 +6,7 @@ from ltdd_ray.cluster.pool import run_tasks
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.evaluate.plan import NetworkRecord
-from ltdd_ray.evaluate.train import EvaluationReport, evaluate_network, rehearse_networks
+from ltdd_ray.evaluate.train import EvaluationReport, evaluate_network, network_memory_probe
 
 
 def evaluate_networks(
@@ -29,7 +29,7 @@ def evaluate_networks(
         shared=(config, data),
         compute=config.compute,
         on_report=on_report,
-        rehearse=rehearse_networks,
+        memory_probe=network_memory_probe,
     ):
         by_task[outcome.task].write(outcome.result)
         peak = max(peak, outcome.peak_memory)

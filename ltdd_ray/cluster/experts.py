@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from ltdd_ray.cluster.pool import run_tasks
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
-from ltdd_ray.experts.expert import EpochReport, rehearse_expert, run_expert
+from ltdd_ray.experts.expert import EpochReport, expert_memory_probe, run_expert
 
 
 def train_experts(
@@ -14,10 +14,11 @@ def train_experts(
     experts: Sequence[int],
     on_report: Callable[[EpochReport | str], None],
 ) -> int:
-    """Train what the store lacks of each of ``experts``; the trajectories equal those of one process.
+    """Train the stages of ``experts`` that the store lacks.
 
-    ``on_report`` gets a report per epoch, and a sentence where actors are packed on GPUs. Returns the peak memory of the largest
-    actor in bytes. Errors are those of :func:`~ltdd_ray.cluster.pool.run_tasks`.
+    The trajectories equal those of training in one process. ``on_report`` receives a report per
+    epoch, and a sentence if several actors share a GPU. Returns the peak memory of the largest
+    actor in bytes. Errors: see :func:`~ltdd_ray.cluster.pool.run_tasks`.
     """
     tasks = [(expert,) for expert in experts]
     shared = (config, data)
@@ -27,6 +28,6 @@ def train_experts(
         shared=shared,
         compute=config.compute,
         on_report=on_report,
-        rehearse=rehearse_expert,
+        memory_probe=expert_memory_probe,
     )
     return max((outcome.peak_memory for outcome in outcomes), default=0)

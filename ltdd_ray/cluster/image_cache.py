@@ -14,7 +14,7 @@ from ltdd_ray.runs.progress import StageProgress
 
 
 def ray_writer(compute: ComputeConfig) -> ShardWriter:
-    """A writer of shards on the Ray cluster that ``compute`` describes; Ray starts only when it is called.
+    """A writer of shards on the Ray cluster of ``compute``; Ray starts when the writer is called.
 
     Inside a :func:`~ltdd_ray.cluster.session.ray_session` the writer uses that session. The cache
     must be a folder that all nodes see. The writer raises the ``UserError`` of the first image that

@@ -1,4 +1,4 @@
-"""Messages from workers to the driver: progress, and the one error that retrying cannot mend."""
+"""Messages from workers to the driver: progress reports, and an error that a retry would repeat."""
 
 import time
 from typing import Any
@@ -13,7 +13,7 @@ SECONDS_BETWEEN_POSTS = 0.1
 
 @ray.remote(num_cpus=0)
 class Mailbox:
-    """Workers post without waiting, the driver drains. Holds no CPU, so it never competes with them."""
+    """An actor that keeps messages until the driver fetches them. It reserves no CPU."""
 
     def __init__(self) -> None:
         self._reports: list[Any] = []
@@ -28,7 +28,7 @@ class Mailbox:
         return reports
 
     def fail(self, failure: UserError) -> None:
-        """Record an error that a restarted worker would meet again; the first one stays."""
+        """Keep an error that a restarted worker would raise again; later errors are dropped."""
         self._failure = self._failure or failure
 
     def failure(self) -> UserError | None:
@@ -36,13 +36,17 @@ class Mailbox:
 
 
 def open_mailbox() -> Any:
-    """A mailbox on this process's node: no other machine takes it along when it is lost."""
+    """A mailbox on the driver's node, so the loss of another node does not lose it."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return Mailbox.options(scheduling_strategy=here).remote()
 
 
 class Outbox:
-    """A worker's end: posts what it collected at most ten times a second, so that a fast loop may report every step."""
+    """A worker's end of the mailbox.
+
+    It collects reports and posts them at most ten times a second, so a fast loop may report every
+    step.
+    """
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
@@ -55,7 +59,7 @@ class Outbox:
             self._post()
 
     def flush(self) -> None:
-        """Return once the driver can drain everything that was added."""
+        """Post all collected reports, and return when the mailbox has them."""
         ray.get(self._post())
 
     def _post(self) -> Any:

@@ -1,4 +1,4 @@
-"""States and rates of the stages on Ray's dashboard, and wherever else Prometheus is read."""
+"""Progress of the stages as metrics for Ray's dashboard and for Prometheus."""
 
 from ray.util.metrics import Gauge
 
@@ -8,7 +8,10 @@ TAGS = ("run", "stage", "unit")
 
 
 class StageGauges:
-    """``ltdd_stage_done``, ``ltdd_stage_total`` and ``ltdd_stage_rate`` (units per second), tagged with run, stage and unit."""
+    """Gauges ``ltdd_stage_done``, ``ltdd_stage_total`` and ``ltdd_stage_rate`` (units per second).
+
+    Each is tagged with run, stage and unit.
+    """
 
     def __init__(self, run: str) -> None:
         self._run = run

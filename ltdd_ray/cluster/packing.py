@@ -1,22 +1,24 @@
-"""How many actors share each GPU of a cluster: a decision, without Ray."""
+"""How many actors share each GPU of a cluster. Pure functions, without Ray."""
 
 from collections.abc import Sequence
 
-HEADROOM = 0.2  # of a GPU's memory; no two tasks take quite the same
-RAYS_UNITS = 10_000  # Ray counts a GPU in parts of this size, and rounds
+HEADROOM = 0.2  # share of a GPU's memory left free, because tasks differ a little
+RAYS_UNITS = 10_000  # Ray counts a GPU in so many units, and rounds
 
 
 def actors_per_gpu(
     nodes: Sequence[dict[str, float]], cpus: float, tasks: int, taken: int, memory: int
 ) -> int:
-    """As many as memory, the CPUs beside each GPU and the work allow, at least one.
+    """The largest number that memory, the CPUs per GPU and the number of tasks allow; at least 1.
 
-    Work is spread over all GPUs before any is shared. All GPUs are taken to be alike.
+    Tasks are spread over all GPUs before two share one. All GPUs are assumed to be equal.
 
     Args:
-        nodes: resources of each node; one of them at least has a GPU and the CPUs of an actor.
-        cpus: what an actor needs beside its share. tasks: how many wait.
-        taken: bytes of a GPU that an actor takes. memory: bytes that a GPU has.
+        nodes: resources of each node. At least one has a GPU and enough CPUs for an actor.
+        cpus: CPUs of an actor.
+        tasks: number of waiting tasks.
+        taken: GPU memory of an actor in bytes.
+        memory: memory of a GPU in bytes.
     """
     hosts = [node for node in nodes if node.get("GPU", 0) >= 1 and node.get("CPU", 0) >= cpus]
     by_memory = int((1 - HEADROOM) * memory / taken)
@@ -28,5 +30,5 @@ def actors_per_gpu(
 
 
 def share_of(actors: int) -> float:
-    """The part of a GPU that lets so many actors share it by Ray's arithmetic."""
+    """The fraction of a GPU that each of ``actors`` requests, rounded down as Ray counts."""
     return RAYS_UNITS // actors / RAYS_UNITS

@@ -1,4 +1,4 @@
-"""Plain functions on a pool of Ray actors."""
+"""Run a plain function for many tasks on a pool of Ray actors."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,8 +16,8 @@ from ltdd_ray.config import ComputeConfig
 POLL_SECONDS = 0.2
 
 
-class Outcome(NamedTuple):
-    """A finished task, what its function returned, and the peak memory (bytes) of the process that ran it."""
+class TaskResult(NamedTuple):
+    """A finished task, the function's return value, and the actor's peak memory in bytes."""
 
     task: tuple
     result: Any
@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
 
 @ray.remote
 class Worker:
-    """Runs one task at a time. ``shared`` arrives by reference, so every actor of a machine reads the same memory."""
+    """Runs one task at a time. All actors of a node read the same copy of ``shared``."""
 
     def __init__(self, function: Callable, threads: int, mailbox: Any, *shared: Any) -> None:
         prepare_process(threads)
@@ -45,33 +45,37 @@ def run_tasks(
     shared: tuple,
     compute: ComputeConfig,
     on_report: Callable[[Any], None],
-    rehearse: Callable[..., None] | None = None,
-) -> Iterator[Outcome]:
-    """Call ``function(*shared, *task, report)`` for every task and yield the outcomes as they come.
+    memory_probe: Callable[..., None] | None = None,
+) -> Iterator[TaskResult]:
+    """Call ``function(*shared, *task, report)`` for every task, and yield results as they finish.
 
     Args:
-        function: a plain function of an importable module; what it passes to ``report`` reaches ``on_report`` in this process.
-        shared: arguments equal for all tasks, put once into the object store; their arrays arrive read-only, without a copy.
-        compute: how many actors, what each holds, and how many may die (see :class:`TaskQueue`).
-        rehearse: takes, as ``rehearse(*shared, tasks)``, the memory of the largest task in a moment, for ``compute.gpus_per_actor``
-            auto; what comes of it reaches ``on_report`` as a sentence.
+        function: a plain function of an importable module. Each value that it passes to ``report``
+            is passed to ``on_report`` in this process.
+        tasks: the arguments that differ between calls.
+        shared: the arguments that are equal for all tasks. They are put into the object store once;
+            their arrays arrive read-only, without a copy.
+        compute: number of actors, resources of each, and how many may die (:class:`TaskQueue`).
+        on_report: also receives a sentence if several actors share a GPU.
+        memory_probe: ``memory_probe(*shared, tasks)`` quickly allocates as much GPU memory as the
+            largest task. It is called if ``compute.gpus_per_actor`` is ``auto``.
 
-    Raises ``UserError`` before the first task where the actors do not fit the cluster. An exception in ``function`` ends the
-    pool and is raised here as it was.
+    Raises ``UserError`` before the first task if the actors do not fit the cluster. An exception in
+    ``function`` ends the pool and is raised here unchanged.
     """
     if not tasks:
         return
     references = [ray.put(value) for value in shared]
-    num_actors, gpus = place_actors(compute, tasks, rehearse, references, on_report)
+    num_actors, gpus = place_actors(compute, tasks, memory_probe, references, on_report)
     queue: TaskQueue[tuple] = TaskQueue(tasks, compute.max_failures)
     mailbox = open_mailbox()
-    hired: list[Any] = []
+    actors: list[Any] = []
     running: dict[ray.ObjectRef, Any] = {}
 
-    def hire() -> Any:
+    def start_actor() -> Any:
         options = Worker.options(num_cpus=compute.cpus_per_actor, num_gpus=gpus)
-        hired.append(options.remote(function, compute.threads, mailbox, *references))
-        return hired[-1]
+        actors.append(options.remote(function, compute.threads, mailbox, *references))
+        return actors[-1]
 
     def assign(worker: Any) -> None:
         task = queue.start(worker)
@@ -82,7 +86,7 @@ def run_tasks(
 
     try:
         for _ in range(num_actors):
-            assign(hire())
+            assign(start_actor())
         while running:
             finished, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             for report in ray.get(mailbox.drain.remote()):
@@ -94,14 +98,14 @@ def run_tasks(
                 except RayTaskError as error:
                     raise error.cause from error
                 except (RayActorError, OutOfMemoryError):
-                    ray.kill(
-                        worker
-                    )  # it may only be out of reach, and must not go on beside its successor
+                    # The actor may still be alive but unreachable; it must not go on beside the
+                    # one that takes its task over.
+                    ray.kill(worker)
                     queue.lose(worker)
-                    assign(hire())
+                    assign(start_actor())
                 else:
-                    yield Outcome(queue.finish(worker), result, peak)
+                    yield TaskResult(queue.finish(worker), result, peak)
                     assign(worker)
-    finally:  # a handle in some traceback would keep an actor, and its CPU, for ever
-        for actor in (*hired, mailbox):
+    finally:  # a handle kept by a traceback would keep the actor and its CPU for ever
+        for actor in (*actors, mailbox):
             ray.kill(actor)

@@ -1,4 +1,4 @@
-"""Which task runs next, and whether a lost one runs again: the policy of a pool, without Ray."""
+"""Which task a pool runs next, and whether a lost task runs again. Pure Python, without Ray."""
 
 from collections import deque
 from collections.abc import Hashable, Sequence
@@ -10,10 +10,10 @@ Task = TypeVar("Task")
 
 
 class TaskQueue(Generic[Task]):
-    """Hands every task to one worker at a time until each has finished once.
+    """Assigns each task to one worker at a time, until every task has finished once.
 
-    A worker that dies costs its current task only, which goes to the front of the queue. More than ``max_failures`` deaths, over
-    all tasks together, end the stage.
+    If a worker dies, its task goes back to the front of the queue. More than ``max_failures``
+    deaths, counted over all tasks, end the stage.
     """
 
     def __init__(self, tasks: Sequence[Task], max_failures: int) -> None:
@@ -23,22 +23,23 @@ class TaskQueue(Generic[Task]):
         self._running: dict[Hashable, Task] = {}
 
     def start(self, worker: Hashable) -> Task | None:
-        """The task ``worker`` shall run now; None where nothing waits."""
+        """The next task, now assigned to ``worker``; None if no task waits."""
         if not self._waiting:
             return None
         self._running[worker] = self._waiting.popleft()
         return self._running[worker]
 
     def finish(self, worker: Hashable) -> Task:
-        """Note that ``worker`` finished its task; returns that task."""
+        """Record that ``worker`` finished its task, and return that task."""
         return self._running.pop(worker)
 
     def lose(self, worker: Hashable) -> None:
-        """Note that ``worker`` died. Raises ``UserError`` when that was one death too many."""
+        """Put the task of a dead worker back. Raises ``UserError`` after too many deaths."""
         self._waiting.appendleft(self._running.pop(worker))
         self.failures += 1
         if self.failures > self._max_failures:
             raise UserError(
-                f"{self.failures} worker processes died, more than compute.max_failures = {self._max_failures} allows; the usual "
-                "cause is memory, so lower compute.num_actors, then run the same command again: finished work is kept"
+                f"{self.failures} worker processes died, more than compute.max_failures = "
+                f"{self._max_failures} allows; the usual cause is memory, so lower "
+                "compute.num_actors and run the same command again: finished work is kept"
             )

@@ -1,7 +1,9 @@
-"""Starting a Ray cluster on this machine, or joining one."""
+"""Starting a Ray cluster on this machine, or joining an existing one."""
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -10,8 +12,9 @@ import ray
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import ComputeConfig
 
-# Ray's own switches. Train polls its workers every 2 s by default, and each checkpoint waits for a poll. A process that asks for
-# no GPU shall see none, so that "is there a GPU?" means "was one asked for?" everywhere.
+# Ray's own switches. The first hides all GPUs from a process that requests none, so that
+# torch.cuda.is_available() tells whether one was requested. Ray Train polls its workers every 2 s
+# by default, and each checkpoint waits for a poll.
 HIDE_GPUS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 RAY_SETTINGS = {
     **HIDE_GPUS,
@@ -25,16 +28,17 @@ RAY_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
-LEAST_OBJECT_STORE = 100_000_000  # Ray refuses less than 78,643,200 bytes
+LEAST_OBJECT_STORE = 100_000_000  # bytes; Ray's own minimum is 78,643,200
 
 
 @contextmanager
 def ray_session(compute: ComputeConfig, shared_bytes: int = 0) -> Iterator[None]:
-    """Be connected to Ray for the length of the block.
+    """Connect to Ray for the length of the block.
 
-    Joins ``compute.address``, or the cluster this process was submitted to as a job; otherwise starts one that listens on
-    loopback only, sized for ``shared_bytes`` of images, and stops it at the end. Within a connected process it does nothing.
-    Raises ``UserError`` where no cluster answers.
+    Joins ``compute.address``, or the cluster that runs this process as a job. Without either, it
+    starts a cluster on this machine and stops it at the end; that cluster listens on loopback only
+    and has room for ``shared_bytes`` of images. Does nothing if this process is already connected.
+    Raises ``UserError`` if no cluster answers.
     """
     if ray.is_initialized():
         yield
@@ -43,13 +47,24 @@ def ray_session(compute: ComputeConfig, shared_bytes: int = 0) -> Iterator[None]
         os.environ.setdefault(name, value)
     address = compute.address or os.environ.get("RAY_ADDRESS")
     try:
-        if address:
-            _join(address)
-        else:
-            _start(compute.num_cpus, LEAST_OBJECT_STORE + 2 * shared_bytes)
+        with _kept_sigterm_handler():
+            if address:
+                _join_cluster(address)
+            else:
+                _start_cluster(compute.num_cpus, LEAST_OBJECT_STORE + 2 * shared_bytes)
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _kept_sigterm_handler() -> Iterator[None]:
+    """Keep the caller's handler of SIGTERM. ``ray.init`` replaces it with one that aborts."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread and handler is not None:  # None: it was not set from Python
+        signal.signal(signal.SIGTERM, handler)
 
 
 def inside_job() -> bool:
@@ -57,7 +72,7 @@ def inside_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def _join(address: str) -> None:
+def _join_cluster(address: str) -> None:
     try:
         ray.init(
             address=address,
@@ -67,11 +82,12 @@ def _join(address: str) -> None:
         )
     except (ConnectionError, ValueError) as error:
         raise UserError(
-            f"no Ray cluster answers at {address}: {error}; start one or set compute.address to null"
+            f"no Ray cluster answers at {address}: {error}; "
+            "start one or set compute.address to null"
         ) from error
 
 
-def _start(num_cpus: int | None, object_store_memory: int) -> None:
+def _start_cluster(num_cpus: int | None, object_store_memory: int) -> None:
     ray.init(
         address="local",
         num_cpus=num_cpus,
@@ -84,25 +100,32 @@ def _start(num_cpus: int | None, object_store_memory: int) -> None:
 
 
 def require_capacity(setting: str, count: int, cpus: float, gpus: float) -> None:
-    """Raise ``UserError`` where ``count`` processes of this size can never run at once; Ray would wait for ever without a word."""
+    """Raise ``UserError`` if ``count`` processes of this size can never run at the same time.
+
+    Without this check Ray would wait for ever, without a message.
+    """
     nodes = alive_nodes()
     fitting = capacity(nodes, cpus, gpus, count)
     if fitting < count:
         total = ray.cluster_resources()
         raise UserError(
-            f"compute.{setting}: {count} processes of {cpus:g} CPU and {gpus:g} GPU each do not fit the Ray cluster, whose "
-            f"{len(nodes)} node(s) have {total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU, room for {fitting}; "
+            f"compute.{setting}: {count} processes of {cpus:g} CPU and {gpus:g} GPU each do not "
+            f"fit the Ray cluster, whose {len(nodes)} node(s) have {total.get('CPU', 0):g} CPU "
+            f"and {total.get('GPU', 0):g} GPU, room for {fitting}; "
             + (f"--set compute.{setting}={fitting}" if fitting else "lower what each one asks for")
         )
 
 
 def alive_nodes() -> list[dict[str, float]]:
-    """The resources of each node of the cluster."""
+    """The resources of each live node of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def capacity(nodes: Sequence[dict[str, float]], cpus: float, gpus: float, enough: int) -> int:
-    """How many processes of this size the nodes hold together, counted up to ``enough``; one process lies on one node."""
+    """How many processes of this size fit the nodes, counted up to ``enough``.
+
+    A process cannot be divided between nodes.
+    """
     room = 0
     for node in nodes:
         limits = [

@@ -1,4 +1,4 @@
-"""Distillation as a Ray Train job: DDP over the synthetic set, resumed from its last checkpoint after a death."""
+"""Trajectory matching as a Ray Train job: DDP over the synthetic set, with checkpoints."""
 
 import json
 import shutil
@@ -36,18 +36,21 @@ CHECKPOINTS_KEPT = 2
 def run_job(
     config: RunConfig, data: PreparedData, on_report: Callable[[UpdateReport | str], None]
 ) -> tuple[DistilledSet, int]:
-    """Distill, from the last checkpoint under ``distilled/checkpoints`` of the run's folder if there is one.
+    """Distil, from the last checkpoint under ``distilled/checkpoints`` of the run if there is one.
 
-    ``on_report`` gets a report per update and, at a fresh start, sentences about the initial set. Returns the set and the peak
-    memory of rank 0 in bytes. Raises ``UserError`` where the workers do not fit the cluster or too many of them died, and whatever
-    ``UserError`` (:class:`NonFiniteLossError` among them) a worker met; the last checkpoints stay in every case.
+    ``on_report`` receives a report per update and, if the job starts anew, sentences about the
+    initial set. Returns the set and the peak memory of rank 0 in bytes.
+
+    Raises ``UserError`` if the workers do not fit the cluster or too many of them died. A
+    ``UserError`` of a worker, for example :class:`NonFiniteLossError`, is raised unchanged. The
+    last checkpoints are kept in every case.
     """
     compute, storage = config.compute, config.folder.resolve() / "distilled"
     require_workers(config, data.train.class_counts.tolist())
     drop_unusable(storage / "checkpoints")
     mailbox = open_mailbox()
     trainer = TorchTrainer(
-        _loop,
+        _train_worker,
         train_loop_config={"config": config, "data": ray.put(data), "mailbox": mailbox},
         **worker_settings(
             compute,
@@ -65,7 +68,7 @@ def run_job(
         ),
     )
     try:
-        outcome = _fit(trainer, mailbox, on_report)
+        outcome = _run_trainer(trainer, mailbox, on_report)
         failure: Any = ray.get(mailbox.failure.remote())
         if failure:
             raise failure
@@ -73,8 +76,9 @@ def run_job(
         ray.kill(mailbox)
     if isinstance(outcome, ray.train.TrainingFailedError):
         raise UserError(
-            f"distillation failed more often than compute.max_failures = {compute.max_failures} allows; its last checkpoint is "
-            f"kept, so the same command resumes. {outcome}"
+            "distillation failed more often than compute.max_failures = "
+            f"{compute.max_failures} allows; its last checkpoint is kept, so the same command "
+            f"resumes. {outcome}"
         ) from outcome
     if isinstance(outcome, Exception):
         raise outcome
@@ -82,8 +86,10 @@ def run_job(
 
 
 def worker_settings(compute: ComputeConfig, num_workers: int | tuple[int, int]) -> dict[str, Any]:
-    """The settings of a ``TorchTrainer`` that say how many workers it has (or at least and at most), what each holds and how they
-    talk."""
+    """Settings of a ``TorchTrainer``: number and resources of the workers, and their backend.
+
+    ``num_workers`` may be a pair (at least, at most).
+    """
     return {
         # NCCL refuses two workers on one GPU; gloo serves CPUs as well.
         "torch_config": TorchConfig(backend="nccl" if compute.gpus_per_worker >= 1 else "gloo"),
@@ -96,7 +102,7 @@ def worker_settings(compute: ComputeConfig, num_workers: int | tuple[int, int]) 
 
 
 def require_workers(config: RunConfig, class_counts: Sequence[int]) -> None:
-    """Raise ``UserError`` where a batch has fewer images than workers to share it, or the cluster can never run them at once."""
+    """Raise ``UserError`` for more workers than a batch has images, or than fit the cluster."""
     compute, distill = config.compute, config.distill
     terms = ((distill.lambda_rep, distill.representation), (distill.lambda_cls, distill.classifier))
     batch = min(
@@ -105,8 +111,8 @@ def require_workers(config: RunConfig, class_counts: Sequence[int]) -> None:
     )
     if compute.parallel == "batch" and compute.num_workers > batch:
         raise UserError(
-            f"compute.num_workers: {compute.num_workers} workers cannot share an inner batch of {batch} images; "
-            f"--set compute.num_workers={batch} or raise distill.*.batch_size"
+            f"compute.num_workers: {compute.num_workers} workers cannot share an inner batch of "
+            f"{batch} images; --set compute.num_workers={batch} or raise distill.*.batch_size"
         )
     setting, fewest = (
         ("min_workers", compute.min_workers)
@@ -116,10 +122,13 @@ def require_workers(config: RunConfig, class_counts: Sequence[int]) -> None:
     require_capacity(setting, fewest, compute.cpus_per_worker, compute.gpus_per_worker)
 
 
-def _fit(
+def _run_trainer(
     trainer: TorchTrainer, mailbox: Any, on_report: Callable[[UpdateReport | str], None]
 ) -> Any:
-    """The trainer's result or its exception. It runs in a thread, because in the main one it would take over Ctrl-C."""
+    """The trainer's result, or its exception.
+
+    The trainer runs in a thread; in the main thread it would replace the handler of Ctrl-C.
+    """
     outcome: list[Any] = []
 
     def fit() -> None:
@@ -137,8 +146,8 @@ def _fit(
     return outcome[0]
 
 
-def _loop(job: dict[str, Any]) -> tuple[DistilledSet, int] | None:
-    """One rank's work, from the last checkpoint to the last update; None where an error ended the job."""
+def _train_worker(job: dict[str, Any]) -> tuple[DistilledSet, int] | None:
+    """The work of one rank from the last checkpoint on; None if an error ended the job."""
     config, mailbox = job["config"], job["mailbox"]
     if ray.get(mailbox.failure.remote()):
         return None
@@ -146,24 +155,24 @@ def _loop(job: dict[str, Any]) -> tuple[DistilledSet, int] | None:
     checkpoint, outbox = ray.train.get_checkpoint(), Outbox(mailbox)
     try:
         with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
-            result = _distill(
+            result = _distill_rank(
                 config, ray.get(job["data"]), outbox, Path(folder) if folder else None
             )
     except UserError as error:
-        outbox.flush()  # what led up to it
+        outbox.flush()  # the reports before the error
         ray.get(mailbox.fail.remote(error))
-        if isinstance(
-            error, NonFiniteLossError
-        ):  # raised on every rank at once, so all of them return
+        if isinstance(error, NonFiniteLossError):  # every rank raises it, so all of them return
             return None
-        raise  # the other ranks may wait for this one: Train ends them, and the next start returns above
+        # Other ranks may be waiting for this one. Train ends them and starts all ranks again, which
+        # then return at the top of this function.
+        raise
     return result, peak_memory()
 
 
-def _distill(
+def _distill_rank(
     config: RunConfig, data: PreparedData, outbox: Outbox, resume_from: Path | None
 ) -> DistilledSet:
-    """The plain loop with this rank's ends tied to Ray Train, and on rank 0 to the run's folder."""
+    """The plain loop, with reports and checkpoints that go to Ray Train and the run's folder."""
     context = ray.train.get_context()
     rank = context.get_world_rank()
     distilled = config.folder / "distilled"
@@ -215,15 +224,15 @@ def _metrics_log(config: RunConfig, data: PreparedData, resume_from: Path | None
 
 
 def _lies_in(folder: Path, name: str) -> bool:
-    """Whether ``name``, which a file says, is that of a subfolder; Ray Train would follow any path."""
+    """Whether ``name``, read from a file, is a subfolder. Ray Train would follow any path."""
     return name != ".." and Path(name).name == name and (folder / name).is_dir()
 
 
 def drop_unusable(folder: Path) -> None:
-    """Remove what an earlier job left in ``folder`` where Ray Train could not resume from it.
+    """Remove the checkpoint folder of an earlier job if Ray Train cannot resume from it.
 
-    That is the case where its list of checkpoints was cut by a crash (Ray rewrites it in place), was written by another version of
-    Ray, or names a checkpoint that is gone; Train would fail on each of these for ever.
+    Its list of checkpoints may be cut by a crash (Ray rewrites the file in place), come from
+    another version of Ray, or name a missing checkpoint. Train would fail on it at every start.
     """
     snapshot = folder / "checkpoint_manager_snapshot.json"
     try:

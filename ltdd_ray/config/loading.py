@@ -67,9 +67,7 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     try:
         tree = parse_yaml(path.read_text(), str(path))
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such config file; `ltdd-ray configs` lists the shipped ones"
-        ) from None
+        raise UserError(f"{path}: no such config file; {_nearest(path)}") from None
     except IsADirectoryError:
         raise UserError(
             f"{path}: a folder, not a config file; "
@@ -83,6 +81,15 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if parent is None:
         return tree
     return merge(_read_yaml(path.parent / str(parent), (*seen, path.resolve())), tree)
+
+
+def _nearest(path: Path) -> str:
+    """A hint for a missing file: the config beside it with the most similar name."""
+    beside = {file.stem: file for file in sorted(path.parent.glob("*.y*ml"))}
+    near = difflib.get_close_matches(path.stem, beside, n=1)
+    if near:
+        return f"did you mean {beside[near[0]]}?"
+    return "`ltdd-ray configs` lists the shipped ones"
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

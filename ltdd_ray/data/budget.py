@@ -1,4 +1,4 @@
-"""How many synthetic images each class gets.
+"""The number of synthetic images of each class.
 
 C classes, n_k training images of class k, N their sum.
 """
@@ -10,25 +10,27 @@ from ltdd_ray.config import DistillConfig
 
 
 def class_budget(config: DistillConfig, class_counts: Sequence[int]) -> tuple[int, ...]:
-    """Images per class (C,), each at least one: ``ipc`` of every class, or what ``budget`` says.
+    """Synthetic images of each class (C,): ``ipc`` for every class, or as ``budget`` divides them.
 
-    Raises ``UserError`` where the budget does not fit the number of classes.
+    Every class has at least one. Raises ``UserError`` if the budget does not fit the number of
+    classes.
     """
     classes, budget = len(class_counts), config.budget
     if budget is None:
-        assert config.ipc is not None  # the config asks for one of the two
+        assert config.ipc is not None  # the config requires one of the two
         return (config.ipc,) * classes
     if budget.per_class is not None:
         if len(budget.per_class) != classes:
             raise UserError(
-                f"distill.budget.per_class names {len(budget.per_class)} classes but the data has {classes}; give as many numbers"
+                f"distill.budget.per_class has {len(budget.per_class)} numbers, but the data has "
+                f"{classes} classes; give one number per class"
             )
         return budget.per_class
-    assert budget.images is not None  # likewise
+    assert budget.images is not None  # see above
     if budget.images < classes:
         raise UserError(
-            f"distill.budget.images {budget.images} is less than one image for each of the {classes} classes; raise it to at "
-            f"least {classes}"
+            f"distill.budget.images {budget.images} is less than one image for each of the "
+            f"{classes} classes; raise it to at least {classes}"
         )
     return share_out(budget.images, class_counts if budget.share == "count" else [1] * classes)
 
@@ -39,21 +41,23 @@ def picture_budget(config: DistillConfig, class_counts: Sequence[int]) -> tuple[
 
 
 def describe_shortage(budget: Sequence[int], class_counts: Sequence[int]) -> str:
-    """What happens to classes with fewer images than they shall get, for the run to say; empty where there are none."""
+    """A sentence about classes with fewer real than synthetic images; empty if there are none."""
     short = [count for wanted, count in zip(budget, class_counts) if count < wanted]
     if not short:
         return ""
     return (
-        f"{len(short)} of {len(budget)} classes have fewer images than synthetic ones, the smallest {min(short)}: their initial "
-        "sets are filled with augmented repeats, random selections with plain ones"
+        f"{len(short)} of {len(budget)} classes have fewer images than synthetic ones, the "
+        f"smallest {min(short)}: their initial sets are filled with augmented repeats, random "
+        "selections with plain ones"
     )
 
 
 def share_out(images: int, weights: Sequence[int]) -> tuple[int, ...]:
-    """``images`` (at least C) divided in proportion to ``weights`` (C,), at least one each, by largest remainder.
+    """Divide ``images`` (at least C) in proportion to ``weights`` (C,), by largest remainder.
 
-    Classes whose exact share lies below one get one, the others divide what is left. Ties go to the larger weight, then to the
-    lower label. Whole numbers throughout, so that every machine finds the same.
+    A class whose exact share lies below one gets one image; the others divide the rest. Ties go to
+    the larger weight, then to the lower label. All arithmetic is in integers, so the result is the
+    same on every machine.
     """
     single: set[int] = set()
     while True:

@@ -1,7 +1,7 @@
-"""Class counts of a collection of which only some images are labelled.
+"""Class counts of a collection in which only some images are labelled.
 
-Known labels are counted; the others are estimated from what a small classifier, trained on the labelled images' pixels, says about
-the unlabelled ones. N images, C classes.
+Known labels are counted. The classes of the other images are estimated from the predictions of a
+small classifier, trained on the pixels of the labelled images. N images, C classes, D pixels.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,13 @@ _BATCH = 4096
 
 @dataclass(frozen=True, eq=False)
 class CountEstimate:
-    """Images of each class (C,) among all, labelled or not, estimated in three ways; ``true`` counts them where somebody knows.
+    """Three estimates of the number of images of each class (C,), labelled or not.
 
     Attributes:
-        proportional: the labelled images' counts scaled up, which the unlabelled images have no part in.
-        black_box: labelled counts, and black-box shift estimation for the unlabelled images.
-        maximum_likelihood: expectation maximisation over labelled and unlabelled images; what a run uses.
+        proportional: the counts of the labelled images, scaled up; ignores the unlabelled images.
+        black_box: labelled counts plus black-box shift estimation for the unlabelled images.
+        maximum_likelihood: expectation maximisation over all images. Runs use this estimate.
+        true: the true counts, or None if they are unknown.
     """
 
     proportional: np.ndarray
@@ -42,11 +43,14 @@ class CountEstimate:
 
     @property
     def prior(self) -> np.ndarray:
-        """float64 (C,), positive, as every class has a labelled image."""
+        """float64 (C,); positive, because every class has a labelled image."""
         return self.maximum_likelihood / self.maximum_likelihood.sum()
 
     def errors(self) -> dict[str, float]:
-        """By estimate, the share of images, 0..1, put into a wrong class: total variation from the truth; empty without it."""
+        """Error of each estimate: the share of images, 0..1, counted in a wrong class.
+
+        This is the total variation distance from the true counts. Empty if those are unknown.
+        """
         if self.true is None:
             return {}
         return {
@@ -69,21 +73,25 @@ def estimate_counts(
     seed: int,
     true: np.ndarray | None = None,
 ) -> CountEstimate:
-    """Estimate the counts of labelled and unlabelled images (uint8 (M, K, H, W)) together; ``true`` (C,) is passed on.
+    """Estimate the class counts of all images.
 
-    Raises ``UserError`` where too few labels are known to hold some out.
+    Args:
+        unlabelled: uint8 (M, K, H, W).
+        true: int (C,), the true counts if they are known; they are passed on, not used.
+
+    Raises ``UserError`` if too few labels are known to hold some out.
     """
     labels, num_classes, counts = labelled.labels, labelled.num_classes, labelled.class_counts
     images = len(labelled) + len(unlabelled)
-    pixels = _pixels(labelled.images, slice(None))
+    pixels = _pixel_vectors(labelled.images, slice(None))
     held_out = _held_out_predictions(pixels, labels, num_classes, seed)
     joint = np.zeros((num_classes, num_classes))
     np.add.at(joint, (held_out, labels), 1 / len(labels))
 
-    model = _fit(pixels, labels, seed)
+    model = _fit_classifier(pixels, labels, seed)
     probabilities = np.concatenate(
         [
-            model.predict_proba(_pixels(unlabelled, slice(at, at + _BATCH)))
+            model.predict_proba(_pixel_vectors(unlabelled, slice(at, at + _BATCH)))
             for at in range(0, len(unlabelled), _BATCH)
         ]
     )
@@ -100,7 +108,7 @@ def estimate_counts(
 def _held_out_predictions(
     pixels: np.ndarray, labels: np.ndarray, num_classes: int, seed: int
 ) -> np.ndarray:
-    """The class (N,) predicted for each labelled image by a model that has not seen it; folds share every class out evenly."""
+    """Cross-validated predictions (N,) for the labelled images; folds are stratified by class."""
     fold = np.empty(len(labels), dtype=np.int64)
     for k in range(num_classes):
         members = np.flatnonzero(labels == k)
@@ -110,24 +118,27 @@ def _held_out_predictions(
     for held in range(FOLDS):
         here = fold == held
         if here.any():
-            predicted[here] = _fit(pixels[~here], labels[~here], seed).predict(pixels[here])
+            predicted[here] = _fit_classifier(pixels[~here], labels[~here], seed).predict(
+                pixels[here]
+            )
     return predicted
 
 
-def _fit(pixels: np.ndarray, labels: np.ndarray, seed: int) -> Pipeline:
+def _fit_classifier(pixels: np.ndarray, labels: np.ndarray, seed: int) -> Pipeline:
     if len(np.unique(labels)) < 2:
         raise UserError(
-            "data.class_counts estimate: too few labels are known to hold some out; label more images"
+            "data.class_counts estimate: too few labels are known to hold some out; "
+            "label more images"
         )
     components = min(COMPONENTS, *pixels.shape)
-    # Not whitened: with few labels that lets the least of the components count as much as the first.
+    # Not whitened: with few labels, whitening would weigh noise as much as the first component.
     reduce = PCA(
         components, svd_solver="randomized", random_state=derive_seed(seed, "estimate") % 2**32
     )
     return make_pipeline(reduce, LogisticRegression(max_iter=1000)).fit(pixels, labels)
 
 
-def _pixels(images: np.ndarray | MappedImages, part: slice) -> np.ndarray:
+def _pixel_vectors(images: np.ndarray | MappedImages, part: slice) -> np.ndarray:
     """float32 (B, D), 0..1."""
     pixels = images[part]
     return pixels.reshape(len(pixels), -1).astype(np.float32) / 255

@@ -1,4 +1,4 @@
-"""The types every room receives images in: those to learn from, and those to be judged on.
+"""Labelled images: :class:`LongTailedDataset` for training, :class:`LabelledImages` for evaluation.
 
 N images, C classes, K channels, H height, W width.
 """
@@ -15,15 +15,16 @@ from ltdd_ray.data.mapped import MappedImages
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images to be judged on: a class may lack any.
+    """Images for evaluation; a class may have none.
 
     Attributes:
-        images: uint8 (N, K, H, W), values 0..255, K = 1 or 3; an array, or files mapped from disk, which give arrays by [index].
+        images: uint8 (N, K, H, W), values 0..255, K = 1 or 3; an array, or images mapped from disk.
         labels: int64 (N,), values 0..C-1.
         class_names: C names, in label order.
 
-    Arrays, not tensors: Ray shares them between processes without a copy. Nothing here copies all images of a mapped set.
-    Raises ``UserError`` where these conditions do not hold.
+    Images are arrays, not tensors, because Ray shares arrays between processes without a copy.
+    Nothing here copies all images of a mapped set. Raises ``UserError`` for any other shape, type
+    or label.
     """
 
     images: np.ndarray | MappedImages
@@ -37,17 +38,19 @@ class LabelledImages:
             or self.images.shape[1] not in (1, 3)
         ):
             raise UserError(
-                f"images are {self.images.dtype} of shape {self.images.shape}; expected uint8 (N, 1 or 3 channels, height, width)"
+                f"images are {self.images.dtype} of shape {self.images.shape}; "
+                "expected uint8 (N, 1 or 3 channels, height, width)"
             )
         if self.labels.shape != (len(self.images),) or self.labels.dtype.kind not in "iu":
             raise UserError(
-                f"labels are {self.labels.dtype} of shape {self.labels.shape}; expected {len(self.images)} whole numbers, "
-                "one per image"
+                f"labels are {self.labels.dtype} of shape {self.labels.shape}; expected "
+                f"{len(self.images)} whole numbers, one per image"
             )
         outside = np.setdiff1d(self.labels, np.arange(self.num_classes))
         if len(outside):
             raise UserError(
-                f"label {outside[0]} lies outside 0..{self.num_classes - 1}; renumber the labels to 0..C-1"
+                f"label {outside[0]} lies outside 0..{self.num_classes - 1}; "
+                "renumber the labels to 0..C-1"
             )
 
     def __len__(self) -> int:
@@ -64,7 +67,7 @@ class LabelledImages:
         return channels, height, width
 
     def images_at(self, indices: np.ndarray) -> np.ndarray | MappedImages:
-        """Those at ``indices`` (int (M,)), in that order; mapped ones stay on disk."""
+        """The images at ``indices`` (int (M,)), in that order; mapped images stay on disk."""
         return (
             self.images.take(indices)
             if isinstance(self.images, MappedImages)
@@ -73,7 +76,7 @@ class LabelledImages:
 
     @property
     def bytes_in_memory(self) -> int:
-        """Of the images; 0 where they are mapped."""
+        """Bytes of the images; 0 if they are mapped."""
         return 0 if isinstance(self.images, MappedImages) else self.images.nbytes
 
     @cached_property
@@ -83,9 +86,10 @@ class LabelledImages:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of images, labels and class names: equal exactly for equal data. 16 hex digits.
+        """Hash of images, labels and class names: 16 hex digits, equal only for equal data.
 
-        Mapped images go by what they were decoded from, as hashing them would read them all.
+        For mapped images the identity of their files is hashed instead of the pixels, because
+        hashing the pixels would read all files.
         """
         digest = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
         if isinstance(self.images, MappedImages):
@@ -98,7 +102,7 @@ class LabelledImages:
 
 
 class LongTailedDataset(LabelledImages):
-    """Images to learn from, with a known, usually skewed, class distribution: every class has at least one."""
+    """Images for training; every class has at least one. Raises ``UserError`` otherwise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,7 +110,8 @@ class LongTailedDataset(LabelledImages):
         if len(empty):
             names = ", ".join(repr(self.class_names[k]) for k in empty[:5])
             raise UserError(
-                f"{len(empty)} class(es) without a single image: {names}; add images or drop the class"
+                f"{len(empty)} class(es) without a single image: {names}; "
+                "add images or drop the class"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""Many-, medium- and few-shot classes."""
+"""Groups of classes: many-, medium- and few-shot."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 def class_groups(class_counts: np.ndarray | Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """Classes ordered by falling count (ties by label) and cut into thirds: ``many``, ``medium``, ``few``.
+    """Cut the classes, sorted by falling count (ties by label), into many, medium and few.
 
-    The outer groups have C // 3 classes, at least one; the remainder is ``medium``, so ten classes give 3, 4, 3. Two classes
-    have no ``medium``: a group without a class is left out. A rank, not a count, decides, so that the groups of one source
-    stay the same at every imbalance factor.
+    ``many`` and ``few`` have C // 3 classes each, at least one; ``medium`` has the rest. Ten
+    classes give 3, 4, 3. A group without a class is left out, as ``medium`` is for two classes.
+    The groups depend on ranks only, so those of one source are the same at every imbalance factor.
 
     Args:
         class_counts: (C,) training images of each class, C >= 2.

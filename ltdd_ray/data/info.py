@@ -1,4 +1,4 @@
-"""What a config's data looks like: counts per class and group, for ``ltdd-ray data info``."""
+"""Counts per class and group, for ``ltdd-ray data info``."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,17 @@ from ltdd_ray.config import DataConfig
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.data.load import DataSplits
 
-FEW_TEST_IMAGES = 10  # one image more or less is then at least a tenth of the accuracy of its class
-BAR_WIDTH = 24  # the table then fits a terminal of 80 columns
+FEW_TEST_IMAGES = 10  # with fewer, one image changes its class's accuracy by over 10 points
+BAR_WIDTH = 24  # the table fits a terminal of 80 columns
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """Images of one class in each part; where labels are missing, also how many it has in all, estimated and, if known, true."""
+    """Number of images of one class in each part.
+
+    If labels are missing, ``estimated`` is the estimated number of all its images, and ``true`` the
+    true one if it is known.
+    """
 
     label: int
     name: str
@@ -29,9 +33,12 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class DataSummary:
-    """Rows in label order; ``image_shape`` is (channels, height, width); ``imbalance_factor`` is measured, largest / smallest.
+    """The table's rows in label order, and facts about all images.
 
-    ``errors`` says what share of all images each estimate of the class counts puts into a wrong class; empty where nobody knows.
+    Attributes:
+        image_shape: (channels, height, width).
+        imbalance_factor: largest over smallest class, as measured.
+        errors: :meth:`~ltdd_ray.data.count_estimate.CountEstimate.errors`, or empty.
     """
 
     source: str
@@ -69,12 +76,13 @@ def describe(splits: DataSplits, config: DataConfig) -> DataSummary:
     return DataSummary(config.source, train.image_shape, measured, groups, rows, errors)
 
 
-def render(summary: DataSummary) -> RenderableType:
-    """A table with one bar per class and a summary below, to be printed with rich."""
+def data_table(summary: DataSummary) -> RenderableType:
+    """A rich table with one bar per class, and a summary below it."""
     channels, height, width = summary.image_shape
     parts = ["train", "validation", "test"] if summary.total("validation") else ["train", "test"]
     table = Table(
-        title=f"{summary.source}: {channels} x {height} x {width} images, imbalance factor {summary.imbalance_factor:.4g}"
+        title=f"{summary.source}: {channels} x {height} x {width} images, "
+        f"imbalance factor {summary.imbalance_factor:.4g}"
     )
     table.add_column("class", justify="right")
     table.add_column("name")
@@ -98,7 +106,8 @@ def render(summary: DataSummary) -> RenderableType:
         table.add_row(str(row.label), row.name, row.group, *counts, bar)
     totals = ", ".join(f"{summary.total(part):,} {part}" for part in parts)
     groups = ", ".join(
-        f"{group} {_classes(len(classes))} / {sum(summary.rows[k].train for k in classes):,} images"
+        f"{group} {_counted_classes(len(classes))} / "
+        f"{sum(summary.rows[k].train for k in classes):,} images"
         for group, classes in summary.groups.items()
     )
     lines = [f"images: {totals}", f"groups: {groups}"]
@@ -106,8 +115,8 @@ def render(summary: DataSummary) -> RenderableType:
     if coarse:
         fewest = min(coarse, key=lambda row: row.test)
         lines.append(
-            f"measured coarsely: {_classes(len(coarse))} with fewer than {FEW_TEST_IMAGES} test images, the fewest {fewest.test} "
-            f"of {fewest.name}"
+            f"measured coarsely: {_counted_classes(len(coarse))} with fewer than "
+            f"{FEW_TEST_IMAGES} test images, the fewest {fewest.test} of {fewest.name}"
         )
     if summary.errors:
         errors = ", ".join(
@@ -118,5 +127,5 @@ def render(summary: DataSummary) -> RenderableType:
     return Group(table, *lines)
 
 
-def _classes(count: int) -> str:
+def _counted_classes(count: int) -> str:
     return f"{count} class{'' if count == 1 else 'es'}"

@@ -1,4 +1,4 @@
-"""From the data section of a config to the images of a run."""
+"""Load the images that the data section of a config describes, and divide them into parts."""
 
 from dataclasses import dataclass
 
@@ -14,15 +14,16 @@ from ltdd_ray.data.sources.folders import load_unlabelled
 from ltdd_ray.data.sources.imagenet import ShardWriter, write_in_process
 from ltdd_ray.data.split import hold_out, labelled_subset
 
-# Not the run's seed: runs that differ in their seed alone must be measured on the same test images.
+# Not the run's seed, so that runs with different seeds are evaluated on the same test images.
 TEST_SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
 class DataSplits:
-    """Disjoint parts under the same class names and image shape; ``validation`` is cut from the training images.
+    """Disjoint parts with equal class names and image shape.
 
-    ``estimate`` is about all training images, those whose labels are not known (and are in no part) included.
+    ``validation`` is cut from the training images. ``estimate`` counts all training images,
+    including those without a known label, which are in no part.
     """
 
     train: LongTailedDataset
@@ -34,21 +35,29 @@ class DataSplits:
 def load_data(
     config: DataConfig, seed: int, write_shards: ShardWriter = write_in_process
 ) -> DataSplits:
-    """Read the source, hold out a test set if it has none, apply the imbalance profile, hold out validation, forget labels.
+    """Read the source and divide it.
 
-    ``seed`` (the run's) decides the validation split and which labels are known, nothing else. Raises ``UserError`` for anything
-    missing, broken or inconsistent, and for a class with a single image when ``validation_fraction`` asks for one.
+    The steps: hold out a test set if the source has none, apply the imbalance profile, hold out
+    validation images, drop labels.
+
+    Args:
+        seed: the run's; it decides the validation split and which labels are known.
+        write_shards: writes shards of decoded images that the cache lacks (source ``imagenet_lt``).
+
+    Raises ``UserError`` for missing, broken or inconsistent data, and for a class with a single
+    image if some of it are to be held out.
     """
     train, test = load_source(config, write_shards)
     if train.num_classes < 2:
         raise UserError(
-            f"source {config.source} has one class, {train.class_names[0]!r}; at least two are needed"
+            f"source {config.source} has one class, {train.class_names[0]!r}; "
+            "add images of at least one other class"
         )
     if test is None:
         if config.test_fraction is None:
             raise UserError(
-                f"source {config.source} at {config.path} has no test images; set data.test_path, or data.test_fraction "
-                "(for example 0.2) to hold out a share of each class"
+                f"source {config.source} at {config.path} has no test images; set data.test_path, "
+                "or data.test_fraction (for example 0.2) to hold out a share of each class"
             )
         train, test = hold_out(train, config.test_fraction, TEST_SPLIT_SEED, "test split")
     _check_same_kind(train, test)
@@ -67,7 +76,7 @@ def load_data(
         train = train.subset(np.flatnonzero(known))
     estimate = None
     if config.class_counts == "estimate":
-        assert unlabelled is not None  # the config refuses anything else
+        assert unlabelled is not None  # the config requires it
         estimate = estimate_counts(train, unlabelled, seed, true)
     return DataSplits(train, validation, test, estimate)
 
@@ -75,13 +84,15 @@ def load_data(
 def _check_same_kind(train: LongTailedDataset, test: LongTailedDataset) -> None:
     if train.image_shape != test.image_shape:
         raise UserError(
-            f"training images have shape {train.image_shape} (channels, height, width) but test images {test.image_shape}; "
-            "set data.image_size if the sizes differ, and convert the images if one part is grey and the other in colour"
+            f"training images have shape {train.image_shape} (channels, height, width) but test "
+            f"images {test.image_shape}; set data.image_size if the sizes differ, and convert the "
+            "images if one part is grey and the other in colour"
         )
     if train.class_names != test.class_names:
         odd = sorted(set(train.class_names) ^ set(test.class_names)) or [
             "the same names in another order"
         ]
         raise UserError(
-            f"training and test classes differ ({', '.join(odd[:5])}); give both parts the same classes"
+            f"training and test classes differ ({', '.join(odd[:5])}); "
+            "give both parts the same classes"
         )

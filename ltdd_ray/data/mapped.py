@@ -1,6 +1,6 @@
-"""Images that stay on disk: Arrow files, memory-mapped, read batch by batch.
+"""Images that stay on disk, in memory-mapped Arrow files, and are read batch by batch.
 
-N images, K channels, H height, W width; R images a file.
+N images, K channels, H height, W width; R images per file.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from ltdd_ray.common.files import write_atomic
 
 
 def write_shard(file: Path, images: np.ndarray) -> None:
-    """Write uint8 (R, K, H, W) as one Arrow IPC file of one tensor column; it appears whole or not at all."""
+    """Write uint8 (R, K, H, W) atomically, as an Arrow IPC file with one tensor column."""
     column = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(images))
     batch = pa.record_batch({"image": column})
     sink = pa.BufferOutputStream()
@@ -26,28 +26,30 @@ def write_shard(file: Path, images: np.ndarray) -> None:
 
 
 def open_shard(file: Path) -> np.ndarray:
-    """The images (R, K, H, W) of :func:`write_shard`, without reading them. Raises ``UserError`` where the file is damaged."""
+    """Map the images (R, K, H, W) of a shard. Raises ``UserError`` if the file is damaged."""
     try:
-        with pa.memory_map(
-            str(file)
-        ) as source:  # closing it gives the descriptor back; the mapping lives as long as the array
+        # Closing the source frees the descriptor; the mapping lives as long as the array.
+        with pa.memory_map(str(file)) as source:
             return pa.ipc.open_file(source).get_batch(0).column("image").to_numpy_ndarray()
     except (OSError, pa.ArrowException, AttributeError) as error:
         raise UserError(
-            f"{file} is not a readable image cache ({error}); remove its folder, the next run fills it again"
+            f"{file} is not a readable image cache ({error}); "
+            "remove its folder, and the next run fills it again"
         ) from None
 
 
 @dataclass(frozen=True, eq=False)
 class MappedImages:
-    """uint8 (N, K, H, W) as rows of shard files; what travels to another process is the files' names and the row numbers.
+    """uint8 (N, K, H, W) as rows of shard files.
+
+    Pickling it sends the names of the files and the row numbers, not the pixels.
 
     Attributes:
-        files: absolute paths of the shards, to be readable in every process.
+        files: absolute paths of the shards, which every process must be able to read.
         per_file: R; the last file may hold fewer.
         image_shape: (K, H, W).
-        rows: int64 (N,), where each image lies, counted over all files.
-        identity: equal exactly for equal images in all rows of the files.
+        rows: int64 (N,), the row of each image, counted over all files.
+        identity: a hash that is equal only for files with equal images.
     """
 
     files: tuple[str, ...]
@@ -79,7 +81,7 @@ class MappedImages:
         return len(self), *self.image_shape
 
     def take(self, indices: np.ndarray) -> "MappedImages":
-        """The images at ``indices`` (int (M,)), in that order, still on disk."""
+        """The images at ``indices`` (int (M,)), in that order; they stay on disk."""
         return replace(self, rows=self.rows[indices])
 
     @cached_property

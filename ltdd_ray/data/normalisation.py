@@ -1,15 +1,16 @@
-"""From pixel values to what networks see, and back.
+"""The map from pixel values to model space, the input of networks, and back.
 
-B images, K channels, H height, W width, D = K H W. Model space is float32; pixel space is 0..255 going in and 0..1 coming out,
-so that an inverted image can be shown or written as it is.
+B images, N training images, K channels, H height, W width, D = K H W. Model space is float32.
+Pixels are 0..255 as input and 0..1 as output, so an inverted image can be shown directly.
 
 Three kinds:
 
 - ``standard``: pixels / 255, standardised per channel.
-- ``zca_raw``: pixels / 255, centred, times U (S + eps)^(-1/2) U^T of their covariance U S U^T. KIP (Nguyen et al., arXiv
-  2107.13034), MTT (Cazenavette et al., arXiv 2203.11932), DATM and the CIFAR-10-LT cells of LTDD whiten this way.
-- ``zca``: the same on images standardised per channel first, as the CIFAR-100-LT cells of LTDD do. eps weighs less against
-  the larger spectrum, so more directions come out at unit variance.
+- ``zca_raw``: pixels / 255, centred, times U (S + eps)^(-1/2) U^T of their covariance U S U^T. KIP
+  (Nguyen et al., arXiv 2107.13034), MTT (Cazenavette et al., arXiv 2203.11932), DATM and the
+  CIFAR-10-LT experiments of LTDD whiten this way.
+- ``zca``: the same on images standardised per channel first, as in the CIFAR-100-LT experiments of
+  LTDD. The spectrum is larger, so eps weighs less and more directions have unit variance.
 
 A ZCA fit costs O(N D^2 + D^3): ten to twenty seconds on two CPU cores for 32 x 32 colour images.
 """
@@ -29,9 +30,9 @@ from ltdd_ray.data.mapped import MappedImages
 
 Kind = Literal["standard", "zca", "zca_raw"]
 
-# Keeps directions with next to no variance from being blown up; the value of the published whitening.
+# Limits the gain of directions with almost no variance; the value of the published whitening.
 ZCA_EPS = 0.1
-# Beyond this the decomposition takes minutes and the two stored matrices more than 128 MB.
+# Above this the decomposition takes minutes, and the two stored matrices over 128 MB.
 MAX_ZCA_DIM = 4096
 # Sums of up to 257 squared bytes are exact in float32.
 _BATCH = 256
@@ -57,22 +58,23 @@ class Normalisation:
     def fit(cls, images: np.ndarray | MappedImages, kind: Kind) -> "Normalisation":
         """Fit on training images, uint8 (N, K, H, W).
 
-        Raises ``UserError`` when the images are too large for a ZCA matrix.
+        Raises ``UserError`` if the images are too large for a ZCA matrix.
         """
         dim = prod(images.shape[1:])
         if kind != "standard" and dim > MAX_ZCA_DIM:
             raise UserError(
-                f"data.normalisation {kind} needs a {dim} x {dim} matrix for images of shape {images.shape[1:]}, more than the "
-                f"{MAX_ZCA_DIM} x {MAX_ZCA_DIM} supported; set data.normalisation: standard, or a smaller data.image_size"
+                f"data.normalisation {kind} needs a {dim} x {dim} matrix for images of shape "
+                f"{images.shape[1:]}, more than {MAX_ZCA_DIM} x {MAX_ZCA_DIM}; "
+                "set data.normalisation: standard, or a smaller data.image_size"
             )
         total, squares = torch.zeros(2, *images.shape[1:], dtype=torch.float64)
-        for batch in _batches(images):
+        for batch in _float_batches(images):
             total += batch.sum(0)
             squares += batch.square().sum(0)
         pixel_mean = total / (255 * len(images))
         mean = pixel_mean.mean((1, 2), keepdim=True)
         variance = (squares / (255**2 * len(images))).mean((1, 2), keepdim=True) - mean.square()
-        # A channel of one single value has no spread to divide by; half a grey level stands in for it.
+        # A constant channel has no spread; half a grey level is used instead.
         std = variance.clamp(min=(0.5 / 255) ** 2).sqrt()
         if kind == "standard":
             return cls(mean.float(), std.float())
@@ -80,7 +82,7 @@ class Normalisation:
             mean, std = torch.zeros_like(mean), torch.ones_like(std)
 
         gram = torch.zeros(dim, dim, dtype=torch.float64)
-        for batch in _batches(images):
+        for batch in _float_batches(images):
             deviations = ((batch.double() / 255 - pixel_mean) / std).flatten(1)
             gram.addmm_(deviations.T, deviations)
         spectrum, basis = torch.linalg.eigh(gram / max(len(images) - 1, 1))
@@ -91,7 +93,7 @@ class Normalisation:
 
     @without_autocast
     def apply(self, images: Tensor) -> Tensor:
-        """Pixels (B, K, H, W), uint8 or float in 0..255, to float32 model space of the same shape."""
+        """Pixels (B, K, H, W), uint8 or float in 0..255, to model space, float32 of equal shape."""
         x = (images.float() / 255 - self.mean) / self.std
         if self.centre is None or self.whiten is None:
             return x
@@ -99,7 +101,10 @@ class Normalisation:
 
     @without_autocast
     def invert(self, x: Tensor) -> Tensor:
-        """Model space (B, K, H, W) to float32 pixels in 0..1, unclamped: learned images may lie a little outside."""
+        """Model space (B, K, H, W) to float32 pixels in 0..1.
+
+        Values are not clamped; those of learned images may lie a little outside.
+        """
         if self.centre is not None and self.unwhiten is not None:
             x = (x.flatten(1) @ self.unwhiten + self.centre).view_as(x)
         return x * self.std + self.mean
@@ -114,7 +119,7 @@ class Normalisation:
         return Normalisation(**{name: tensor.to(device) for name, tensor in self.state().items()})
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors that define the map, under their attribute names; ready for safetensors."""
+        """The tensors that define the map, by attribute name; ready for safetensors."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
@@ -123,13 +128,13 @@ class Normalisation:
         """The inverse of :meth:`state`. Raises ``UserError`` for any other set of tensors."""
         if set(state) not in ({"mean", "std"}, {field.name for field in fields(cls)}):
             raise UserError(
-                f"a normalisation of tensors {sorted(state)} is neither standard (mean, std) nor zca "
-                "(centre, whiten and unwhiten besides); make the artifact it came from again"
+                f"a normalisation of tensors {sorted(state)} is neither standard (mean, std) nor "
+                "zca (centre, whiten and unwhiten as well); create its file again"
             )
         return cls(**state)
 
 
-def _batches(images: np.ndarray | MappedImages) -> Iterator[Tensor]:
-    """float32 (B, K, H, W) in 0..255. Copies, as arrays shared between processes are read-only."""
+def _float_batches(images: np.ndarray | MappedImages) -> Iterator[Tensor]:
+    """float32 (B, K, H, W) in 0..255; copies, because arrays shared by processes are read-only."""
     for start in range(0, len(images), _BATCH):
         yield torch.tensor(images[start : start + _BATCH], dtype=torch.float32)

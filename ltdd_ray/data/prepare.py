@@ -1,4 +1,4 @@
-"""What every later room starts from: the images to learn from, the images to be judged on, and the way into model space."""
+"""The data of a run: training images, evaluation images and the normalisation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ IMAGES_AT_ONCE = 2048
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
-    """Training images, evaluation images (the split ``evaluate.split`` names) and the normalisation fitted on the former."""
+    """Training images, the images of ``evaluate.split``, and the normalisation of the former."""
 
     train: LongTailedDataset
     evaluation: LabelledImages
@@ -30,7 +30,7 @@ class PreparedData:
 
     @property
     def prior(self) -> np.ndarray:
-        """float64 (C,): the classes' shares that matching reckons with, counted or estimated."""
+        """float64 (C,): the class prior s_k that matching uses, counted or estimated."""
         return self.estimate.prior if self.estimate else self.train.prior
 
     @property
@@ -40,18 +40,22 @@ class PreparedData:
 
 
 def prepare_data(config: RunConfig, write_shards: ShardWriter = write_in_process) -> PreparedData:
-    """Load, cut and fit once per run; everything in it travels to workers as plain arrays."""
+    """Load and divide the images, and fit the normalisation; for errors see ``load_data``."""
     splits = load_data(config.data, config.seed, write_shards)
-    class_budget(config.distill, splits.train.class_counts.tolist())  # its errors, before any work
+    class_budget(
+        config.distill, splits.train.class_counts.tolist()
+    )  # raises its errors before any work
     evaluation = splits.validation if config.evaluate.split == "validation" else splits.test
-    assert evaluation is not None  # the config refuses `validation` without a validation_fraction
+    assert evaluation is not None  # the config requires a validation_fraction
     normalisation = Normalisation.fit(splits.train.images, config.data.normalisation)
     return PreparedData(splits.train, evaluation, normalisation, splits.estimate)
 
 
 class LazyImages:
-    """Mapped images in model space, made as they are asked for: to ``len``, [index], ``split`` and ``device`` what a tensor of
-    all of them (N, K, H, W) would be.
+    """Mapped images in model space, read and normalised when they are indexed.
+
+    Supports what the training loops use of a tensor (N, K, H, W): ``len``, ``[index]``, ``split``
+    and ``device``.
     """
 
     def __init__(
@@ -77,9 +81,10 @@ Images = Tensor | LazyImages
 def model_space(
     dataset: LabelledImages, normalisation: Normalisation, device: torch.device
 ) -> tuple[Images, Tensor]:
-    """All images (N, K, H, W) float32 in model space and labels (N,) int64, on ``device``.
+    """Images (N, K, H, W) float32 in model space and labels (N,) int64, both on ``device``.
 
-    They are resident there, four times the bytes of the dataset, unless it is mapped from disk.
+    The images are resident there and take four times the bytes of the dataset. Images mapped from
+    disk stay on disk (:class:`LazyImages`).
     """
     labels = torch.tensor(dataset.labels, dtype=torch.int64, device=device)
     if isinstance(dataset.images, MappedImages):
@@ -87,7 +92,7 @@ def model_space(
     normalisation = normalisation.to(device)
     images = torch.empty(dataset.images.shape, dtype=torch.float32, device=device)
     for there, part in zip(images.split(IMAGES_AT_ONCE), _chunks(dataset.images)):
-        # torch warns about arrays that are not writable, which those in Ray's object store are; torch.tensor copies them anyway.
+        # torch.tensor copies. torch.from_numpy would warn, as arrays of Ray's store are read-only.
         there.copy_(normalisation.apply(torch.tensor(part, device=device)))
     return images, labels
 

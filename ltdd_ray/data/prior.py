@@ -1,7 +1,8 @@
-"""Class priors of images without labels, from what a classifier says about them.
+"""Class priors of unlabelled images, estimated from the predictions of a classifier.
 
-Both estimates assume that classes differ in how frequent they are and in nothing else (label shift). C classes, M unlabelled
-images, s the prior of the images the classifier was trained on.
+Both estimates assume label shift: only the class frequencies differ between the unlabelled images
+and those the classifier was trained on. C classes, M unlabelled images, s the prior of the training
+images.
 """
 
 import numpy as np
@@ -14,12 +15,14 @@ EM_TOLERANCE = 1e-9
 def expectation_maximisation(
     probabilities: np.ndarray, source_prior: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    """The prior (C,) of greatest likelihood, by the EM of Saerens, Latinne and Decaestecker (Neural Computation 2002).
+    """The maximum-likelihood prior (C,), by EM.
+
+    Saerens, Latinne and Decaestecker, Neural Computation 2002.
 
     Args:
-        probabilities: (M, C), predicted for the unlabelled images; the better calibrated, the better.
+        probabilities: (M, C), predicted for the unlabelled images; should be calibrated.
         source_prior: s (C,), positive.
-        counts: (C,) labelled images drawn from the same distribution, which count as they are; zeros where there are none.
+        counts: (C,), labelled images of the same distribution, added to the expected counts.
     """
     prior, total = source_prior, len(probabilities) + counts.sum()
     for _ in range(EM_STEPS):
@@ -32,13 +35,15 @@ def expectation_maximisation(
 
 
 def black_box_shift(joint: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Prior (C,) that explains how often each class is predicted, by least squares under w >= 0.
+    """The prior (C,) that explains how often each class is predicted, by nonnegative least squares.
 
-    Lipton, Wang and Smola, ICML 2018 (arXiv 1802.03916). Asks for no calibration, only for a confusion matrix of full rank.
+    Lipton, Wang and Smola, ICML 2018 (arXiv 1802.03916). Needs no calibration, only a confusion
+    matrix of full rank.
 
     Args:
-        joint: (C, C), the share of held-out labelled images predicted as i (row) that are of class j (column); sums to 1.
-        predicted: (C,), the share of unlabelled images predicted as i.
+        joint: (C, C), share of the held-out labelled images that are of class j (column) and
+            predicted as i (row); sums to 1.
+        predicted: (C,), share of the unlabelled images predicted as i.
     """
     weights, _ = nnls(joint, predicted)
     prior = weights * joint.sum(0)

@@ -1,7 +1,8 @@
-"""A config for a folder of images that fits them and the machine.
+"""A config for a folder of images, fitted to the images and to the machine.
 
-The CPU's values are those of `configs/cifar10_lt/cpu.yaml`, the GPU's lie between them and the paper's. What follows from the
-images: their size, the network's depth, images per class, epochs of an expert, and the step of the images.
+CPU values are those of `configs/cifar10_lt/cpu.yaml`; GPU values lie between them and the paper's.
+Image size, network depth, images per class, expert epochs and the images' learning rate follow from
+the images.
 """
 
 import json
@@ -14,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_atomic
-from ltdd_ray.data.scan import Survey
+from ltdd_ray.data.scan import Scan
 
 TEST_FRACTION = 0.2
 IPC = (1, 2, 5, 10, 20, 50)
@@ -22,45 +23,47 @@ SHARE_OF_IMAGES = 0.2
 SIDES = (8, 16, 24, 28, 32, 48, 64)
 IMAGES_PER_EXPERT = 250_000
 EXPERT_EPOCHS = (10, 60)
-# An image rate of 1000 suits 307,200 learned values (CIFAR at IPC 10), 10 suits 3,200 (the demo).
+# lr_image 1000 suits 307,200 learned values (CIFAR at IPC 10), 10 suits 3,200 (the demo).
 VALUES_PER_IMAGE_RATE = 300
 
 
 def sensible_ipc(class_counts: Sequence[int]) -> int:
-    """The largest usual number of images per class that still leaves a small set.
+    """The largest usual number of images per class that still gives a small set.
 
-    At most a fifth of the mean class, and no more than the smallest class has: every image then starts from a real one of its own.
+    At most a fifth of the mean class size, and at most the size of the smallest class, so that each
+    synthetic image starts from a different real one.
     """
     limit = min(min(class_counts), SHARE_OF_IMAGES * sum(class_counts) / len(class_counts))
     return max([ipc for ipc in IPC if ipc <= limit], default=1)
 
 
-def write_proposal(survey: Survey, output: Path, cores: int, gpus: int) -> None:
-    """Write a commented config; ``cores`` and ``gpus`` are what the machine has.
+def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
+    """Write a commented config for a machine with ``cores`` CPU cores and ``gpus`` GPUs.
 
-    Raises ``UserError`` where ``output`` exists.
+    Raises ``UserError`` if ``output`` exists or cannot be written.
     """
     if output.exists():
         raise UserError(
-            f"{output}: exists already and is not overwritten; remove it, or choose another file with --output"
+            f"{output}: exists already and is not overwritten; "
+            "remove it, or choose another file with --output"
         )
     environment = Environment(
         loader=PackageLoader("ltdd_ray.data", "."), undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["yaml"] = json.dumps  # JSON strings are YAML
-    counts = sorted(survey.class_counts.items(), key=lambda item: -item[1])
-    train = [n if survey.has_test else round((1 - TEST_FRACTION) * n) for _, n in counts]
+    counts = sorted(scan.class_counts.items(), key=lambda item: -item[1])
+    train = [n if scan.has_test else round((1 - TEST_FRACTION) * n) for _, n in counts]
     side = max(
-        [side for side in SIDES if side <= min(survey.short_side, 64 if gpus else 32)],
+        [side for side in SIDES if side <= min(scan.short_side, 64 if gpus else 32)],
         default=SIDES[0],
     )
     ipc = min(sensible_ipc(train), 50 if gpus else 10)
-    values = ipc * len(train) * side**2 * (3 if survey.colour else 1)
+    values = ipc * len(train) * side**2 * (3 if scan.colour else 1)
     epochs = min(max(IMAGES_PER_EXPERT // sum(train), EXPERT_EPOCHS[0]), EXPERT_EPOCHS[1])
     text = environment.get_template("proposal.yaml").render(
-        survey=survey,
+        scan=scan,
         file=output,
-        name=re.sub(r"[^A-Za-z0-9._-]+", "-", survey.root.resolve().name).strip("._-") or "images",
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", scan.root.resolve().name).strip("._-") or "images",
         counts=counts,
         test_fraction=TEST_FRACTION,
         side=side,
@@ -81,5 +84,5 @@ def write_proposal(survey: Survey, output: Path, cores: int, gpus: int) -> None:
 
 
 def _one_digit(value: float) -> int:
-    """At least 1, rounded to one significant digit."""
+    """``value`` rounded to one significant digit; at least 1."""
     return max(1, int(round(value, -floor(log10(max(value, 1))))))

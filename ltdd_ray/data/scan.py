@@ -1,4 +1,4 @@
-"""A first look at a folder of images: how many of which class, and how large, without decoding them."""
+"""Class counts and image sizes of a folder, read without decoding the images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,15 @@ SIZES_SAMPLED = 200
 
 
 @dataclass(frozen=True)
-class Survey:
-    """``class_counts``: training images by class name; ``has_test``: whether the folder brings test images of its own.
+class Scan:
+    """What :func:`scan_folder` found.
 
-    ``short_side`` is the median over a sample of images of the smaller of width and height, ``sizes`` the sample's (width, height);
-    ``colour`` says whether any of them has colours.
+    Attributes:
+        class_counts: training images by class name.
+        has_test: whether the folder has test images.
+        sizes: (width, height) of the images in a sample.
+        short_side: median over the sample of the smaller of width and height.
+        colour: whether any image of the sample is in colour.
     """
 
     root: Path
@@ -28,21 +32,23 @@ class Survey:
     colour: bool
 
 
-def survey_folder(root: Path) -> Survey:
-    """Look at ``root``/CLASS/* or ``root``/train/CLASS/*, as the source `imagefolder` reads them.
+def scan_folder(root: Path) -> Scan:
+    """Scan ``root``/CLASS/* or ``root``/train/CLASS/*, as the source `imagefolder` reads them.
 
-    Raises ``UserError`` where there are fewer than two classes, an empty one, one whose only image would have to train and test, or
-    an image that cannot be opened.
+    Raises ``UserError`` for fewer than two classes, an empty class, a class with a single image if
+    there are no test images, or an image that cannot be opened.
     """
     if not root.is_dir():
         raise UserError(
-            f"{root}: {'not a' if root.exists() else 'no such'} folder; give one that holds a folder of images per class"
+            f"{root}: {'not a' if root.exists() else 'no such'} folder; "
+            "give one that holds a folder of images per class"
         )
     train, test = locate_parts(root)
     files = {folder.name: image_files(folder) for folder in subfolders(train)}
     if len(files) < 2:
         raise UserError(
-            f"{train}: expected a folder of images for each of at least two classes, found folders: {', '.join(files) or 'none'}"
+            f"{train}: expected a folder of images for each of at least two classes, "
+            f"found folders: {', '.join(files) or 'none'}"
         )
     empty = next((name for name, found in files.items() if not found), None)
     if empty:
@@ -50,13 +56,14 @@ def survey_folder(root: Path) -> Survey:
     single = next((name for name, found in files.items() if len(found) == 1), None)
     if single and test is None:
         raise UserError(
-            f"{train / single}: holds a single image, which cannot both train and test; add images, remove the folder, or give "
-            f"test images of their own in {root / 'test'} (the others then go into {root / 'train'})"
+            f"{train / single}: holds a single image, which cannot be in both the training and "
+            "the test part; add images, remove the folder, or put test images into "
+            f"{root / 'test'} and the others into {root / 'train'}"
         )
     everything = [file for found in files.values() for file in found]
     heads = [_head(file) for file in everything[:: -(-len(everything) // SIZES_SAMPLED)]]
     sizes = [size for size, _ in heads]
-    return Survey(
+    return Scan(
         root=root,
         class_counts={name: len(found) for name, found in files.items()},
         has_test=test is not None,
@@ -67,7 +74,7 @@ def survey_folder(root: Path) -> Survey:
 
 
 def _head(file: Path) -> tuple[tuple[int, int], bool]:
-    """Size and whether it has colours, from the first bytes of the file."""
+    """(size, whether it is in colour), from the file's header."""
     try:
         with Image.open(file) as image:
             return image.size, image.mode not in ("1", "L")

@@ -1,4 +1,4 @@
-"""Setting images aside: a share of every class, or the labels of most."""
+"""Hold out a share of every class, or choose the images whose labels are known."""
 
 from collections.abc import Sequence
 
@@ -13,16 +13,18 @@ from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 def hold_out(
     dataset: LongTailedDataset, fraction: float, seed: int, purpose: str
 ) -> tuple[LongTailedDataset, LongTailedDataset]:
-    """(kept, held out): a random ``fraction`` of each class, rounded, with at least one image on either side.
+    """Hold out a random ``fraction`` of each class; returns (kept, held out).
 
-    Both keep the order of ``dataset``; the draw depends on (seed, purpose, class) alone. Raises ``UserError`` for a class with
-    a single image, which can serve only one side.
+    The number is rounded, with at least one image of a class in either part. Both parts keep the
+    order of ``dataset``. The draw depends on (seed, purpose, class) only. Raises ``UserError`` for
+    a class with a single image.
     """
     single = np.flatnonzero(dataset.class_counts == 1)
     if len(single):
         raise UserError(
-            f"{purpose}: {len(single)} class(es) with a single image cannot be divided, the first being "
-            f"{dataset.class_names[single[0]]!r}; add images, lower data.imbalance_factor, or hold nothing out"
+            f"{purpose}: {len(single)} class(es) with a single image cannot be divided, the first "
+            f"being {dataset.class_names[single[0]]!r}; add images, lower data.imbalance_factor, "
+            "or hold nothing out"
         )
     shares = [min(max(round(fraction * count), 1), count - 1) for count in dataset.class_counts]
     held = _draw(dataset, shares, seed, purpose)
@@ -32,15 +34,15 @@ def hold_out(
 def hold_out_where_possible(
     dataset: LongTailedDataset, fraction: float, seed: int, purpose: str
 ) -> tuple[LongTailedDataset, LabelledImages]:
-    """(kept, held out) as :func:`hold_out`, but rounded down, so that a class of fewer than 1 / ``fraction`` images stays whole.
+    """Like :func:`hold_out`, but rounded down: a class under 1 / ``fraction`` images stays whole.
 
-    Raises ``UserError`` where that is every class.
+    Raises ``UserError`` if every class is that small.
     """
     shares = [int(fraction * count + 1e-9) for count in dataset.class_counts]
     if not any(shares):
         raise UserError(
-            f"{purpose}: no class is large enough to hold {fraction:g} of it out, the largest has {dataset.class_counts.max()} "
-            "images; raise the fraction"
+            f"{purpose}: no class is large enough to hold {fraction:g} of it out, the largest has "
+            f"{dataset.class_counts.max()} images; raise the fraction"
         )
     held = _draw(dataset, shares, seed, purpose)
     return dataset.subset(np.flatnonzero(~held)), LabelledImages(
@@ -58,7 +60,10 @@ def _draw(dataset: LongTailedDataset, shares: Sequence[int], seed: int, purpose:
 
 
 def labelled_subset(dataset: LongTailedDataset, fraction: float, seed: int) -> np.ndarray:
-    """bool (N,): a random ``fraction`` of all images, drawn without regard to class, and one of every class that it missed."""
+    """bool (N,): the images whose labels are known.
+
+    A random ``fraction`` of all images, and one image of each class that the draw missed.
+    """
     order = torch.randperm(len(dataset), generator=generator(seed, "labelled subset")).numpy()
     known = np.zeros(len(dataset), dtype=bool)
     known[order[: round(fraction * len(dataset))]] = True

@@ -138,7 +138,7 @@ def evaluate_network(
     )
 
 
-def rehearse_networks(
+def network_memory_probe(
     config: RunConfig, data: PreparedData, tasks: Sequence[tuple[str, str, int]]
 ) -> None:
     """Reach the peak memory of ``tasks`` on this device: one epoch of each set and architecture."""

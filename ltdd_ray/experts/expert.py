@@ -1,4 +1,4 @@
-"""One expert from first to last: train what is missing of its two stages and commit each to the store."""
+"""Train the missing stages of one expert and write them to the store."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ from ltdd_ray.store import Stage, TrajectoryHeader, TrajectoryStore, TrajectoryW
 
 @dataclass(frozen=True)
 class EpochReport:
-    """Progress of one expert; ``epoch`` of ``epochs`` of ``stage`` is done."""
+    """Progress of one expert: ``epoch`` of the ``epochs`` epochs of ``stage`` is finished."""
 
     expert: int
     stage: Stage
@@ -43,7 +43,7 @@ def run_expert(
 ) -> None:
     """Train the missing stages of ``expert`` on this process's device.
 
-    A stage is in the store whole or not at all, so a run killed here repeats at most the stage it was in.
+    A stage is in the store whole or not at all. A killed run repeats at most its current stage.
     """
     device = default_device()
     flat = expert_network(config, data.train, expert)
@@ -56,18 +56,18 @@ def run_expert(
     if not missing:
         return
     images, labels = model_space(data.train, data.normalisation, device)
-    judge = _Judge(flat, *model_space(data.evaluation, data.normalisation, device))
+    evaluator = _Evaluator(flat, *model_space(data.evaluation, data.normalisation, device))
     stages, augment = config.experts, Augmentation(config.augmentation)
 
     if "representation" in missing:
         epochs = representation_stage(
             stages.representation, flat, images, labels, augment, config.seed, expert
         )
-        timed = _timed(
+        timed = _reporting(
             epochs, expert, "representation", stages.representation.epochs, len(labels), on_epoch
         )
-        kept = _kept(timed, stages.representation.epochs, stages.keep_epochs)
-        _commit(config, data, flat, tasks[0], kept, judge, None)
+        kept = _kept_epochs(timed, stages.representation.epochs, stages.keep_epochs)
+        _write_stage(config, data, flat, tasks[0], kept, evaluator, None)
     if "classifier" in missing:
         store = TrajectoryStore.open(config.store_uri, expect=expectation(config, data.train))
         last = store.epochs(expert, "representation")[-1]
@@ -81,13 +81,15 @@ def run_expert(
             stages.classifier, flat, theta, images, labels, augment, config.seed, expert
         )
         size = data.train.num_classes * int(data.train.class_counts.max())
-        timed = _timed(epochs, expert, "classifier", stages.classifier.epochs, size, on_epoch)
-        _commit(config, data, flat, tasks[1], timed, judge, backbone)
+        timed = _reporting(epochs, expert, "classifier", stages.classifier.epochs, size, on_epoch)
+        _write_stage(config, data, flat, tasks[1], timed, evaluator, backbone)
 
 
-def rehearse_expert(config: RunConfig, data: PreparedData, tasks: Sequence[tuple[int]]) -> None:
-    """Take the memory that any expert takes on this process's device, in a moment: with all images resident, an expert of one
-    epoch on few of them, whose store is thrown away.
+def expert_memory_probe(config: RunConfig, data: PreparedData, tasks: Sequence[tuple[int]]) -> None:
+    """Allocate as much memory as an expert does on this process's device, in a few seconds.
+
+    All images are made resident; then an expert is trained for one epoch on a few of them. Its
+    store is temporary.
     """
     resident = [
         model_space(part, data.normalisation, default_device())
@@ -100,10 +102,9 @@ def rehearse_expert(config: RunConfig, data: PreparedData, tasks: Sequence[tuple
     }
     enough = 2 * max(stage.batch_size for stage in once.values())
     spread = np.linspace(0, len(labels) - 1, min(enough, len(labels))).astype(int)
-    few = data.train.subset(
-        np.union1d(spread, np.unique(labels, return_index=True)[1])
-    )  # each class is in it
-    judged = replace(
+    one_of_each_class = np.unique(labels, return_index=True)[1]
+    few = data.train.subset(np.union1d(spread, one_of_each_class))
+    held_out = replace(
         data.evaluation, images=data.evaluation.images[:512], labels=data.evaluation.labels[:512]
     )
     with TemporaryDirectory() as scratch:
@@ -111,13 +112,16 @@ def rehearse_expert(config: RunConfig, data: PreparedData, tasks: Sequence[tuple
             update={"experts": stages.model_copy(update={**once, "store": scratch})}
         )
         run_expert(
-            short, replace(data, train=few, evaluation=judged), *tasks[0], lambda report: None
+            short, replace(data, train=few, evaluation=held_out), *tasks[0], lambda report: None
         )
     del resident
 
 
-class _Judge:
-    """Accuracy of a parameter vector on the evaluation images; recorded with the last epoch, used for no decision."""
+class _Evaluator:
+    """Accuracy of a parameter vector (P,) on the evaluation images.
+
+    It is recorded with a stage's last epoch and decides nothing.
+    """
 
     def __init__(self, flat: FlatModel, images: Images, labels: Tensor) -> None:
         self._flat, self._images, self._labels = flat, images, labels
@@ -128,12 +132,12 @@ class _Judge:
         return float((torch.cat(pieces) == self._labels).double().mean())
 
 
-def _kept(epochs: Iterator[Epoch], last: int, keep: int | None) -> Iterator[Epoch]:
-    """Only the epochs that matching can use, and the last, on which the classifier stage stands."""
+def _kept_epochs(epochs: Iterator[Epoch], last: int, keep: int | None) -> Iterator[Epoch]:
+    """The epochs that matching can use, and the last one: the classifier stage starts from it."""
     return (epoch for epoch in epochs if keep is None or epoch.epoch <= keep or epoch.epoch == last)
 
 
-def _timed(
+def _reporting(
     epochs: Iterator[Epoch],
     expert: int,
     stage: Stage,
@@ -151,16 +155,19 @@ def _timed(
         yield epoch
 
 
-def _commit(
+def _write_stage(
     config: RunConfig,
     data: PreparedData,
     flat: FlatModel,
     task: TrajectoryTask,
     epochs: Iterator[Epoch],
-    judge: _Judge,
+    evaluator: _Evaluator,
     backbone: Tensor | None,
 ) -> None:
-    """Write a stage as it is trained; a classifier stage stands on the frozen ``backbone`` (Pb,) and stores none."""
+    """Write a stage while it is trained.
+
+    A classifier stage is given its frozen ``backbone`` (Pb,), which is not stored with it.
+    """
     header = TrajectoryHeader(
         expert=task.expert,
         stage=task.stage,
@@ -182,7 +189,7 @@ def _commit(
             )
             theta = epoch.theta if backbone is None else torch.cat([backbone, epoch.theta])
             if epoch.epoch == stage.epochs:
-                metrics["test_accuracy"] = judge.accuracy(theta)
+                metrics["test_accuracy"] = evaluator.accuracy(theta)
             parts = flat.split(theta.cpu())
             writer.append(
                 epoch.epoch,

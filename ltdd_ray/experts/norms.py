@@ -1,6 +1,7 @@
-"""How even an expert's classifier is: the norms of its rows, which a long-tailed representation stage skews towards the head.
+"""Norms of the rows of an expert's classifier, one row per class.
 
-Pc classifier parameters, C classes.
+Training on long-tailed data makes the rows of large classes longer; the classifier stage evens them
+out. Pc classifier parameters, C classes.
 """
 
 import torch
@@ -14,10 +15,10 @@ from ltdd_ray.store import Stage, TrajectoryStore
 STAGES: tuple[Stage, ...] = ("representation", "classifier")
 
 
-def classifier_norms(config: RunConfig, train: LongTailedDataset) -> dict[str, list[float]]:
-    """Norms (C,) of the classifier's rows at the last epoch of each stage, averaged over the run's experts.
+def expert_classifier_norms(config: RunConfig, train: LongTailedDataset) -> dict[str, list[float]]:
+    """Norms (C,) of the rows at the last epoch of each stage, averaged over the run's experts.
 
-    Empty where the store cannot serve them all: it may be far away or deleted by now, and nothing but a picture needs it.
+    Empty if the store cannot be read, for example because it was deleted: only a chart needs them.
     """
     flat = expert_network(config, train, 0)
     norms: dict[str, list[float]] = {}

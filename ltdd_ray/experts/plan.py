@@ -1,4 +1,4 @@
-"""Which trajectories a run needs, which of them are missing, and what identifies each."""
+"""The trajectories that a run needs, the identity of each, and which of them are missing."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from ltdd_ray.store import Expectation, Stage, TrajectoryStore
 
 @dataclass(frozen=True)
 class TrajectoryTask:
-    """One trajectory to train; ``identity`` hashes everything that decides its outcome, and nothing else."""
+    """One trajectory to train; ``identity`` hashes exactly what decides its outcome."""
 
     expert: int
     stage: Stage
@@ -21,7 +21,7 @@ class TrajectoryTask:
 
 
 def expert_network(config: RunConfig, train: LongTailedDataset, expert: int) -> FlatModel:
-    """The freshly initialised network expert number ``expert`` starts from."""
+    """The initial network of expert number ``expert``."""
     seed = derive_seed(config.seed, "expert-network", expert)
     return FlatModel(build_network(config.model, train.image_shape, train.num_classes, seed))
 
@@ -38,7 +38,7 @@ def trajectory_tasks(
 
 
 def plan_trajectories(config: RunConfig, train: LongTailedDataset) -> list[TrajectoryTask]:
-    """Every trajectory of the run, expert by expert."""
+    """All trajectories of the run, expert by expert."""
     return [
         task
         for expert in range(config.experts.count)
@@ -47,7 +47,7 @@ def plan_trajectories(config: RunConfig, train: LongTailedDataset) -> list[Traje
 
 
 def expectation(config: RunConfig, train: LongTailedDataset) -> Expectation:
-    """What a store must have been made for, to serve this run."""
+    """The layout, dataset and config that a store must have to serve this run."""
     layout = expert_network(config, train, 0).layout
     return Expectation(
         layout=layout,

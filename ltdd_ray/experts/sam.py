@@ -1,6 +1,7 @@
 """Sharpness-aware gradients of a loss at theta (P,).
 
-SAM: Foret et al., ICLR 2021. GSAM: Zhuang et al., ICLR 2022 (surrogate gap), with a constant radius and weight.
+SAM: Foret et al., ICLR 2021. GSAM: Zhuang et al., ICLR 2022 (surrogate gap), here with a constant
+radius and weight.
 """
 
 from collections.abc import Callable
@@ -19,10 +20,15 @@ def sharpen(
     rho: float,
     alpha: float,
 ) -> Tensor:
-    """The direction (P,) to descend in, given a batch's gradient ``here`` at theta and the function that computes it elsewhere.
+    """The descent direction (P,).
 
-    ``none``: ``here`` itself. ``sam``: the gradient at theta + rho g/|g|. ``gsam``: that, minus ``alpha`` times the part of g
-    orthogonal to it, which narrows the gap between the two losses.
+    ``none``: the gradient g itself. ``sam``: the gradient at theta + rho g/|g|. ``gsam``: the
+    gradient of ``sam``, minus ``alpha`` times the part of g orthogonal to it. This narrows the gap
+    between the losses at the two points.
+
+    Args:
+        here: g (P,), the gradient of a batch's loss at theta.
+        gradient: computes the gradient of the same loss at another point (P,).
     """
     if kind == "none":
         return here

@@ -1,4 +1,4 @@
-"""The two stages of an expert, in plain torch: images resident on the device, parameters as one vector.
+"""The two training stages of an expert, with all parameters in one vector.
 
 N images, B batch, C classes, F features, P parameters (Pb backbone, Pc classifier).
 """
@@ -24,9 +24,10 @@ from ltdd_ray.nn.flat import FlatModel
 
 @dataclass(frozen=True)
 class Epoch:
-    """The vector (P,) or (Pc,) after ``epoch`` epochs, with the mean loss and accuracy over that epoch's augmented batches.
+    """The parameters (P,) or (Pc,) after ``epoch`` epochs.
 
-    Epoch 0 is the start of the stage and has neither.
+    ``loss`` and ``accuracy`` are means over the augmented batches of that epoch. Epoch 0 is the
+    start of the stage; its loss and accuracy are None.
     """
 
     epoch: int
@@ -36,7 +37,7 @@ class Epoch:
 
 
 class _Tally:
-    """Running mean loss and accuracy of an epoch; the numbers stay on the device until asked for."""
+    """Mean loss and accuracy of an epoch, summed on the device to avoid a wait per batch."""
 
     def __init__(self, device: torch.device) -> None:
         self._sums = torch.zeros(2, dtype=torch.float64, device=device)
@@ -64,9 +65,14 @@ def representation_stage(
     expert: int,
     criterion: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> Iterator[Epoch]:
-    """Train the whole network on the long-tailed images (N, K, H, W), labels (N,); yields epochs 0..stage.epochs.
+    """Train the whole network on the long-tailed images; yields epochs 0..stage.epochs.
 
-    ``criterion`` takes logits (B, C) and labels (B,) to a scalar.
+    Args:
+        images: (N, K, H, W) in model space.
+        labels: int64 (N,).
+        criterion: maps logits (B, C) and labels (B,) to a scalar loss.
+
+    Raises ``NonFiniteLossError`` if an epoch's loss is not finite.
     """
     theta = flat.initial().to(images.device).requires_grad_()
     optimiser = SGD([theta], stage.lr, stage.momentum, weight_decay=stage.weight_decay)
@@ -107,9 +113,10 @@ def classifier_stage(
     seed: int,
     expert: int,
 ) -> Iterator[Epoch]:
-    """Fine-tune theta_c alone on class-balanced samples, the backbone frozen at ``theta`` (P,); yields epochs 0..stage.epochs.
+    """Fine-tune theta_c on class-balanced samples; yields epochs 0..stage.epochs.
 
-    An epoch is C times the largest class, as in the class-aware sampler the paper uses.
+    The backbone stays frozen at ``theta`` (P,). An epoch has C max_k n_k images, as in the
+    class-aware sampler of the paper. Raises ``NonFiniteLossError`` if a loss is not finite.
     """
     head = flat.split(theta)[1].detach().clone().requires_grad_()
     optimiser = SGD([head], stage.lr, stage.momentum, weight_decay=stage.weight_decay)
@@ -139,10 +146,11 @@ def classifier_stage(
 
 
 def balanced_indices(labels: Tensor, samples_per_class: int, draw: torch.Generator) -> Tensor:
-    """One epoch of the class-aware sampler (Kang et al., ICLR 2020): indices (about C max_k n_k,) into labels (N,).
+    """One epoch of the class-aware sampler (Kang et al., ICLR 2020).
 
-    Classes come in turn, in an order redrawn every round, ``samples_per_class`` images each; a class's images are used up in
-    random order before any repeats.
+    Each round visits all classes in a new random order and takes ``samples_per_class`` images of
+    each. No image of a class repeats before all its images were used, in random order. Returns
+    indices into labels (N,); there are max_k n_k of each class, rounded up to whole rounds.
     """
     counts = torch.bincount(labels)
     num_classes, largest = len(counts), int(counts.max())
@@ -164,7 +172,10 @@ def balanced_indices(labels: Tensor, samples_per_class: int, draw: torch.Generat
 
 
 def _row_cap(flat: FlatModel, head: Tensor, share: float | None) -> Tensor | None:
-    """MaxNorm's cap, a share of the way from the smallest to the largest row norm (Alshammari et al., CVPR 2022)."""
+    """The largest row norm that MaxNorm allows (Alshammari et al., CVPR 2022).
+
+    ``share`` of the way from the smallest to the largest norm at the start of the stage.
+    """
     if share is None:
         return None
     norms = flat.head_weight(head.detach()).norm(dim=1)

@@ -1,6 +1,7 @@
-"""Every system of the comparison as a few settings laid over one config: what makes the method what it is, and nothing else.
+"""The methods of a comparison. Each is a small overlay of settings over a config.
 
-Sizes (updates, steps, rates) stay those of the config, which is written for LTDD; a method is thus measured at the same cost.
+An overlay holds only what defines the method. Sizes (updates, steps, rates) stay those of the
+config, which is written for LTDD, so that all methods are compared at the same cost.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from ltdd_ray.common.registry import Registry
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import merge, parse_config
 
-# In the order of a comparison: the method and its halves, other distillation, selection, references.
+# In the order of a comparison: LTDD and its ablations, other distillation, selection, all images.
 METHODS = (
     *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm"),
     *("random", "random_mosaic", "k_center", "k_center_mosaic"),
@@ -41,7 +42,8 @@ def register_method(name: str, overlay: Mapping[str, Any]) -> None:
 def method_config(base: RunConfig, method: str) -> RunConfig:
     """``base`` turned into a run of ``method``, one of :func:`known_methods`.
 
-    Raises ``UserError`` for an unknown method, naming the nearest, and where method and config contradict each other.
+    Raises ``UserError`` for an unknown method, naming the nearest, and where the settings of method
+    and config contradict each other.
     """
     try:
         REGISTRY.check(method)

@@ -1,4 +1,4 @@
-"""The accuracies that the paper prints, looked up by what a run is about."""
+"""The accuracies published in the paper."""
 
 from functools import cache
 from pathlib import Path
@@ -10,9 +10,10 @@ import yaml
 def published_accuracy(
     dataset: str | None, imbalance_factor: float | None, method: str | None, ipc: int | None
 ) -> float | None:
-    """The published share 0..1 for ``ipc`` images per class of ``method``; None where there is none.
+    """The published accuracy 0..1 of ``method`` with ``ipc`` images per class, or None.
 
-    The first two are what a config calls ``data.name`` (or else ``data.source``) and ``data.imbalance_factor``.
+    ``dataset`` is the config's ``data.name`` (or else ``data.source``) and ``imbalance_factor`` its
+    ``data.imbalance_factor``.
     """
     found = _published()["accuracies"].get(dataset, {}).get(imbalance_factor, {}).get(method)
     percent = found.get(ipc) if isinstance(found, dict) else found
@@ -20,6 +21,7 @@ def published_accuracy(
 
 
 def published_source() -> str:
+    """The reference of the published accuracies."""
     return _published()["source"]
 
 

@@ -48,7 +48,8 @@ def register_network(name: str, builder: Callable[[ModelConfig, int], nn.Module]
     ``builder(config, channels)`` returns a freshly initialised backbone: images (B, channels, H, W)
     in model space to features (B, F). A linear classifier is put behind it. ``config`` has
     ``width``, ``depth`` and ``norm``, which the builder may use. Weights are drawn from torch's
-    global generator, which is seeded around the call.
+    global generator, which is seeded around the call. If the backbone has batch norm, set
+    ``model.norm: batch``: settings that would split a batch are then refused.
 
     The name stands for the code: stored experts are found by it. Register changed code under
     another name. Raises ``UserError`` for a built-in name.

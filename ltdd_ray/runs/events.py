@@ -1,4 +1,7 @@
-"""What a run says of itself while it goes: a line an event, and how far the present stage is. For ``ltdd-ray status``."""
+"""Events and progress of a run, in files that ``ltdd-ray status`` reads.
+
+``events.jsonl`` has a line per event, ``progress.json`` the progress of the current stage.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +19,21 @@ EVENTS, PROGRESS = "events.jsonl", "progress.json"
 
 
 def record_event(folder: Path, event: str) -> None:
-    """Append one line to the journal of the run in ``folder``."""
+    """Append one event to ``events.jsonl`` of the run in ``folder``."""
     with (folder / EVENTS).open("a") as file:
         file.write(json.dumps({"time": _now(), "event": mask(event)}) + "\n")
 
 
 def record_progress(folder: Path, state: StageState) -> None:
-    """Replace what is said of the present stage."""
+    """Replace the progress of the current stage."""
     write_json(folder / PROGRESS, {"time": _now(), **state._asdict()})
 
 
 class RecordingOutput:
-    """An output whose events also go to the journal in ``folder``, and whose progress ``listeners()`` hear of, stage by stage."""
+    """An output that also writes events to ``folder``.
+
+    ``listeners()`` is called for every stage; the functions it returns get the stage's progress.
+    """
 
     def __init__(
         self,

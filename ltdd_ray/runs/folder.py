@@ -1,7 +1,8 @@
-"""The folder of one run: whose it is, what made it, and how long each stage took.
+"""The folder of one run, with its config and a description of how it was made.
 
-``config.yaml`` is the resolved config; ``run.json`` holds seed, commit, versions, hardware and, per finished stage, the seconds
-of the session that finished it, its end and the peak memory of its largest process (bytes).
+``config.yaml`` is the resolved config. ``run.json`` has seed, commit, versions and hardware, and
+for each finished stage: the seconds of the session that finished it, the time of its end, and the
+peak memory of its largest process in bytes.
 """
 
 import json
@@ -25,13 +26,16 @@ from ltdd_ray.config.loading import dump_config
 
 @dataclass(frozen=True)
 class RunFolder:
+    """The folder of one run."""
+
     path: Path
 
     @classmethod
     def open(cls, config: RunConfig) -> "RunFolder":
-        """Create the run's folder, or come back to it.
+        """Create the folder of the run, or reopen it.
 
-        Raises ``UserError`` where it cannot be written, holds other files, or belongs to a config with another outcome.
+        Raises ``UserError`` where it cannot be written, and for the reasons of
+        :meth:`check_owner`.
         """
         folder = cls(config.folder)
         try:
@@ -41,7 +45,8 @@ class RunFolder:
             write_json(folder.path / "run.json", {**folder.information(), **_describe(config)})
         except OSError as error:
             raise UserError(
-                f"{folder.path}: not writable: {error.strerror or error}; choose another place with --set output=..."
+                f"{folder.path}: not writable: {error.strerror or error}; "
+                "choose another place with --set output=..."
             ) from error
         return folder
 
@@ -58,12 +63,12 @@ class RunFolder:
         return self.path / "results.json"
 
     def information(self) -> dict[str, Any]:
-        """What ``run.json`` says; empty before the first :meth:`open`."""
+        """The content of ``run.json``; empty before the first :meth:`open`."""
         file = self.path / "run.json"
         return json.loads(file.read_text()) if file.exists() else {}
 
     def record_stage(self, stage: str, seconds: float, peak_memory: int) -> None:
-        """Note in ``run.json`` that ``stage`` is finished now."""
+        """Record in ``run.json`` that ``stage`` is finished now."""
         information = self.information()
         finished = datetime.now(UTC).isoformat(timespec="seconds")
         for key, value in (
@@ -75,21 +80,26 @@ class RunFolder:
         write_json(self.path / "run.json", information)
 
     def remove_if_unused(self) -> None:
-        """Remove a folder that holds nothing but its own description, so that a mended config may take the name."""
+        """Remove the folder if no stage has written to it.
+
+        A corrected config can then use the same name.
+        """
         held = {entry.name for entry in self.path.rglob("*") if entry.is_file()}
         if held <= {"config.yaml", "run.json", "events.jsonl", "progress.json"}:
             shutil.rmtree(self.path)
 
     def check_owner(self, config: RunConfig) -> None:
-        """Raise ``UserError`` where the folder holds other files or belongs to a config with another outcome."""
+        """Raise ``UserError`` where the folder cannot be used for ``config``.
+
+        That is where it holds other files, or a config that leads to other results.
+        """
         file = self.path / "config.yaml"
         if not file.exists():
-            strangers = (
-                [entry.name for entry in self.path.glob("[!.]*")] if self.path.exists() else []
-            )
-            if strangers:
+            others = [entry.name for entry in self.path.glob("[!.]*")] if self.path.exists() else []
+            if others:
                 raise UserError(
-                    f"{self.path}: holds files of something else, such as {min(strangers)}; choose another name with --set name=..."
+                    f"{self.path}: holds files that are not of a run, such as {min(others)}; "
+                    "choose another name with --set name=..."
                 )
             return
         try:
@@ -111,7 +121,8 @@ class RunFolder:
             )
             more = f" and {len(different) - 3} more" if len(different) > 3 else ""
             raise UserError(
-                f"{self.path}: belongs to a run with another config: {shown}{more}; choose another name with --set name=..."
+                f"{self.path}: belongs to a run with another config: {shown}{more}; "
+                "choose another name with --set name=..."
             )
 
 
@@ -135,7 +146,7 @@ def _describe(config: RunConfig) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Commit of the checkout this package runs from, with `-dirty` where files differ from it; None outside of one."""
+    """Commit of the checkout of this package, with `-dirty` if files differ; None without one."""
     package = Path(__file__).resolve().parents[1]
     if not (package.parent / ".git").exists():
         return None  # installed inside some other project's tree

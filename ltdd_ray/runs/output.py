@@ -1,4 +1,4 @@
-"""How a run tells what it does: to people as lines, bars and a table, to programs as one JSON object per line."""
+"""The output of a run: lines, progress bars and a table, or one JSON object per line."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -10,27 +10,30 @@ from ltdd_ray.runs.progress import JsonProgress, Progress, StageProgress, print_
 
 
 class Output(Protocol):
-    """What a pipeline needs of either."""
+    """What the pipeline calls."""
 
     def say(self, stage: str, sentence: str) -> None:
-        """Something worth knowing that happened within ``stage``."""
+        """Show a message of ``stage``."""
         ...
 
     def stage(self, stage: str, state: str, artifact: str, seconds: float | None = None) -> None:
-        """``stage`` is "finished" (after ``seconds`` of work) or was "already finished"; ``artifact`` is what it left."""
+        """Show that ``stage`` is "finished", after ``seconds``, or was "already finished".
+
+        ``artifact`` is the place of its result.
+        """
         ...
 
     def progress(self, stage: str, total: int, unit: str) -> AbstractContextManager[Progress]:
-        """What counts the ``total`` units of work of a stage."""
+        """A counter for the ``total`` units of work of a stage."""
         ...
 
     def results(self, results: dict[str, Any], path: str) -> None:
-        """The content of results.json and where it lies; the last thing said."""
+        """Show the content of results.json, which is at ``path``. This is the last call."""
         ...
 
 
 class TextOutput:
-    """For people; ``quiet`` says nothing at all."""
+    """Text for a terminal or a log; nothing at all if ``quiet``."""
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
         self._console = console or Console(quiet=quiet)
@@ -52,7 +55,7 @@ class TextOutput:
 
 
 class JsonOutput:
-    """For programs: every line of stdout is an object with an ``event``: note, progress, stage or results."""
+    """JSON lines on stdout; ``event`` is one of note, progress, stage and results."""
 
     def say(self, stage: str, sentence: str) -> None:
         print_json(event="note", stage=stage, text=sentence)

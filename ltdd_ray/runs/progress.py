@@ -1,4 +1,4 @@
-"""Progress of a stage: a bar on a terminal, now and then a line elsewhere, always with rate and time left; or JSON for programs."""
+"""Progress of a stage: a bar on a terminal, a line every few seconds in a log, or JSON lines."""
 
 import json
 import time
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_RECORDS = 1.0
 
 
 class StageState(NamedTuple):
-    """``done`` of ``total`` units of a stage's work, ``rate`` of them a second (None while unknown)."""
+    """``done`` of ``total`` units of work, and ``rate`` in units per second (None if unknown)."""
 
     stage: str
     done: float
@@ -28,11 +28,11 @@ class StageState(NamedTuple):
 class Progress(Protocol):
     """Counts the units of work that several workers finish.
 
-    Each worker's part goes by a key, so that a part begun anew after a death counts from its beginning again.
+    Each part of the work has a key. A part that starts again after a failure is counted from 0.
     """
 
     def update(self, key: Hashable, done: int, note: str) -> None:
-        """``done`` units of the part ``key`` are finished; ``note`` says what just happened."""
+        """``done`` units of the part ``key`` are finished; ``note`` describes the last one."""
         ...
 
 
@@ -54,14 +54,14 @@ class JsonProgress:
 
 
 def print_json(**event: Any) -> None:
-    """One object on one line of stdout, at once."""
+    """Print one JSON object on one line of stdout and flush it."""
     print(json.dumps(event), flush=True)
 
 
 class Meter:
-    """Passes updates on to ``progress``, and tells ``listeners`` the state at the beginning, the end and about once a second.
+    """Passes updates to ``progress``, and the state to ``listeners`` about once a second.
 
-    To be used as a context manager.
+    A context manager. ``listeners`` also get the first and the last state.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Meter:
 
 
 class StageProgress:
-    """For people; to be used as a context manager."""
+    """A bar on a terminal, and lines with rate and time left elsewhere. A context manager."""
 
     def __init__(self, stage: str, total: int, unit: str, console: Console) -> None:
         self._unit, self._console = unit, console

@@ -1,4 +1,7 @@
-"""``ltdd-ray status RUN``: how far a run is, from the files in its folder alone. Works beside a live run and after a dead one."""
+"""``ltdd-ray status RUN``: the progress of a run, from the files in its folder.
+
+The run may be active, finished or killed.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -13,17 +16,17 @@ from ltdd_ray.runs.events import EVENTS, PROGRESS
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """What is known of the run in ``folder``.
+    """The progress of the run in ``folder``.
 
-    ``stage`` is the one that reported last, ``done`` of ``total`` ``unit``s at ``rate`` a second, ``age`` seconds ago;
-    ``stages`` gives the seconds of each finished one; ``finished`` says that the report, or a search, is complete.
-    Raises ``UserError`` where there is no run.
+    ``stage`` is the stage with the last progress: ``done`` of ``total`` ``unit``s at ``rate`` per
+    second, ``age`` seconds ago. ``stages`` has the seconds of each finished stage. ``finished`` is
+    true where the report, or a search, is complete. Raises ``UserError`` where there is no run.
     """
     information = _json(folder / "run.json")
     if information is None:
         below = sorted(file.parent.name for file in folder.glob("*/run.json"))
         remedy = (
-            f"it has the runs {', '.join(below)}, name one of them"
+            f"name one of the runs in it: {', '.join(below)}"
             if below
             else "name the folder that `ltdd-ray run` wrote"
         )
@@ -50,7 +53,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def show_status(folder: str, as_json: bool) -> None:
-    """Print :func:`read_status`, for a person or as JSON."""
+    """Print :func:`read_status` as text or JSON."""
     status = read_status(Path(folder))
     print(json.dumps(status)) if as_json else Console().print(
         "\n".join(_lines(status)), soft_wrap=True, highlight=False
@@ -65,8 +68,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
     if status["stage"] and status["total"] and not status["finished"]:
         rate = f" at {status['rate']:.1f} {status['unit']}/s" if status["rate"] else ""
         lines.append(
-            f"  {status['stage']}: {status['done']:g} of {status['total']:g} {status['unit']}{rate}, last heard of "
-            f"{duration(status['age'])} ago"
+            f"  {status['stage']}: {status['done']:g} of {status['total']:g} {status['unit']}"
+            f"{rate}, last update {duration(status['age'])} ago"
         )
     if status["last_event"]:
         lines.append(
@@ -82,12 +85,12 @@ def _json(file: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{file}: not readable ({error}); run the same command again, which writes it anew"
+            f"{file}: not readable ({error}); run the same command again to rewrite it"
         ) from None
 
 
 def _last_event(file: Path) -> dict[str, str] | None:
-    """The last whole line: a killed writer may have left a part of one."""
+    """The last complete line. A killed writer may have left an incomplete one after it."""
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     whole = [line for line in lines if line.endswith("\n")]
     return json.loads(whole[-1]) if whole else None

@@ -1,4 +1,7 @@
-"""What a run will take on this machine: moments of its own work, timed on noise of the images' shape, times how often they come."""
+"""Estimate time, memory and disk of a run on this machine.
+
+Short pieces of its work are timed on noise of the images' shape and multiplied by their number.
+"""
 
 import time
 from collections.abc import Callable
@@ -28,8 +31,12 @@ STEPS_TIMED = 2
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Seconds by stage; bytes: of memory in each process, of memory there is, of trajectories on disk."""
+class CostEstimate:
+    """The cost of a run.
+
+    ``seconds`` by stage, ``process_bytes`` of memory in each process, ``memory`` of the machine or
+    GPU in bytes, ``store_bytes`` of trajectories on disk.
+    """
 
     seconds: dict[str, float]
     processes: int
@@ -38,6 +45,7 @@ class Estimate:
     store_bytes: int
 
     def sentences(self) -> list[str]:
+        """What to tell the user."""
         stages = ", ".join(
             f"{stage} {duration(seconds)}" for stage, seconds in self.seconds.items()
         )
@@ -45,24 +53,27 @@ class Estimate:
         enough = (
             ""
             if needed < self.memory
-            else "; more than there is: lower compute.num_actors and num_workers, or distill.micro_batch"
+            else ", which is not enough: "
+            "lower compute.num_actors, compute.num_workers or distill.micro_batch"
         )
         return [
-            f"time here: about {duration(sum(self.seconds.values()))} ({stages}), and some seconds to start each stage",
-            f"memory: about {size(self.process_bytes)} in each of {self.processes} processes, of {size(self.memory)}{enough}",
-            f"disk: {size(self.store_bytes)} of expert trajectories",
+            f"time: about {duration(sum(self.seconds.values()))} on this machine ({stages}), "
+            "and a few seconds to start each stage",
+            f"memory: about {size(self.process_bytes)} in each of {self.processes} processes; "
+            f"this machine has {size(self.memory)}{enough}",
+            f"disk: about {size(self.store_bytes)} for expert trajectories",
         ]
 
 
-def estimate(config: RunConfig, splits: DataSplits) -> Estimate:
-    """Takes a few seconds at most sizes; knows no distillation but matching.
+def estimate_cost(config: RunConfig, splits: DataSplits) -> CostEstimate:
+    """Estimate the cost of a run, which takes a few seconds for most configs.
 
-    Processes with cores or a GPU of their own are taken to be as fast as one alone.
+    Assumes that processes do not slow each other down while each has its own cores or GPU. The time
+    of distribution matching is not estimated.
     """
     prepare_process(config.compute.threads)
-    if (
-        config.compute.gpus_per_actor == "auto"
-    ):  # actors that share a GPU are not taken to be faster than one
+    # Assumes that actors on one GPU together are as fast as one actor alone.
+    if config.compute.gpus_per_actor == "auto":
         gpus = torch.cuda.device_count()
         alone = {"num_actors": gpus, "gpus_per_actor": 1.0} if gpus else {"gpus_per_actor": 0.0}
         config = config.model_copy(update={"compute": config.compute.model_copy(update=alone)})
@@ -77,10 +88,10 @@ def estimate(config: RunConfig, splits: DataSplits) -> Estimate:
     layout, experts = flat.layout, config.experts
     kept = experts.representation.epochs if experts.keep_epochs is None else experts.keep_epochs + 1
     numbers = (kept + 1) * layout.size + (experts.classifier.epochs + 1) * layout.classifier_size
-    # float32 in model space instead of bytes
+    # Images in model space are float32, not bytes.
     resident = 4 * (train.bytes_in_memory + splits.test.bytes_in_memory)
     on_gpu = torch.cuda.is_available()
-    return Estimate(
+    return CostEstimate(
         seconds=seconds,
         processes=max(config.compute.num_actors, config.compute.num_workers),
         process_bytes=resident + (torch.cuda.max_memory_allocated() if on_gpu else peak_memory()),
@@ -96,9 +107,8 @@ def _experts(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> fl
     whole, head = experts.representation, experts.classifier
     images, labels = _random_images(train, min(whole.batch_size, len(train)))
     endless = whole.model_copy(update={"epochs": 10**9})
-    batches = representation_stage(
-        endless, flat, images, labels, augment, config.seed, 0
-    )  # a batch is all there is: an epoch each
+    # One batch is the whole data set here, so each epoch is one batch.
+    batches = representation_stage(endless, flat, images, labels, augment, config.seed, 0)
     next(batches)
     per_batch = _seconds(lambda: next(batches))
     per_class = head.samples_per_class * max(
@@ -174,7 +184,7 @@ def _evaluate(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> f
 
 
 def _random_images(train: LongTailedDataset, count: int) -> tuple[Tensor, Tensor]:
-    """Noise (count, K, H, W) in model space with labels (count,), every class as often as any other."""
+    """Noise (count, K, H, W) in model space and labels (count,) with equal class counts."""
     device = default_device()
     return torch.randn(count, *train.image_shape, device=device), torch.arange(
         count, device=device
@@ -182,13 +192,13 @@ def _random_images(train: LongTailedDataset, count: int) -> tuple[Tensor, Tensor
 
 
 def _at_once(wanted: int, gpus: float | str, threads: int) -> int:
-    """Processes that do not slow each other down: no more than there are cores or, where they ask for one, GPUs."""
+    """Number of processes at once: at most one per core, or per GPU if each uses one."""
     room = torch.cuda.device_count() if gpus else describe_hardware()["cores"] // threads
     return max(1, min(wanted, room))
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Mean time of a call, after one that warms up and is not counted."""
+    """Mean seconds of a call, after one call to warm up."""
     _timed(work)
     first = _timed(work)
     repeats = min(100, int(SECONDS_PER_TIMING / max(first, 1e-4)))

@@ -20,7 +20,7 @@ from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
 from ltdd_ray.evaluate.train import EvaluationReport
 from ltdd_ray.experts.expert import EpochReport
-from ltdd_ray.experts.norms import classifier_norms
+from ltdd_ray.experts.norms import expert_classifier_norms
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.export.card import write_card
 from ltdd_ray.report.page import write_report
@@ -145,7 +145,7 @@ def write_results(run: RunContext) -> None:
     ]
     known = {
         **run.folder.information(),
-        "expert_classifier_norms": classifier_norms(run.config, run.data.train),
+        "expert_classifier_norms": expert_classifier_norms(run.config, run.data.train),
     }
     if run.data.estimate:
         known["class_count_estimate"] = run.data.estimate.to_json()

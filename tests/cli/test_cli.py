@@ -1,7 +1,9 @@
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,8 +27,10 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert exit.value.code == 0
     help = capsys.readouterr().out
-    verbs = "run experts distill evaluate report compare search status init export store data bench completion"
-    assert set(verbs.split()) <= set(re.findall(r"^    (\w+)\s", help, re.MULTILINE))
+    commands = "run experts distill evaluate report compare search status init export store data"
+    assert {*commands.split(), "bench", "completion"} <= set(
+        re.findall(r"^    (\w+)\s", help, re.MULTILINE)
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,22 +42,35 @@ def test_a_wrong_command_line_ends_with_2(arguments: list[str]) -> None:
     assert exit.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["rnu", "a.yaml"], "run"),
+        (["store", "lss", "a"], "ls"),
+        (["export", "a", "--to", "parqet"], "parquet"),
+    ],
+)
+def test_a_wrong_word_is_answered_with_the_nearest(
+    arguments: list[str], nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    assert f"did you mean `{nearest}`?" in capsys.readouterr().err
+
+
+def test_a_missing_config_is_answered_with_the_nearest_file(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(config)
+    assert cli.main(["run", str(file.with_suffix(".yml"))]) == 1
+    assert f"tiny.yml: no such config file; did you mean {file}?" in capsys.readouterr().err
+    assert cli.main(["run", str(file.with_name("other.yaml"))]) == 1
+    assert "did you mean" not in capsys.readouterr().err
+
+
 def test_overrides_reach_the_config(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        cli.main(
-            [
-                "data",
-                "info",
-                config,
-                "--set",
-                "data.imbalance_factor=5",
-                "data.test_fraction=0.25",
-                "--set",
-                "seed=1",
-            ]
-        )
-        == 0
-    )
+    overrides = "--set data.imbalance_factor=5 data.test_fraction=0.25 --set seed=1"
+    assert cli.main(["data", "info", config, *overrides.split()]) == 0
     assert "imbalance factor 5.1" in capsys.readouterr().out
 
 
@@ -91,7 +108,7 @@ def test_a_batch_that_cannot_be_split_is_refused_before_work(
     assert "micro_batch 8 needs hypergradient exact" in capsys.readouterr().err
 
 
-def test_a_stage_says_which_one_it_needs_first(
+def test_a_stage_names_the_one_it_needs_first(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["distill", config]) == 1
@@ -99,7 +116,7 @@ def test_a_stage_says_which_one_it_needs_first(
     assert not (Path(config).parent / "runs" / "tiny").exists()
 
 
-def test_the_stage_before_is_the_last_one_that_is_needed(
+def test_stages_that_are_not_needed_are_not_asked_for(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["evaluate", config, "--set", "evaluate.sets=[k_center]"]) == 1
@@ -170,9 +187,7 @@ def test_an_unexpected_error_is_one_line_too(
     assert cli.main(["run", config]) == 1
     said = capsys.readouterr().err
     assert said.startswith(f"error: unexpected {type(error).__name__}") and said.count("\n") == 1
-    assert ("weight" in said) == bool(
-        str(error)
-    ) and "the same command with --debug shows where" in said
+    assert ("weight" in said) == bool(str(error)) and "run the same command with --debug" in said
     with pytest.raises(type(error)):
         cli.main(["run", config, "--debug"])
 
@@ -186,7 +201,33 @@ def test_every_command_can_show_its_stack_trace(command: list[str]) -> None:
         cli.main([*command, "--debug"])
 
 
-def test_ctrl_c_says_how_to_go_on(
+def test_sigterm_ends_a_command_like_ctrl_c(tmp_path: Path) -> None:
+    """The config is a pipe: the command waits in its read, which this test meets by opening it."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    command = [sys.executable, "-m", "ltdd_ray", "run", str(tmp_path / "pipe.yaml")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with (tmp_path / "pipe.yaml").open("w"):
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert said == "terminated; the same command resumes from what is finished\n"
+
+
+@pytest.mark.ray
+def test_sigterm_during_ray_leaves_a_run_to_resume(config: str) -> None:
+    command = [sys.executable, "-m", "ltdd_ray", "experts", config, "--set", "experts.count=40"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    store = Path(config).parent / "runs" / "tiny" / "experts"
+    deadline = time.monotonic() + 120
+    while not list(store.glob("*.json")):
+        assert process.poll() is None and time.monotonic() < deadline, "no expert was trained"
+        time.sleep(0.05)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143 and "terminated; the same command resumes" in said
+
+
+def test_ctrl_c_names_the_way_to_resume(
     config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""What bash makes of the completion script."""
+"""Completions that bash gets from the script."""
 
 import subprocess
 from pathlib import Path

@@ -41,13 +41,13 @@ BIG = {"CPU": 64.0, "GPU": 4.0}
         ),  # the node with the fewest CPUs beside a GPU decides
     ],
 )
-def test_the_scarcest_decides(
+def test_the_scarcest_resource_decides(
     nodes: list[dict[str, float]], cpus: float, tasks: int, taken: int, together: int
 ) -> None:
     assert actors_per_gpu(nodes, cpus, tasks, taken, memory=80 * GIB) == together
 
 
 @pytest.mark.parametrize("actors", range(1, 101))
-def test_so_many_shares_fit_and_no_more(actors: int) -> None:
+def test_exactly_so_many_shares_fit_a_gpu(actors: int) -> None:
     units = round(share_of(actors) * 10_000)  # what Ray makes of it
     assert actors * units <= 10_000 < (actors + 1) * units

@@ -1,4 +1,7 @@
-"""The pool on real actors. Tasks are nested functions, which travel by value; actors cannot import a test module."""
+"""The pool on real actors.
+
+Tasks are nested functions, which Ray pickles by value; actors cannot import a test module.
+"""
 
 import os
 import signal
@@ -44,7 +47,7 @@ def test_results_reports_and_shared_arrays() -> None:
 
 
 @pytest.mark.parametrize("kind", [UserError, ZeroDivisionError])
-def test_an_error_in_a_task_arrives_as_it_was(kind: type[Exception]) -> None:
+def test_an_error_in_a_task_is_raised_unchanged(kind: type[Exception]) -> None:
     def task(number: int, report: Callable[[object], None]) -> None:
         if number == 1:
             raise kind("number is 1")
@@ -58,7 +61,7 @@ def test_an_error_in_a_task_arrives_as_it_was(kind: type[Exception]) -> None:
     assert type(caught.value) is kind
 
 
-def test_a_killed_actor_costs_its_task_once(tmp_path: Path) -> None:
+def test_only_the_task_of_a_killed_actor_runs_again(tmp_path: Path) -> None:
     def task(number: int, report: Callable[[object], None]) -> int:
         (tmp_path / f"{number}-{os.getpid()}").touch()
         if number == 1 and len(list(tmp_path.glob("1-*"))) == 1:
@@ -81,7 +84,7 @@ def test_a_task_that_always_kills_its_actor_ends_the_pool() -> None:
         list(run_tasks(task, [()], shared=(), compute=TWO_ACTORS, on_report=print))
 
 
-def test_a_failed_pool_gives_its_cpus_back_though_its_error_is_kept() -> None:
+def test_a_failed_pool_frees_its_cpus_while_its_error_is_kept() -> None:
     import ray
     from ray._common.test_utils import wait_for_condition
 
@@ -97,9 +100,9 @@ def test_a_failed_pool_gives_its_cpus_back_though_its_error_is_kept() -> None:
 
 
 def test_as_many_actors_share_a_gpu_as_fit_by_measured_memory(tmp_path: Path) -> None:
-    """The GPU is one that Ray alone believes in; what would be measured on it is a quarter of its memory."""
+    """Ray is told of a GPU that does not exist; the measured memory is a quarter of it, faked."""
 
-    def rehearse(given: str, tasks: list[tuple[int]]) -> None:
+    def memory_probe(given: str, tasks: list[tuple[int]]) -> None:
         import ray
         import torch
 
@@ -112,7 +115,7 @@ def test_as_many_actors_share_a_gpu_as_fit_by_measured_memory(tmp_path: Path) ->
         (tmp_path / str(number)).touch()
         deadline = time.monotonic() + 60
         while number < 3 and len(list(tmp_path.iterdir())) < 3:
-            assert time.monotonic() < deadline, "three actors were to work at once"
+            assert time.monotonic() < deadline, "three actors did not work at the same time"
             time.sleep(0.05)
         return len(ray.get_gpu_ids())
 
@@ -126,14 +129,14 @@ def test_as_many_actors_share_a_gpu_as_fit_by_measured_memory(tmp_path: Path) ->
             shared=("shared",),
             compute=packed,
             on_report=heard.append,
-            rehearse=rehearse,
+            memory_probe=memory_probe,
         )
     )
     assert sorted(o.task for o in outcomes) == tasks and all(o.result == 1 for o in outcomes)
     assert heard == ["an actor takes 2.3e-08 of a GPU's 9.3e-08 GiB: 3 actors, 3 to a GPU"]
 
 
-def test_one_task_has_a_gpu_for_itself_and_nothing_is_measured() -> None:
+def test_a_single_task_gets_a_whole_gpu_without_a_probe() -> None:
     def task(report: Callable[[object], None]) -> float:
         import ray
 
@@ -141,6 +144,6 @@ def test_one_task_has_a_gpu_for_itself_and_nothing_is_measured() -> None:
 
     alone = ComputeConfig(gpus_per_actor="auto")
     (outcome,) = run_tasks(
-        task, [()], shared=(), compute=alone, on_report=print, rehearse=lambda tasks: 1 / 0
+        task, [()], shared=(), compute=alone, on_report=print, memory_probe=lambda tasks: 1 / 0
     )
     assert outcome.result == 1

@@ -1,4 +1,4 @@
-"""The pool's policy, against a model: whatever dies and finishes in whatever order, each task ends exactly once."""
+"""The queue of a pool: each task finishes exactly once, in any order of deaths and finishes."""
 
 import random
 
@@ -9,7 +9,7 @@ from ltdd_ray.common.errors import UserError
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_every_task_finishes_once_whatever_dies(seed: int) -> None:
+def test_every_task_finishes_once_in_any_order_of_deaths(seed: int) -> None:
     draw = random.Random(seed)
     tasks = [(number,) for number in range(draw.randrange(1, 9))]
     queue = TaskQueue(tasks, max_failures=1000)

@@ -31,7 +31,8 @@ def test_too_many_actors_are_refused_with_the_remedy(ray_cluster: None) -> None:
     require_capacity("num_actors", 4, 1, 0)
     with pytest.raises(
         UserError,
-        match=r"5 processes of 1 CPU.* have 4 CPU and 1 GPU, room for 4; --set compute\.num_actors=4",
+        match=r"5 processes of 1 CPU.* have 4 CPU and 1 GPU, room for 4; "
+        r"--set compute\.num_actors=4",
     ):
         require_capacity("num_actors", 5, 1, 0)
     with pytest.raises(UserError, match="room for 0; lower what each one asks for"):

@@ -1,4 +1,4 @@
-"""What is looked at before a Train job starts: whether its workers have work, and what an earlier job left behind."""
+"""Checks before a Train job: number of workers, and the checkpoints of an earlier job."""
 
 import json
 from collections.abc import Callable
@@ -30,16 +30,16 @@ def write_snapshot(folder: Path, version: str) -> None:
     (folder / "checkpoint_manager_snapshot.json").write_text(json.dumps(state))
 
 
-def test_a_whole_one_stays(folder: Path) -> None:
+def test_a_usable_checkpoint_is_kept(folder: Path) -> None:
     drop_unusable(folder)
     assert (folder / CHECKPOINT).exists()
 
 
-def test_none_is_fine(tmp_path: Path) -> None:
+def test_a_run_without_checkpoints_is_accepted(tmp_path: Path) -> None:
     drop_unusable(tmp_path / "checkpoints")
 
 
-def test_a_cut_list_is_removed(folder: Path) -> None:
+def test_a_truncated_list_is_removed(folder: Path) -> None:
     snapshot = folder / "checkpoint_manager_snapshot.json"
     whole = snapshot.read_text()
     for length in (0, 1, len(whole) // 2, len(whole) - 1):
@@ -61,7 +61,7 @@ def test_a_list_that_names_a_lost_checkpoint_is_removed(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_job_killed_before_its_first_checkpoint_begins_anew(folder: Path) -> None:
+def test_a_job_killed_before_its_first_checkpoint_starts_anew(folder: Path) -> None:
     (folder / "checkpoint_manager_snapshot.json").unlink()
     drop_unusable(folder)
     assert not folder.exists()
@@ -77,6 +77,7 @@ def test_more_workers_than_images_of_a_batch_are_refused(
         )
         with pytest.raises(
             UserError,
-            match=rf"{workers} workers cannot share .* of {batch} images; --set compute.num_workers={batch}",
+            match=rf"{workers} workers cannot share .* of {batch} images; "
+            rf"--set compute.num_workers={batch}",
         ):
             require_workers(config, [5] * 10)

@@ -18,16 +18,17 @@ def test_images_per_class_is_the_ordinary_way() -> None:
 def test_a_total_is_shared_out() -> None:
     assert budget(budget={"images": 12}) == (3, 3, 3, 3)
     assert budget(budget={"images": 14}) == (4, 4, 3, 3)
-    # 20 * (100, 50, 10, 1) / 161 = 12.4, 6.2, 1.2, 0.1: the last gets one, 19 are left for (100, 50, 10) / 160 = 11.9, 5.9, 1.2
+    # 20 * (100, 50, 10, 1) / 161 = 12.4, 6.2, 1.2, 0.1: the last class gets one image.
+    # The other 19 are divided as 19 * (100, 50, 10) / 160 = 11.9, 5.9, 1.2.
     assert budget(budget={"images": 20, "share": "count"}) == (12, 6, 1, 1)
     assert budget(budget={"images": 4, "share": "count"}) == (1, 1, 1, 1)
 
 
-def test_or_given_for_every_class() -> None:
+def test_a_number_for_every_class() -> None:
     assert budget(budget={"per_class": [1, 2, 3, 4]}) == (1, 2, 3, 4)
 
 
-def test_classes_that_are_too_small_are_spoken_of() -> None:
+def test_too_small_classes_are_reported() -> None:
     assert describe_shortage((7, 7, 7, 7), COUNTS).startswith(
         "1 of 4 classes have fewer images than synthetic ones, the smallest 1:"
     )
@@ -54,7 +55,7 @@ def test_shares_add_up_and_never_vanish(weights: list[int]) -> None:
             {"images": 3},
             r"3 is less than one image for each of the 4 classes; raise it to at least 4",
         ),
-        ({"per_class": [1, 2]}, r"names 2 classes but the data has 4"),
+        ({"per_class": [1, 2]}, r"has 2 numbers, but the data has 4 classes"),
     ],
 )
 def test_a_budget_that_does_not_fit_the_classes(settings: dict, message: str) -> None:

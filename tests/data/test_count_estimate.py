@@ -11,7 +11,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig, RunConfig
 from ltdd_ray.data.count_estimate import CountEstimate, estimate_counts
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.data.info import describe, render
+from ltdd_ray.data.info import data_table, describe
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.data.sources.folders import load_unlabelled
@@ -24,7 +24,7 @@ def digits(**settings) -> DataConfig:
     return DataConfig.model_validate({**DIGITS, **settings})
 
 
-def test_labels_are_forgotten_at_random_but_for_one_of_each_class() -> None:
+def test_one_label_of_each_class_is_always_known() -> None:
     dataset = load_data(digits(), 0).train
     known = labelled_subset(dataset, 0.2, seed=0)
     counts = np.bincount(dataset.labels[known], minlength=10)
@@ -105,7 +105,7 @@ def test_unlabelled_files_are_counted_in(tmp_path: Path) -> None:
     )
 
     output = StringIO()
-    Console(width=140, file=output).print(render(describe(splits, config)))
+    Console(width=140, file=output).print(data_table(describe(splits, config)))
     assert "estimated of all" in output.getvalue() and "wrong class" not in output.getvalue()
 
 
@@ -119,7 +119,7 @@ def test_unlabelled_images_of_another_kind_are_refused(tmp_path: Path) -> None:
     ):
         load_unlabelled(str(tmp_path), None, (1, 9, 9))
     Image.fromarray(np.stack([grey] * 3, 2)).save(tmp_path / "b.png")
-    with pytest.raises(UserError, match=r"convert them if they alone are in colour"):
+    with pytest.raises(UserError, match=r"convert the images to grey if only they are in colour"):
         load_unlabelled(str(tmp_path), None, (1, 8, 8))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"data.unlabelled: .*empty holds no image files"):
@@ -128,7 +128,7 @@ def test_unlabelled_images_of_another_kind_are_refused(tmp_path: Path) -> None:
         load_unlabelled(str(tmp_path / "gone"), None, (1, 8, 8))
 
 
-def test_matching_reckons_with_the_estimate(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
+def test_matching_uses_the_estimate(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:
     known = prepare_data(
         tiny(tmp_path, data={**DIGITS, "normalisation": "standard", "labelled_fraction": 0.2})
     )
@@ -154,7 +154,7 @@ def test_matching_reckons_with_the_estimate(tmp_path: Path, tiny: Callable[..., 
 def test_info_shows_estimate_and_truth() -> None:
     config = digits(labelled_fraction=0.2, class_counts="estimate")
     output = StringIO()
-    Console(width=140, file=output).print(render(describe(load_data(config, 0), config)))
+    Console(width=140, file=output).print(data_table(describe(load_data(config, 0), config)))
     text = output.getvalue()
     assert "estimated of all" in text and " 134 " in text
     assert "images counted in a wrong class: proportional" in text and "maximum likelihood" in text

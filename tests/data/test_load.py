@@ -8,14 +8,14 @@ from rich.console import Console
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.data.info import describe, render
+from ltdd_ray.data.info import data_table, describe
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.split import hold_out
 
 
 @pytest.fixture
 def source(tmp_path):
-    """Writes training images with a running number in their pixels, ``counts`` of each class, and returns a config."""
+    """Write ``counts`` images of each class, with a running number as pixels; returns a config."""
 
     def write(counts, test=False, size=(8, 10), **settings) -> DataConfig:
         labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
@@ -133,7 +133,7 @@ def test_info_counts_and_renders(source):
     ]
     assert (summary.image_shape, summary.imbalance_factor) == ((1, 8, 10), 45 / 4)
     output = StringIO()
-    Console(width=120, file=output).print(render(summary))
+    Console(width=120, file=output).print(data_table(summary))
     text = output.getvalue()
     assert "images: 63 train, 21 validation, 3 test" in text
     assert "3 classes with fewer than 10 test images, the fewest 1 of 0" in text

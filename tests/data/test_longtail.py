@@ -73,7 +73,7 @@ def test_too_small_class_is_named():
         long_tail_indices(labels, ["a", "b", "c"], 4, "first")
 
 
-def test_a_source_not_quite_balanced_gives_what_it_has():
+def test_a_nearly_balanced_source_gives_all_images_of_small_classes():
     labels = np.repeat([0, 1, 2], [10, 3, 7])
     indices = long_tail_indices(labels, ["a", "b", "c"], 4, "first", n_max=8)
     assert np.bincount(labels[indices]).tolist() == [8, 3, 2]

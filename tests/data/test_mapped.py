@@ -48,7 +48,7 @@ def test_a_shard_is_mapped_not_read(mapped: MappedImages) -> None:
         )
 
 
-def test_only_names_and_row_numbers_travel(mapped: MappedImages) -> None:
+def test_only_file_names_and_row_numbers_are_pickled(mapped: MappedImages) -> None:
     assert np.array_equal(mapped[:], PIXELS)  # the files are open now
     sent = pickle.dumps(mapped)
     assert PIXELS[0].tobytes() not in sent
@@ -68,7 +68,7 @@ def test_a_damaged_file_is_named(mapped: MappedImages, damage: str) -> None:
         mapped[12:13]
 
 
-def test_a_dataset_leaves_them_on_disk(mapped: MappedImages) -> None:
+def test_a_dataset_leaves_mapped_images_on_disk(mapped: MappedImages) -> None:
     labels = np.arange(23) % 3
     dataset = LongTailedDataset(mapped, labels, ("a", "b", "c"))
     subset = dataset.subset(np.array([22, 0, 11, 4]))

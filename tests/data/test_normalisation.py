@@ -43,7 +43,7 @@ def test_zca_whitens_the_covariance():
 
 
 def test_zca_raw_is_kornias_whitening_of_pixels():
-    """kornia is what the published code whitens with."""
+    """The published code whitens with kornia."""
     images = _images()
     pixels = torch.tensor(images) / 255
     published = ZCAWhitening(eps=ZCA_EPS, compute_inv=True).fit(pixels)

@@ -19,7 +19,7 @@ def test_black_box_shift_never_goes_below_zero() -> None:
 
 
 def test_expectation_maximisation_finds_the_prior_of_a_known_mixture() -> None:
-    # What is seen of an image is one of three signs, CONFUSION its distribution: the exact posterior is known.
+    # Each image shows one of three signs, distributed as CONFUSION, so the posterior is exact.
     signs = np.repeat(np.arange(3), np.rint(10_000 * (CONFUSION @ TARGET)).astype(int))
     joint = CONFUSION * SOURCE
     posterior = joint / joint.sum(1, keepdims=True)
@@ -28,7 +28,7 @@ def test_expectation_maximisation_finds_the_prior_of_a_known_mixture() -> None:
     )
 
 
-def test_labels_count_as_they_are() -> None:
+def test_labelled_images_are_added_to_the_expected_counts() -> None:
     assert expectation_maximisation(
         np.tile(SOURCE, (0, 1)), SOURCE, np.array([2, 1, 1])
     ) == pytest.approx([0.5, 0.25, 0.25])
@@ -38,7 +38,7 @@ def test_labels_count_as_they_are() -> None:
     )
 
 
-def test_both_leave_an_unshifted_prior_alone() -> None:
+def test_both_estimates_keep_an_unshifted_prior() -> None:
     signs = np.repeat(np.arange(3), np.rint(10_000 * (CONFUSION @ SOURCE)).astype(int))
     joint = CONFUSION * SOURCE
     assert expectation_maximisation(

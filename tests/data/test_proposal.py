@@ -8,7 +8,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import load_config
 from ltdd_ray.data.proposal import sensible_ipc, write_proposal
-from ltdd_ray.data.scan import Survey, survey_folder
+from ltdd_ray.data.scan import Scan, scan_folder
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from ltdd_ray.data.scan import Survey, survey_folder
         ([4, 4], 1),
     ],
 )
-def test_images_per_class_are_few_and_each_has_a_real_one_to_start_from(
+def test_images_per_class_are_few_and_at_most_the_smallest_class(
     counts: list[int], ipc: int
 ) -> None:
     assert sensible_ipc(counts) == ipc
@@ -39,7 +39,7 @@ def propose(folder: Path, gpus: int = 0, **changes) -> tuple[RunConfig, str]:
     }
     file = folder / "new.yaml"
     file.unlink(missing_ok=True)
-    write_proposal(Survey(**{**given, **changes}), file, cores=2, gpus=gpus)
+    write_proposal(Scan(**{**given, **changes}), file, cores=2, gpus=gpus)
     return load_config(file), file.read_text()
 
 
@@ -53,7 +53,8 @@ def test_a_proposal_fits_images_and_machine(tmp_path: Path) -> None:
     assert (small.data.image_size, small.model.depth, small.model.width) == (32, 3, 32)
     assert (small.distill.ipc, small.distill.lr_image) == (10, 300)
     assert small.experts.representation.epochs == 44 and small.compute.num_actors == 2
-    assert text.startswith("# 3 classes, 6,960 images: 6,000 of a, 60 of d: e. Proposed by")
+    assert text.startswith("# 3 classes, 6,960 images:\n# 6,000 of a, 60 of d: e.\n# Written by")
+    assert max(map(len, text.splitlines())) <= 100 + len(str(tmp_path))
     assert not re.search(r"[ \t]\n|\n\n|\{[{%]", text)
 
     large, _ = propose(tmp_path, gpus=2)
@@ -72,7 +73,7 @@ def test_a_proposal_fits_images_and_machine(tmp_path: Path) -> None:
     assert tiny.data.test_fraction is None and tiny.experts.representation.epochs == 60
 
 
-def test_a_survey_counts_all_and_opens_some(tmp_path: Path) -> None:
+def test_a_scan_counts_all_and_opens_some(tmp_path: Path) -> None:
     for part, count in (("train", 450), ("test", 3)):
         for name, mode in (("cat", "L"), ("owl", "RGB")):
             folder = tmp_path / part / name
@@ -80,7 +81,7 @@ def test_a_survey_counts_all_and_opens_some(tmp_path: Path) -> None:
             for number in range(count if name == "cat" else 2):
                 Image.new(mode, (20 + number % 2, 30)).save(folder / f"{number:03d}.png")
             (folder / "notes.txt").touch()
-    found = survey_folder(tmp_path)
+    found = scan_folder(tmp_path)
     assert found.class_counts == {"cat": 450, "owl": 2} and found.has_test and found.colour
     assert found.sizes == {(20, 30), (21, 30)} and found.short_side in (20, 21)
 
@@ -91,6 +92,6 @@ def test_a_class_of_one_image_needs_test_images_of_its_own(tmp_path: Path) -> No
         for number in range(count):
             Image.new("L", (8, 8)).save(tmp_path / "train" / name / f"{number}.png")
     with pytest.raises(UserError, match="owl: holds a single image"):
-        survey_folder(tmp_path)
+        scan_folder(tmp_path)
     (tmp_path / "test" / "owl").mkdir(parents=True)
-    assert survey_folder(tmp_path).class_counts == {"cat": 3, "owl": 1}
+    assert scan_folder(tmp_path).class_counts == {"cat": 3, "owl": 1}

@@ -1,4 +1,4 @@
-"""Sources that hold ready arrays, read from small generated files, and each of their errors once."""
+"""Sources of decoded images, read from small generated files, and their errors."""
 
 import pickle
 from pathlib import Path
@@ -42,7 +42,7 @@ class TestDigits:
 class TestCifar:
     @pytest.fixture
     def root(self, tmp_path, monkeypatch):
-        """Two images of each class, pickled as the published files are, whose checksums they cannot have."""
+        """Two images of each class, in the published format but with other checksums."""
         monkeypatch.setattr(torchvision_cifar, "check_integrity", lambda *_: True)
         folder = tmp_path / "cifar-10-batches-py"
         folder.mkdir()

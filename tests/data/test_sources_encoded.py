@@ -1,4 +1,4 @@
-"""Sources of encoded images, read from small generated files, and each of their errors once."""
+"""Sources of encoded images, read from small generated files, and their errors."""
 
 import json
 from io import BytesIO
@@ -15,7 +15,7 @@ from ltdd_ray.data.sources import load_source
 
 
 def _flat(value: int, size: tuple[int, int] = (9, 7), mode: str = "RGB") -> Image.Image:
-    """One grey level everywhere, so that it can be recognised after decoding. ``size`` is (width, height)."""
+    """An image of one grey level, recognisable after decoding. ``size`` is (width, height)."""
     return Image.new("L", size, value).convert(mode)
 
 

@@ -9,7 +9,7 @@ import pytest
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.identity import store_fingerprint
 from ltdd_ray.data.prepare import prepare_data
-from ltdd_ray.experts.norms import classifier_norms
+from ltdd_ray.experts.norms import expert_classifier_norms
 from ltdd_ray.experts.plan import expert_network, plan_trajectories
 from ltdd_ray.store import TrajectoryHeader, TrajectoryWriter
 
@@ -21,7 +21,7 @@ def test_norms_are_means_over_experts_at_the_last_epoch(tmp_path: Path, tiny: Ti
         tmp_path, experts={"count": 2, "representation": {"epochs": 5}, "classifier": {"epochs": 3}}
     )
     train = prepare_data(config).train
-    assert classifier_norms(config, train) == {}
+    assert expert_classifier_norms(config, train) == {}
     layout = expert_network(config, train, 0).layout
     weight = layout.parameters[-2]
     rows = np.arange(1, 11, dtype=np.float32)  # class k's row is k + 1 in every place
@@ -47,7 +47,7 @@ def test_norms_are_means_over_experts_at_the_last_epoch(tmp_path: Path, tiny: Ti
                 if task.stage == "representation":
                     parts["backbone"] = theta[: layout.backbone_size]
                 writer.append(epoch, **parts, metrics={})
-    found = classifier_norms(config, train)
+    found = expert_classifier_norms(config, train)
     unit = rows * weight.shape[1] ** 0.5
     assert found["representation"] == pytest.approx((1.5 * unit).tolist())
     assert found["classifier"] == pytest.approx((15 * unit).tolist())
@@ -55,4 +55,4 @@ def test_norms_are_means_over_experts_at_the_last_epoch(tmp_path: Path, tiny: Ti
     more = tiny(
         tmp_path, experts={"count": 3, "representation": {"epochs": 5}, "classifier": {"epochs": 3}}
     )
-    assert classifier_norms(more, train) == {}
+    assert expert_classifier_norms(more, train) == {}

@@ -1,4 +1,4 @@
-"""Each method is a few settings over one config; the config of LTDD at CPU size stands for all."""
+"""Each method is a few settings over one config, here the CPU config of LTDD."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def base() -> RunConfig:
 
 
 def differences(one: Section, other: Section, prefix: str = "") -> dict[str, object]:
-    """The settings of ``one`` that ``other`` has otherwise, by dotted name."""
+    """The settings of ``one`` that differ in ``other``, by dotted name."""
     found: dict[str, object] = {}
     for key in type(one).model_fields:
         here, there = getattr(one, key), getattr(other, key)
@@ -47,7 +47,7 @@ def test_every_overlay_is_a_method() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_says_what_it_is_and_keeps_what_was_tuned(method: str, base: RunConfig) -> None:
+def test_a_method_has_a_header_and_keeps_the_tuned_settings(method: str, base: RunConfig) -> None:
     text = (Path(methods.__file__).parent / f"{method}.yaml").read_text()
     assert text.startswith("# "), "the header comment names the paper and the difference"
     config = method_config(base, method)
@@ -101,7 +101,7 @@ def test_mtt_is_datm_with_hard_labels_on_random_images(base: RunConfig) -> None:
 @pytest.mark.parametrize(
     "method", ["random", "k_center", "full_ce", "full_balanced_softmax", "full_decoupled"]
 )
-def test_what_is_not_distilled_differs_in_its_set_alone(method: str, base: RunConfig) -> None:
+def test_a_method_without_distillation_changes_only_its_set(method: str, base: RunConfig) -> None:
     assert differences(method_config(base, method), base) == {
         "method": method,
         "evaluate.sets": (method,),

@@ -1,4 +1,4 @@
-"""Both pages in a real browser, driven as a reader would: decoded images, keys, a narrow window, dark mode, no error anywhere."""
+"""Both pages in a real browser: images, keys, narrow windows, dark mode, and no errors."""
 
 import json
 import shutil
@@ -21,7 +21,8 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on PATH: install chromium to try the pages in a browser"
 )
 
-CONFIG = "method: ltdd\ndata: {name: cifar10, imbalance_factor: 100}\ndistill: {ipc: 10}\n"  # a cell with published numbers
+# There are published numbers for this config.
+CONFIG = "method: ltdd\ndata: {name: cifar10, imbalance_factor: 100}\ndistill: {ipc: 10}\n"
 PAGES = ("report", "compare")
 
 
@@ -37,7 +38,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of a run with everything that one can show, and that of three runs, one of a name too long for a phone."""
+    """The complete page of a run, and that of three runs, one with a very long name."""
     folder = tmp_path_factory.mktemp("runs")
     names = ("trial", "other", "a_run_whose_name_has_no_space_and_does_not_end_" + "x" * 40)
     runs = [write_run(folder / name, results() | {"name": name}, CONFIG) for name in names]
@@ -53,7 +54,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @contextmanager
 def opened(browser: Browser, file: Path, **settings: Any) -> Iterator[Page]:
-    """The page in a window of its own, which may not say a word on its console nor ask for anything but its file."""
+    """The page in a new window. It must print nothing and request nothing but its file."""
     page, said, asked = browser.new_page(**settings), [], []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
@@ -108,7 +109,9 @@ def test_text_is_readable_in_both_schemes(
         ):
             colours = page.locator(text).first.evaluate("""(element) => {
                 let behind = element;
-                while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+                const clear = "rgba(0, 0, 0, 0)";
+                while (getComputedStyle(behind).backgroundColor === clear)
+                    behind = behind.parentElement;
                 return [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor];
             }""")
             dark, light = sorted(map(luminance, colours))

@@ -1,4 +1,4 @@
-"""Three runs of known results on one page, and the places that stand for them on the command line."""
+"""Three runs with known results on one page, and the places that name them."""
 
 import json
 import re
@@ -14,8 +14,10 @@ from ltdd_ray.report.page import write_report
 from ltdd_ray.workflows.report_runs import report_runs
 
 CONFIG = (
-    "name: {name}\noutput: runs\nmethod: {method}\ndata: {{name: cifar10, imbalance_factor: 100.0}}\n"
-    "distill: {{ipc: 10, lr_image: {rate}, budget: null}}\nexperts: {{store: runs/{name}/experts}}\n"
+    "name: {name}\noutput: runs\nmethod: {method}\n"
+    "data: {{name: cifar10, imbalance_factor: 100.0}}\n"
+    "distill: {{ipc: 10, lr_image: {rate}, budget: null}}\n"
+    "experts: {{store: runs/{name}/experts}}\n"
 )
 
 
@@ -58,8 +60,8 @@ def said(page: Page) -> str:
 def test_every_group_shows_every_run_with_its_deviation(runs):
     text = said(rendered(runs))
     assert (
-        "3 runs on pictures high is most accurate on all classes (53.8 ± 1.0 %) and on the few-shot ones (35.0 ± 1.5 %)"
-        in text
+        "3 runs on pictures high is most accurate on all classes (53.8 ± 1.0 %) "
+        "and on the few-shot ones (35.0 ± 1.5 %)" in text
     )
     assert "Many-shot low 55.0 ± 1.5 high 65.0 ± 1.5 dm 60.0 ± 1.5" in text
     assert "Few-shot low 25.0 ± 1.5 high 35.0 ± 1.5 dm 30.0 ± 1.5" in text

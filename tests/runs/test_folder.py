@@ -61,7 +61,7 @@ def test_only_the_first_differences_are_named(tmp_path: Path, tiny: Tiny) -> Non
 def test_a_folder_with_other_files_is_refused(tmp_path: Path, tiny: Tiny) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "thesis.tex").touch()
-    with pytest.raises(UserError, match=r"files of something else, such as thesis\.tex"):
+    with pytest.raises(UserError, match=r"files that are not of a run, such as thesis\.tex"):
         RunFolder.open(tiny(tmp_path))
     assert [entry.name for entry in (tmp_path / "tiny").iterdir()] == ["thesis.tex"]
 

@@ -44,7 +44,7 @@ def test_a_run_half_way(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().out
     assert f"{folder.path}: not finished" in shown and "experts: finished in 1 min 5 s" in shown
     assert (
-        "distill: 40 of 200 updates at 8.0 updates/s, last heard of" in shown
+        "distill: 40 of 200 updates at 8.0 updates/s, last update" in shown
         and "class 9 was filled up" in shown
     )
     assert cli.main(["status", str(folder.path), "--json"]) == 0
@@ -99,7 +99,7 @@ def test_nothing_is_written(folder: RunFolder) -> None:
 def test_what_is_no_run_is_refused(folder: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no run\.json"):
         read_status(tmp_path / "none")
-    with pytest.raises(UserError, match=f"has the runs {folder.path.name}, name one"):
+    with pytest.raises(UserError, match=f"name one of the runs in it: {folder.path.name}"):
         read_status(folder.path.parent)
     (folder.path / "run.json").write_text("{")
     with pytest.raises(UserError, match="not readable"):

@@ -8,12 +8,12 @@ from ltdd_ray.data.load import load_data
 from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.experts.expert import run_expert
 from ltdd_ray.workflows import cost as module
-from ltdd_ray.workflows.cost import Estimate, estimate
+from ltdd_ray.workflows.cost import CostEstimate, estimate_cost
 
 
 @pytest.fixture
 def tick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every timed piece of work is done, once, and takes one second."""
+    """Every timed piece of work is done once and takes one second."""
 
     def second(work: Callable[[], object]) -> float:
         work()
@@ -23,7 +23,7 @@ def tick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "prepare_process", lambda threads: None)
 
 
-def test_pieces_are_multiplied_by_how_often_they_come(
+def test_timed_pieces_are_multiplied_by_their_number(
     tmp_path: Path, tiny: Callable[..., RunConfig], tick: None
 ) -> None:
     config = tiny(tmp_path, compute={"num_actors": 1, "num_workers": 1})
@@ -32,9 +32,9 @@ def test_pieces_are_multiplied_by_how_often_they_come(
         update={"distill": config.distill.model_copy(update={"representation": long})}
     )
     splits = load_data(config.data, config.seed)
-    found = estimate(config, splits)
+    found = estimate_cost(config, splits)
     batches, largest = -(-len(splits.train) // 32), int(splits.train.class_counts.max())
-    # Three experts: 6 epochs of so many batches, and 3 epochs of C n_max images at a second per 40, a round of its sampler.
+    # Three experts: 6 epochs of all batches, and 3 epochs of C n_max images at 1 s per 40 images.
     assert found.seconds["experts"] == pytest.approx(3 * (6 * batches + 3 * 10 * largest / 40))
     # 12 updates of two segments; two steps are timed, the phases have six and two.
     assert found.seconds["distill"] == 12 * 2 * (3 + 1)
@@ -47,11 +47,11 @@ def test_stages_that_are_not_needed_cost_nothing(
     tmp_path: Path, tiny: Callable[..., RunConfig], tick: None
 ) -> None:
     config = tiny(tmp_path, evaluate={"networks": 2, "epochs": 4, "sets": ["random"]})
-    found = estimate(config, load_data(config.data, config.seed))
+    found = estimate_cost(config, load_data(config.data, config.seed))
     assert found.seconds.keys() == {"evaluate"} and found.store_bytes == 0
 
 
-def test_work_is_shared_by_as_many_as_have_a_core(
+def test_processes_at_once_are_limited_by_cores(
     tmp_path: Path, tiny: Callable[..., RunConfig], monkeypatch
 ) -> None:
     monkeypatch.setattr(module, "describe_hardware", lambda: {"cores": 4})
@@ -61,35 +61,37 @@ def test_work_is_shared_by_as_many_as_have_a_core(
     ] == [1, 3, 4, 2, 1]
 
 
-def test_packed_actors_count_as_one_a_gpu(
+def test_actors_on_one_gpu_count_as_one(
     tmp_path: Path, tiny: Callable[..., RunConfig], tick: None, monkeypatch
 ) -> None:
     config = tiny(tmp_path, compute={"num_actors": 1, "num_workers": 1, "gpus_per_actor": "auto"})
     splits = load_data(config.data, config.seed)
     monkeypatch.setattr(module, "describe_hardware", lambda: {"cores": 4, "memory": 2**33})
-    assert estimate(config, splits).processes == 1
+    assert estimate_cost(config, splits).processes == 1
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    assert estimate(config, splits).processes == 3
+    assert estimate_cost(config, splits).processes == 3
 
 
-def test_disk_is_what_the_store_takes(
+def test_disk_is_the_size_of_the_store(
     tmp_path: Path, tiny: Callable[..., RunConfig], tick: None
 ) -> None:
     config = tiny(tmp_path, model={"width": 24, "depth": 2})
     run_expert(config, prepare_data(config), 0, lambda report: None)
     written = sum(file.stat().st_size for file in (config.folder / "experts").glob("*.arrow"))
     expected = (
-        estimate(config, load_data(config.data, config.seed)).store_bytes / config.experts.count
+        estimate_cost(config, load_data(config.data, config.seed)).store_bytes
+        / config.experts.count
     )
     assert expected == pytest.approx(written, rel=0.1)
 
 
-def test_too_little_memory_is_said_with_the_remedy() -> None:
-    roomy = Estimate({"experts": 90, "distill": 4000}, 2, 2**30, 2**33, 2**20)
+def test_too_little_memory_is_reported_with_the_remedy() -> None:
+    roomy = CostEstimate({"experts": 90, "distill": 4000}, 2, 2**30, 2**33, 2**20)
     assert roomy.sentences() == [
-        "time here: about 1 h 8 min (experts 1 min 30 s, distill 1 h 6 min), and some seconds to start each stage",
-        "memory: about 1.0 GiB in each of 2 processes, of 8.0 GiB",
-        "disk: 1 MiB of expert trajectories",
+        "time: about 1 h 8 min on this machine (experts 1 min 30 s, distill 1 h 6 min), "
+        "and a few seconds to start each stage",
+        "memory: about 1.0 GiB in each of 2 processes; this machine has 8.0 GiB",
+        "disk: about 1 MiB for expert trajectories",
     ]
-    tight = Estimate({"experts": 90}, 9, 2**30, 2**33, 2**20)
-    assert "of 8.0 GiB; more than there is: lower compute.num_actors" in tight.sentences()[1]
+    tight = CostEstimate({"experts": 90}, 9, 2**30, 2**33, 2**20)
+    assert "has 8.0 GiB, which is not enough: lower compute.num_actors" in tight.sentences()[1]

@@ -1,6 +1,8 @@
-"""One loader per value of ``data.source``: config -> (train, test or None when the source has no test images).
+"""One loader per value of ``data.source``.
 
-Loaders read everything that is there; the profile, hold-outs and consistency between the parts are ``data.load``'s.
+A loader takes the config and returns (train, test); test is None if the source has no test images.
+It reads all images. :mod:`ltdd_ray.data.load` applies the long-tailed profile, holds images out and
+checks that the two parts fit together.
 """
 
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from ltdd_ray.config.data import SOURCES
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.sources.arrays import load_cifar, load_digits, load_npz
 from ltdd_ray.data.sources.folders import load_imagefolder, load_tiny_imagenet
-from ltdd_ray.data.sources.imagenet import ShardWriter, load_imagenet_lt
+from ltdd_ray.data.sources.imagenet import ShardWriter, load_imagenet_lt, write_in_process
 from ltdd_ray.data.sources.parquet import load_parquet
 
 Loader = Callable[[DataConfig], tuple[LongTailedDataset, LongTailedDataset | None]]
@@ -26,7 +28,7 @@ _LOADERS: dict[str, Loader] = {
 
 
 def load_source(
-    config: DataConfig, write_shards: ShardWriter
+    config: DataConfig, write_shards: ShardWriter = write_in_process
 ) -> tuple[LongTailedDataset, LongTailedDataset | None]:
     """Load what ``config.source`` names; only ``imagenet_lt`` decodes into shards.
 

@@ -1,6 +1,7 @@
-"""Sources that hold ready arrays: scikit-learn's digits, torchvision's CIFAR files, MedMNIST's npz.
+"""Sources of decoded images: scikit-learn's digits, torchvision's CIFAR files, MedMNIST's npz.
 
-N images, K channels, H height, W width. scikit-learn and torchvision are imported where they are used: each takes a second.
+N images, K channels, H height, W width. scikit-learn and torchvision are imported where they are
+used, because each takes a second.
 """
 
 from collections.abc import Mapping
@@ -16,9 +17,9 @@ from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.sources.checks import existing, named_dataset, required_path
 from ltdd_ray.data.sources.decode import resize_images
 
-# 174 images of the rarest digit; what other digits have beyond that is left out, so that both parts are balanced.
+# The rarest digit has 174 images. More of the other digits are left out, to balance both parts.
 DIGITS_TEST, DIGITS_TRAIN = 40, 134
-# Not the run's seed: every run is measured on the same test images.
+# Not the run's seed, so that all runs are evaluated on the same test images.
 DIGITS_SPLIT_SEED = 0
 
 
@@ -45,9 +46,11 @@ def load_digits(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDatase
 
 
 def load_cifar(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset]:
-    """CIFAR-10 or CIFAR-100 as torchvision stores them below ``path``; fetched first if ``download`` is set.
+    """CIFAR-10 or CIFAR-100, as torchvision stores them below ``path``.
 
-    torchvision checks the files' known checksums before it opens them.
+    With ``download`` set, missing files are downloaded.
+
+    torchvision checks the files' checksums before it opens them.
     """
     from torchvision.datasets import CIFAR10, CIFAR100
 
@@ -64,7 +67,8 @@ def load_cifar(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset
                 else "set data.download: true or correct data.path"
             )
             raise UserError(
-                f"data.path {root}: no intact {config.source} files of torchvision ({error}); {remedy}"
+                f"data.path {root}: no intact {config.source} files of torchvision ({error}); "
+                f"{remedy}"
             ) from None
         images = resize_images(
             np.ascontiguousarray(source.data.transpose(0, 3, 1, 2)), config.image_size
@@ -74,10 +78,11 @@ def load_cifar(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset
 
 
 def load_npz(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
-    """MedMNIST's keys: ``train_images`` uint8 (N, H, W) or (N, H, W, K), ``train_labels`` (N,) or (N, 1), and ``test_*``.
+    """A file with MedMNIST's keys ``train_images``, ``train_labels``, and the same for ``test``.
 
-    The test arrays come from ``test_path`` if given. MedMNIST's ``val_*`` are left alone: validation is cut from the training
-    images, as for every source. Classes are called by their number.
+    Images are uint8 (N, H, W) or (N, H, W, K), labels (N,) or (N, 1). The test arrays are read from
+    ``test_path`` if it is given. ``val_*`` is ignored: as for every source, validation images are
+    cut from the training images. Classes are named by their numbers.
     """
     path = existing(required_path(config), "data.path")
     file = _read_npz(path)
@@ -94,13 +99,14 @@ def load_npz(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset |
 
 
 def _read_npz(path: Path) -> Mapping[str, np.ndarray]:
-    """All arrays of the file, read at once; pickled objects are refused."""
+    """The training and test arrays of the file; pickled objects are refused."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files if key.startswith(("train_", "test_"))}
-    except Exception as error:  # numpy raises what zipfile, zlib and its own parser do
+    except Exception as error:  # of numpy, zipfile or zlib
         raise UserError(
-            f"{path} is not a readable npz file of plain arrays ({error}); export or download it again"
+            f"{path} is not a readable npz file of plain arrays ({error}); "
+            "export or download it again"
         ) from None
 
 
@@ -111,20 +117,23 @@ def _npz_part(
     for key in (f"{part}_images", f"{part}_labels"):
         if key not in file:
             raise UserError(
-                f"{path} has no array {key!r}; it needs {part}_images and {part}_labels, as in MedMNIST"
+                f"{path} has no array {key!r}; it needs {part}_images and {part}_labels, "
+                "as in MedMNIST"
             )
     images, labels = file[f"{part}_images"], file[f"{part}_labels"]
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8:
         raise UserError(
-            f"{path}: {part}_images is {images.dtype} of shape {images.shape}; expected uint8 (N, H, W) or (N, H, W, 1 or 3)"
+            f"{path}: {part}_images is {images.dtype} of shape {images.shape}; "
+            "expected uint8 (N, H, W) or (N, H, W, 1 or 3)"
         )
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise UserError(
-            f"{path}: {part}_labels is {labels.dtype} of shape {labels.shape}; expected one whole number per image, (N,) or (N, 1)"
+            f"{path}: {part}_labels is {labels.dtype} of shape {labels.shape}; "
+            "expected one whole number per image, (N,) or (N, 1)"
         )
     return resize_images(
         np.ascontiguousarray(images.transpose(0, 3, 1, 2)), image_size

@@ -1,4 +1,4 @@
-"""What every loader asks of its input."""
+"""Checks that several loaders share."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,20 +10,20 @@ from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.mapped import MappedImages
 
-# How the part to measure on may be called inside `data.path`, in order of preference.
+# Names of the test part inside of `data.path`; the first that exists is used.
 TEST_NAMES = ("test", "val")
 
 
 def required_path(config: DataConfig) -> str:
     if config.path is None:
         raise UserError(
-            f"data.path is missing; source {config.source} needs to know where its images are"
+            f"data.path is missing; set it to the place of the images of source {config.source}"
         )
     return config.path
 
 
 def existing(path: str | Path, key: str) -> Path:
-    """``path`` itself if it is there; ``key`` says where it was written."""
+    """``path``. Raises ``UserError`` naming ``key`` if it does not exist."""
     path = Path(path).expanduser()
     if not path.exists():
         raise not_there(key, path)
@@ -42,7 +42,7 @@ def not_there(key: str, path: str | Path) -> UserError:
 def named_dataset(
     where: str, images: np.ndarray | MappedImages, labels: np.ndarray, class_names: Sequence[str]
 ) -> LongTailedDataset:
-    """A dataset whose errors begin with where its images came from."""
+    """A dataset whose errors begin with ``where``, the place of its images."""
     try:
         return LongTailedDataset(images, labels, tuple(class_names))
     except UserError as error:

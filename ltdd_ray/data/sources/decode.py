@@ -1,7 +1,7 @@
-"""Encoded images to one uint8 array.
+"""Decode image files into one uint8 array.
 
-N images, K channels (1 grey, 3 RGB), H height, W width. One loop in one thread: for images of up to 64 pixels a thread pool
-was slower, as pillow releases the interpreter lock only for the small part that decompresses.
+N images, K channels (1 grey, 3 RGB), H height, W width. One thread: for images of up to 64 pixels a
+thread pool was slower, because pillow holds the interpreter lock except while it decompresses.
 """
 
 from collections.abc import Iterable
@@ -17,10 +17,11 @@ from ltdd_ray.common.errors import UserError
 def decode_images(
     encoded: Iterable[tuple[str, Path | bytes]], image_size: int | None
 ) -> np.ndarray:
-    """Decode (name, file or its bytes) pairs to uint8 (N, K, H, W), resized to ``image_size`` square pixels if given.
+    """Decode pairs (name, file or its bytes) to uint8 (N, K, H, W).
 
-    Grey images become RGB when any other image is in colour; alpha is dropped.
-    Raises ``UserError`` naming an image that cannot be decoded, or two whose sizes differ when ``image_size`` is None.
+    Images are resized to ``image_size`` x ``image_size`` pixels unless it is None. If any image is
+    in colour, grey images become RGB. Alpha is dropped. Raises ``UserError`` naming an image that
+    cannot be decoded, or two of different size if ``image_size`` is None.
     """
     names, arrays = [], []
     for name, content in encoded:
@@ -42,7 +43,7 @@ def decode_images(
 
 
 def resize_images(images: np.ndarray, image_size: int | None) -> np.ndarray:
-    """uint8 (N, K, H, W) to (N, K, image_size, image_size); as it is when None or of that size already."""
+    """Resize uint8 (N, K, H, W) to (N, K, image_size, image_size) if ``image_size`` is given."""
     if image_size is None or images.shape[2:] == (image_size, image_size):
         return images
     pictures = (
@@ -56,13 +57,12 @@ def _decode(name: str, content: Path | bytes, image_size: int | None) -> np.ndar
     try:
         with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as image:
             image.load()
-    except (
-        Exception
-    ) as error:  # pillow raises half a dozen unrelated types, depending on what is broken
+    except Exception as error:  # pillow raises many unrelated types for broken files
         raise UserError(f"{name} is not a readable image ({error}); repair or remove it") from None
     if image.mode[0] in "IF":
         raise UserError(
-            f"{name} has more than 8 bits per pixel (mode {image.mode}); convert it to 8-bit grey or RGB"
+            f"{name} has more than 8 bits per pixel (mode {image.mode}); "
+            "convert it to 8-bit grey or RGB"
         )
     return _to_array(image, image_size)
 

@@ -1,4 +1,4 @@
-"""Sources that are folders of image files: one folder per class, and Tiny-ImageNet as distributed."""
+"""Folders of image files: one folder per class, and Tiny-ImageNet as it is distributed."""
 
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from ltdd_ray.data.sources.decode import decode_images
 
 
 def load_imagefolder(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
-    """``path``/train/CLASS/* with ``path``/test/CLASS/* (or val), or ``path``/CLASS/* with the test classes in ``test_path``.
+    """Read ``path``/train/CLASS/* and ``path``/test/CLASS/* (or val), or else ``path``/CLASS/*.
 
-    Classes are numbered in the order of their sorted names; files that are no images by their extension are passed over.
+    ``test_path``, if given, holds the folders of the test classes. Classes are numbered by sorted
+    name. Files without the extension of an image format are ignored.
     """
     train_root, test_root = locate_parts(existing(required_path(config), "data.path"))
     if config.test_path is not None:
@@ -27,9 +28,10 @@ def load_imagefolder(config: DataConfig) -> tuple[LongTailedDataset, LongTailedD
 def load_unlabelled(
     path: str, image_size: int | None, image_shape: tuple[int, int, int]
 ) -> np.ndarray:
-    """uint8 (N, *``image_shape``): every image below ``path``; grey ones fill three channels where the shape has three.
+    """All images below ``path``, uint8 (N, *``image_shape``).
 
-    Raises ``UserError`` where there is none, or where they are not of the labelled images' shape (K, H, W).
+    Grey images become RGB if ``image_shape``, that of the labelled images (K, H, W), has three
+    channels. Raises ``UserError`` if there are no images, or if their shape differs otherwise.
     """
     root = existing(path, "data.unlabelled")
     files = [file for folder in sorted([root, *root.rglob("*/")]) for file in image_files(folder)]
@@ -38,14 +40,15 @@ def load_unlabelled(
     images = decode_images(((str(file), file) for file in files), image_size)
     if images.shape[2:] != image_shape[1:] or images.shape[1] > image_shape[0]:
         raise UserError(
-            f"data.unlabelled: images in {root} have shape {images.shape[1:]} (channels, height, width) but labelled ones "
-            f"{image_shape}; set data.image_size if the sizes differ, and convert them if they alone are in colour"
+            f"data.unlabelled: images in {root} have shape {images.shape[1:]} (channels, height, "
+            f"width) but labelled ones {image_shape}; set data.image_size if the sizes differ, and "
+            "convert the images to grey if only they are in colour"
         )
     return np.broadcast_to(images, (len(images), *image_shape))
 
 
 def locate_parts(root: Path) -> tuple[Path, Path | None]:
-    """(folder of the training classes, folder of the test classes if ``root`` has one)."""
+    """(folder of the training classes, folder of the test classes or None)."""
     if not subfolders(root / "train"):
         return root, None
     return root / "train", next(
@@ -54,10 +57,11 @@ def locate_parts(root: Path) -> tuple[Path, Path | None]:
 
 
 def load_tiny_imagenet(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset]:
-    """The distributed folder: wnids.txt, train/WNID/images/*, val/images/* labelled by val/val_annotations.txt.
+    """Read wnids.txt, train/WNID/images/*, val/images/* and val/val_annotations.txt.
 
-    Classes are numbered in the order of their sorted WordNet ids, as the published subsets are, and named by the first word of
-    their entry in words.txt if that file is there. The public validation images are the test set.
+    Classes are numbered by sorted WordNet id, as in the published subsets. They are named by the
+    first synonym in words.txt, or by their id without that file. The public validation images are
+    the test set.
     """
     root = existing(required_path(config), "data.path")
     wnids = sorted(_read_lines(root / "wnids.txt"))
@@ -76,7 +80,8 @@ def load_tiny_imagenet(config: DataConfig) -> tuple[LongTailedDataset, LongTaile
         file, wnid, *_ = [*line.split("\t"), ""]
         if wnid not in number:
             raise UserError(
-                f"{annotations}: {wnid!r} of {file!r} is not in wnids.txt; extract the archive again"
+                f"{annotations}: {wnid!r} of {file!r} is not in wnids.txt; "
+                "extract the archive again"
             )
         test_files.append((root / "val" / "images" / file, number[wnid]))
     return (
@@ -105,7 +110,7 @@ def _read_files(
 
 
 def subfolders(root: Path) -> list[Path]:
-    """Sorted; none where ``root`` is no folder."""
+    """Sorted; empty if ``root`` is not a folder."""
     return (
         sorted(folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != ".")
         if root.is_dir()
@@ -114,7 +119,7 @@ def subfolders(root: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """What is an image by its extension, sorted."""
+    """Files with the extension of an image format, sorted."""
     known = Image.registered_extensions()
     if not folder.is_dir():
         return []

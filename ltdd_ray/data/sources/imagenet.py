@@ -1,5 +1,7 @@
-"""ImageNet-LT, or any images named by class lists: text files whose lines are ``relative/path label``, as Liu et al. publish them
-("Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019, arXiv 1904.05160).
+"""ImageNet-LT, or any images named by class lists: text files of lines ``relative/path label``.
+
+Liu et al. publish such lists ("Large-Scale Long-Tailed Recognition in an Open World", CVPR 2019,
+arXiv 1904.05160).
 
 The images are decoded and resized once into Arrow files (shards) under ``data.cache``. A run maps
 these files, so the images need not fit in memory. There is one folder per list and image size; its
@@ -26,7 +28,7 @@ COMMIT = "cache.json"
 
 @dataclass(frozen=True)
 class ClassList:
-    """A list file: ``paths`` relative to the images' folder and ``labels`` int64 (N,), line by line."""
+    """A list file: ``paths`` relative to the images' folder, and ``labels`` int64 (N,)."""
 
     file: Path
     paths: tuple[str, ...]
@@ -49,7 +51,10 @@ class ImageShard:
     image_size: int
 
     def write(self) -> None:
-        """Decode and resize the images, grey ones to RGB. Raises ``UserError`` naming the first that cannot be read."""
+        """Decode and resize the images, and convert grey ones to RGB.
+
+        Raises ``UserError`` naming the first image that cannot be read.
+        """
         lines = enumerate(self.paths, start=self.first_line)
         files = (
             (f"{Path(self.root) / path} ({self.list_file} line {line})", Path(self.root) / path)
@@ -82,11 +87,11 @@ def load_imagenet_lt(
     root = existing(required_path(config), "data.path")
     if config.train_list is None or config.cache is None or config.image_size is None:
         raise UserError(
-            "source imagenet_lt needs data.train_list (a file of lines `relative/path label`), data.cache (a folder) and "
-            "data.image_size; set all three"
+            "source imagenet_lt needs data.train_list (a file of lines `relative/path label`), "
+            "data.cache (a folder) and data.image_size; set all three"
         )
     train = read_class_list(config.train_list, "data.train_list")
-    names = _class_names(train)
+    names = _names_of_folders(train)
     lists = (
         [train]
         if config.test_list is None
@@ -101,7 +106,7 @@ def load_imagenet_lt(
 
 
 def read_class_list(path: str, key: str) -> ClassList:
-    """Raises ``UserError`` naming the line that is not ``relative/path label``."""
+    """Read the list file of ``key``. Raises ``UserError`` naming a line of another form."""
     file = existing(path, key)
     paths, labels = [], []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
@@ -118,7 +123,7 @@ def read_class_list(path: str, key: str) -> ClassList:
 
 
 def plan_shards(listed: ClassList, root: Path, folder: Path, image_size: int) -> list[ImageShard]:
-    """The files that hold ``listed`` in order, as many images each as SHARD_BYTES hold."""
+    """Divide ``listed``, in order, into shards of at most SHARD_BYTES."""
     size = images_per_shard(image_size)
     return [
         ImageShard(
@@ -165,7 +170,7 @@ def _cached(
     )
 
 
-def _class_names(train: ClassList) -> tuple[str, ...]:
+def _names_of_folders(train: ClassList) -> tuple[str, ...]:
     first = dict(zip(reversed(train.labels.tolist()), reversed(train.paths)))
     numbers = range(int(train.labels.max()) + 1)
     folders = [Path(first.get(k, "")).parent.name for k in numbers]

@@ -1,7 +1,7 @@
-"""Parquet files in the image layout of Hugging Face, on this machine or at any URI ``pyarrow.fs`` reads.
+"""Parquet files in the image layout of Hugging Face, at a local path or a URI of ``pyarrow.fs``.
 
-Column ``image`` is a struct with the encoded ``bytes``, column ``label`` a whole number; class names lie as JSON in the schema's
-metadata under ``huggingface``, as the ``datasets`` library writes its ``ClassLabel`` feature.
+Column ``image`` is a struct with the encoded ``bytes``, column ``label`` an integer. Class names
+are JSON in the schema's metadata under ``huggingface``, as the ``datasets`` library writes them.
 """
 
 import json
@@ -23,7 +23,10 @@ from ltdd_ray.data.sources.decode import decode_images
 
 @dataclass(frozen=True)
 class _Location:
-    """The parquet files at one place, by the part their names tell: "train", "test", "val", or "" for any other name."""
+    """The parquet files at one place, grouped by part.
+
+    A name that starts with "train", "test" or "val" decides the part; other files are under "".
+    """
 
     name: str
     filesystem: FileSystem
@@ -31,20 +34,21 @@ class _Location:
 
     @property
     def is_one_part(self) -> bool:
-        """No name tells a part, so all files belong to the one they were given for."""
+        """Whether no name decides a part; all files then belong to one part."""
         return set(self.parts) == {""}
 
     def files(self, *parts: str) -> list[str]:
-        """Those of the first of ``parts`` that is there."""
+        """The files of the first of ``parts`` that exists."""
         if self.is_one_part:
             return self.parts[""]
         return next((self.parts[part] for part in parts if part in self.parts), [])
 
 
 def load_parquet(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
-    """One file, or a folder whose files or subfolders are called train*, test* or val*; test* wins over val*.
+    """Read a file, or a folder whose files or subfolders are called train*, test* or val*.
 
-    Where no name tells the part, all files of ``path`` are training and all of ``test_path`` test images.
+    val* is used only without test*. If no name decides the part, all files of ``path`` hold
+    training images and all files of ``test_path`` test images.
     """
     source = _locate(required_path(config), "data.path")
     train_files, test_files = source.files("train"), []
@@ -55,11 +59,12 @@ def load_parquet(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDatas
         test_files = test_source.files(*TEST_NAMES)
     if not train_files:
         raise UserError(
-            f"data.path {source.name}: no parquet file is called train*; name the training files so"
+            f"data.path {source.name}: no parquet file is called train*; rename the training files"
         )
     if test_source is not source and not test_files:
         raise UserError(
-            f"data.test_path {test_source.name}: no parquet file is called test* or val*; name the test files so"
+            f"data.test_path {test_source.name}: no parquet file is called test* or val*; "
+            "rename the test files"
         )
 
     train_names, train_labels = _read_labels(source.filesystem, train_files)
@@ -114,7 +119,7 @@ def _part_of(file: PurePosixPath) -> str:
 
 
 def _read_labels(filesystem: FileSystem, files: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """(class names or (), labels int64 (N,)); checks the columns of every file before any image is decoded."""
+    """(class names or (), labels int64 (N,)); checks all columns before any image is decoded."""
     class_names, labels = (), []
     for file in files:
         with _open(filesystem, file) as parquet:
@@ -124,12 +129,12 @@ def _read_labels(filesystem: FileSystem, files: list[str]) -> tuple[tuple[str, .
         if column.null_count:
             raise UserError(f"{file}: {column.null_count} rows have no label; fill or remove them")
         labels.append(column.to_numpy().astype(np.int64))
-        class_names = class_names or _class_names(schema)
+        class_names = class_names or _names_in_schema(schema)
     return class_names, np.concatenate(labels)
 
 
 def _encoded(filesystem: FileSystem, files: list[str]) -> Iterator[tuple[str, bytes]]:
-    """(file and row for errors, encoded image), one file in memory at a time."""
+    """Yield (file and row, encoded image); one file is in memory at a time."""
     for file in files:
         with _open(filesystem, file) as parquet:
             rows = _read_column(parquet, file, "image").to_pylist()
@@ -163,7 +168,8 @@ def _check_columns(file: str, schema: pa.Schema) -> None:
     missing = {"image", "label"} - set(schema.names)
     if missing:
         raise UserError(
-            f"{file} has columns {schema.names} but no {' and '.join(sorted(missing))}; rename its columns"
+            f"{file} has columns {schema.names} but no {' and '.join(sorted(missing))}; "
+            "rename its columns"
         )
     image, label = schema.field("image").type, schema.field("label").type
     if not pa.types.is_struct(image) or image.get_field_index("bytes") < 0:
@@ -174,8 +180,8 @@ def _check_columns(file: str, schema: pa.Schema) -> None:
         raise UserError(f"{file}: column label is {label}; expected whole numbers 0..C-1")
 
 
-def _class_names(schema: pa.Schema) -> tuple[str, ...]:
-    """The ClassLabel names of column ``label``, or () where the file does not give them."""
+def _names_in_schema(schema: pa.Schema) -> tuple[str, ...]:
+    """The ClassLabel names of column ``label``, or () if the file has none."""
     entry = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     feature = entry.get("info", {}).get("features", {}).get("label", {})
     return tuple(feature.get("names") or ())

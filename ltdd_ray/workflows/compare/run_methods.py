@@ -30,8 +30,9 @@ from ltdd_ray.workflows.stages import STAGES
 
 
 def compare(base: RunConfig, methods: Sequence[str], console: Console | None = None) -> None:
-    """Run ``methods`` under ``base`` and write compare.{html,md,csv,json} to the folder of ``base``.
+    """Run ``methods`` under ``base``.
 
+    Writes compare.html, .md, .csv and .json to the folder of ``base``, again after each method.
     Finished stages are not repeated. Raises ``UserError`` before any work for an unknown method, an
     empty list, unusable data, and a folder with other files. An error in one run ends the
     comparison; the tables then hold the methods that finished before.

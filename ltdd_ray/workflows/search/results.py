@@ -52,7 +52,7 @@ def _choose(config: RunConfig, ended: Sequence[EndedTrial]) -> tuple[EndedTrial,
     if own is None:
         return (
             ended[0],
-            "not compared with the config's own values, which have changed since and were not tried",
+            "not compared with the config's own values, which have changed and were not tried",
         )
     if own[1].status == "diverged":
         return ended[0], "as the config's own values diverged"

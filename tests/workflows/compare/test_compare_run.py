@@ -21,7 +21,7 @@ def test_a_folder_of_something_else_is_refused_before_any_work(tmp_path: Path, t
     stranger = tmp_path / "tiny" / "ltdd" / "thesis.tex"
     stranger.parent.mkdir(parents=True)
     stranger.touch()
-    with pytest.raises(UserError, match=r"files of something else, such as thesis\.tex"):
+    with pytest.raises(UserError, match=r"files that are not of a run, such as thesis\.tex"):
         compare(tiny(tmp_path), ["random", "ltdd"])
     assert [entry.name for entry in (tmp_path / "tiny").iterdir()] == ["ltdd"]
 

@@ -1,4 +1,4 @@
-"""What is measured before actors are packed: a moment's work that takes what the whole of it takes, and leaves nothing."""
+"""A memory probe allocates as much as the whole task, is short, and leaves no files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from ltdd_ray.nn.flat import FlatModel
 Tiny = Callable[..., RunConfig]
 
 
-def test_an_expert_is_rehearsed_with_all_images_and_whole_batches(
+def test_the_probe_of_an_expert_holds_all_images_and_trains_on_whole_batches(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages = {
@@ -45,13 +45,13 @@ def test_an_expert_is_rehearsed_with_all_images_and_whole_batches(
     monkeypatch.setattr(run, "model_space", counted)
     monkeypatch.setattr(run, "default_device", lambda: DEVICE)
     with OtherDevice():
-        run.rehearse_expert(config, data, [(1,)])
+        run.expert_memory_probe(config, data, [(1,)])
     assert resident[:2] == [len(data.train), len(data.evaluation)] and resident[2] < 150
     assert 48 in batches["logits"] and 64 in batches["features"] and len(batches["logits"]) < 20
     assert not config.folder.exists()
 
 
-def test_networks_are_rehearsed_once_for_each_set_and_architecture(
+def test_the_probe_of_networks_trains_each_set_and_architecture_once(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny(tmp_path, model={"width": 4, "depth": 2, "norm": "batch"}, augmentation="")
@@ -66,7 +66,7 @@ def test_networks_are_rehearsed_once_for_each_set_and_architecture(
     monkeypatch.setattr(train, "evaluate_network", counted)
     monkeypatch.setattr(train, "default_device", lambda: DEVICE)
     with OtherDevice():
-        train.rehearse_networks(
+        train.network_memory_probe(
             config,
             data,
             [(name, own, n) for name in ("random", "full_decoupled", "full_ce") for n in (0, 1)],

@@ -25,8 +25,8 @@ class DataConfig(NamingSection):
 
     source: str = Field(
         description="Kind of data: a known data set (digits, cifar10, cifar100, tiny_imagenet, "
-        "imagenet_lt), or images of your own as a folder per class (`imagefolder`), as arrays "
-        "(`npz`), as Hugging Face files (`parquet`), or from a registered source.",
+        "imagenet_lt), images of your own as a folder per class (imagefolder), as arrays (npz) or "
+        "as Hugging Face files (parquet), or a registered source.",
     )
     name: str | None = Field(
         default=None,

@@ -37,8 +37,8 @@ class DistillConfig(Section):
     ipc: int | None = Field(
         default=None,
         ge=1,
-        description="Synthetic images per class; null if `budget` gives their number. With `idm` "
-        "each of them holds several pictures.",
+        description="Synthetic images per class; null if `budget` gives their number. Each of "
+        "them shows `pictures_per_side`^2 pictures.",
     )
     budget: Budget | None = Field(
         default=None,
@@ -48,9 +48,9 @@ class DistillConfig(Section):
     pictures_per_side: int = Field(
         default=1,
         ge=1,
-        description="f: a stored image is a mosaic of f x f pictures, each with a label of its own. "
-        "Networks see the pictures, cut out and enlarged; batch sizes count pictures. 2 shows four "
-        "times as many pictures in equal bytes, at half the resolution.",
+        description="Pictures along each side of a stored image, f. Networks see the f x f "
+        "pictures cut out and enlarged, each with its own label. Batch sizes count pictures. With "
+        "2 a set of equal bytes shows four times as many pictures at half the resolution.",
     )
     engine: Literal["matching", "dm", "idm"] = Field(
         default="matching",

@@ -1,7 +1,7 @@
 """Reading the config tree: YAML in, overrides, resolved copy out.
 
-A file may name a parent with ``extends: other.yaml``, relative to itself; its own values win.
-Unknown keys fail with the nearest valid name.
+A file may name a parent with ``extends: other.yaml`` (relative to itself); its own values win.
+Unknown keys are refused with the nearest valid name.
 """
 
 import difflib
@@ -70,8 +70,8 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise UserError(f"{path}: no such config file; {_nearest(path)}") from None
     except IsADirectoryError:
         raise UserError(
-            f"{path}: a folder, not a config file; `ltdd-ray init {path}` writes one for a folder "
-            "of images"
+            f"{path}: a folder, not a config file; "
+            f"`ltdd-ray init {path}` writes one for a folder of images"
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None

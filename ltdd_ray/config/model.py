@@ -20,21 +20,21 @@ class ModelConfig(NamingSection):
     name: str = Field(
         default="convnet",
         description="Architecture: convnet, alexnet, vgg11, resnet18 or a registered network. "
-        "Distillation is tuned and optimised for `convnet`; use the others to test how a set "
+        "Distillation is tuned and optimised for convnet; use the others to test how a set "
         "transfers (`evaluate.models`).",
     )
     width: int = Field(
         default=128,
         ge=1,
         description="Channels of every ConvNet block. Published: 128; 32 suits a CPU. The other "
-        "architectures ignore it.",
+        "built-in architectures ignore it.",
     )
     depth: int = Field(
         default=3,
         ge=1,
         le=6,
         description="Blocks of the ConvNet; each halves the image. Published: 3 for 32 pixels, 4 "
-        "for 64. The other architectures ignore it.",
+        "for 64. The other built-in architectures ignore it.",
     )
     norm: Literal["instance", "batch", "none"] = Field(
         default="instance",

@@ -14,6 +14,14 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def section_of(field: FieldInfo) -> type[Section] | None:
+    """The section that the field holds: itself, optionally, or as values of a mapping or tuple."""
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, Section):
+            return kind
+    return None
+
+
 class NamingSection(Section):
     """A section whose key ``naming_key`` takes a name of ``registry``.
 
@@ -33,11 +41,3 @@ class NamingSection(Section):
         super().__setstate__(state)
         if registered is not None:
             self.registry.register(getattr(self, self.naming_key), registered)
-
-
-def section_of(field: FieldInfo) -> type[Section] | None:
-    """The section that the field holds: itself, optionally, or as values of a mapping or tuple."""
-    for kind in (field.annotation, *get_args(field.annotation)):
-        if isinstance(kind, type) and issubclass(kind, Section):
-            return kind
-    return None

@@ -36,16 +36,16 @@ class RunConfig(Section):
         description="Seed of all random draws. Equal configs give equal results; another seed "
         "gives an independent repetition.",
     )
+    plugins: tuple[str, ...] = Field(
+        default=(),
+        description="Python modules to import first, which register sources, networks or methods. "
+        "They are installed or lie in the working directory.",
+    )
     data: DataConfig = Field(
         description="Where images come from, and how their class distribution is cut."
     )
     model: ModelConfig = Field(
         default=ModelConfig(), description="The network of experts, students and evaluation."
-    )
-    plugins: tuple[str, ...] = Field(
-        default=(),
-        description="Python modules to import first, which register sources, networks or methods. "
-        "They are installed or lie in the working directory.",
     )
     augmentation: str = Field(
         default="color_crop_cutout_flip_scale_rotate",

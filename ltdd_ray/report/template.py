@@ -1,4 +1,4 @@
-"""From a template and the values it shows to one self-contained HTML file."""
+"""Render a template to a self-contained HTML file."""
 
 from pathlib import Path
 from typing import Any

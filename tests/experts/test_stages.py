@@ -48,15 +48,42 @@ def test_representation_stage_is_torchs_sgd(flat: FlatModel, images: torch.Tenso
     assert epochs[0].loss is None and 0 < epochs[2].accuracy <= 1
 
 
-def test_classifier_stage_leaves_the_backbone_and_learns(
+def test_classifier_stage_trains_the_head_alone_on_frozen_features(
     flat: FlatModel, images: torch.Tensor
 ) -> None:
-    stage = ClassifierStage(epochs=4, batch_size=6, lr=0.3, max_norm=None)
-    theta = flat.initial()
+    """Against torch's SGD on a linear layer over features that are computed once, before anything is trained."""
+    stage = ClassifierStage(
+        epochs=4, batch_size=6, lr=0.3, momentum=0.5, weight_decay=0.01, max_norm=None
+    )
+    theta = flat.initial() + 0.1  # not the model's own weights, which must not be used instead
+    theta_before = theta.clone()
+    model_before = {name: value.clone() for name, value in flat.model.state_dict().items()}
+    backbone, head = (part.clone() for part in flat.split(theta))
+    features = flat.features(theta, images).detach()
+    linear = torch.nn.Linear(features.shape[1], 3)
+    torch.nn.utils.vector_to_parameters(head, linear.parameters())
+    optimiser = SGD(linear.parameters(), 0.3, 0.5, weight_decay=0.01)
+
     epochs = list(classifier_stage(stage, flat, theta, images, LABELS, PLAIN, seed=0, expert=0))
-    assert torch.equal(epochs[0].theta, flat.split(theta)[1])
-    assert epochs[4].theta.shape == (flat.layout.classifier_size,)
+    assert torch.equal(epochs[0].theta, head)
+    for epoch in range(1, 5):
+        losses = []
+        draw = generator(0, "classifier", 0, epoch)
+        for index in balanced_indices(LABELS, stage.samples_per_class, draw).split(6):
+            optimiser.zero_grad()
+            loss = cross_entropy(linear(features[index]), LABELS[index])
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        trained = torch.nn.utils.parameters_to_vector(linear.parameters())
+        torch.testing.assert_close(epochs[epoch].theta, trained.detach())
+        assert epochs[epoch].loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert epochs[4].loss < 0.5 * epochs[1].loss
+    assert torch.equal(theta, theta_before)
+    assert torch.equal(flat.split(theta)[0], backbone)
+    assert all(
+        torch.equal(value, model_before[name]) for name, value in flat.model.state_dict().items()
+    )
 
 
 def test_max_norm_caps_every_row(flat: FlatModel, images: torch.Tensor) -> None:

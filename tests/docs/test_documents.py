@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from ltdd_ray.cli.parser import build_parser
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.layout import Parameter, ParameterLayout
 from ltdd_ray.config.loading import load_config, parse_config
 from ltdd_ray.data.normalisation import Normalisation
@@ -93,7 +94,7 @@ def understand(words: list[str]) -> None:
             assert all(
                 re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
                 for target in rest
-            )
+            ), rest
         case "python":
             assert (ROOT / rest[0]).exists(), rest[0]
             if rest[0].startswith("jobs/"):
@@ -108,12 +109,22 @@ def understand(words: list[str]) -> None:
             )
 
 
-def test_a_wrong_command_would_be_noticed() -> None:
-    for wrong in (
-        ["ltdd-ray", "runs", "x.yaml"],
-        ["ltdd-ray", "run", "configs/none.yaml"],
-        ["make", "nonsense"],
-        ["mkae"],
-    ):
-        with pytest.raises((SystemExit, Exception)):
-            understand(wrong)
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ("ltdd-ray runs x.yaml", SystemExit, "2"),
+        ("ltdd-ray run configs/none.yaml", UserError, "none.yaml: no such config file"),
+        ("ltdd-ray run configs/demo.yaml --set distill.ipx=3", UserError, "unknown key"),
+        ("make nonsense", AssertionError, "nonsense"),
+        ("python jobs/none.py x.yaml", AssertionError, "jobs/none.py"),
+        ("python jobs/pipeline.py", SystemExit, "2"),
+        ("ray job submit -- python jobs/none.py", AssertionError, "jobs/none.py"),
+        ("mkae", AssertionError, "nothing checks `mkae`"),
+    ],
+)
+def test_a_wrong_command_would_be_noticed(
+    wrong: str, error: type[BaseException], said: str
+) -> None:
+    with pytest.raises(error, match=said) as caught:
+        understand(wrong.split())
+    assert caught.type is error

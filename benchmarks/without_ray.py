@@ -24,8 +24,10 @@ from ltdd_ray.common.files import write_json
 from ltdd_ray.config import RunConfig, fingerprint
 from ltdd_ray.config.loading import load_config
 from ltdd_ray.data.prepare import PreparedData, prepare_data
+from ltdd_ray.distill.checkpoint import PROGRESS
 from ltdd_ray.distill.distribution import runner
 from ltdd_ray.distill.trajectory.loop import distill
+from ltdd_ray.evaluate.held_out import make_checks
 from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.train import NetworkResult, evaluate_network
 from ltdd_ray.experts.expert import run_expert
@@ -65,7 +67,12 @@ def run(config: RunConfig, timer: Timer) -> float:
         if config.matches:
             match_trajectories(config, data, folder.distilled, timer)
         else:  # minutes in all, so it is one unit; it has checkpoints too
-            runner.run_distribution(config, data, lambda report: None).save(folder.distilled)
+            runner.run_distribution(
+                config,
+                data,
+                lambda report: None,
+                lambda done: make_checks(config, data, done, print),
+            ).save(folder.distilled)
     networks = evaluate(config, data, folder, timer)
     known = {"expert_classifier_norms": expert_classifier_norms(config, data.train)}
     results = summarise(config, data.train, networks, {**folder.information(), **known})
@@ -80,13 +87,16 @@ def match_trajectories(config: RunConfig, data: PreparedData, folder: Path, time
         if update < config.distill.updates:
             timer.begin_unit()
 
+    resume_from = runner.latest_checkpoint(folder / "checkpoints")
+    done = json.loads((resume_from / PROGRESS).read_text())["update"] if resume_from else 0
     distill(
         config,
         data,
         on_update=lambda report, synthetic: None,
         on_checkpoint=on_checkpoint,
         on_initial=lambda initial, said: print(initial.save(folder, "initial"), *said, sep="\n"),
-        resume_from=runner.latest_checkpoint(folder / "checkpoints"),
+        resume_from=resume_from,
+        checks=make_checks(config, data, done, print),
     ).save(folder)
 
 

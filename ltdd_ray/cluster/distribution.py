@@ -8,6 +8,15 @@ from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.distribution.runner import run_distribution
 from ltdd_ray.distill.metrics_log import UpdateReport
+from ltdd_ray.evaluate.held_out import make_checks
+
+
+def _run_with_checks(
+    config: RunConfig, data: PreparedData, on_report: Callable[[UpdateReport | str], None]
+) -> DistilledSet:
+    return run_distribution(
+        config, data, on_report, lambda done: make_checks(config, data, done, on_report)
+    )
 
 
 def match_on_actor(
@@ -19,6 +28,6 @@ def match_on_actor(
     peak memory in bytes. Errors: see :func:`~ltdd_ray.cluster.pool.run_tasks`.
     """
     (outcome,) = run_tasks(
-        run_distribution, [()], shared=(config, data), compute=config.compute, on_report=on_report
+        _run_with_checks, [()], shared=(config, data), compute=config.compute, on_report=on_report
     )
     return outcome.result, outcome.peak_memory

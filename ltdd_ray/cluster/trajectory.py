@@ -28,6 +28,7 @@ from ltdd_ray.distill.checkpoint import PROGRESS
 from ltdd_ray.distill.metrics_log import MetricsLog, UpdateReport
 from ltdd_ray.distill.trajectory.loop import distill
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
+from ltdd_ray.evaluate.held_out import make_checks
 
 POLL_SECONDS = 0.2
 CHECKPOINTS_KEPT = 2
@@ -192,7 +193,9 @@ def _distill_rank(
                 {"update": update}, checkpoint=ray.train.Checkpoint.from_directory(scratch)
             )
 
-    log = _metrics_log(config, data, resume_from) if rank == 0 else None
+    done = json.loads((resume_from / PROGRESS).read_text())["update"] if resume_from else 0
+    log = _metrics_log(config, data, done) if rank == 0 else None
+    checks = make_checks(config, data, done, outbox.add) if rank == 0 else None
 
     def on_update(report: UpdateReport, synthetic: SyntheticSet) -> None:
         if log:
@@ -210,13 +213,13 @@ def _distill_rank(
             world_size=context.get_world_size(),
             wrap=ray.train.torch.prepare_model,
             resume_from=resume_from,
+            checks=checks,
         )
     outbox.flush()
     return result
 
 
-def _metrics_log(config: RunConfig, data: PreparedData, resume_from: Path | None) -> MetricsLog:
-    done = json.loads((resume_from / PROGRESS).read_text())["update"] if resume_from else 0
+def _metrics_log(config: RunConfig, data: PreparedData, done: int) -> MetricsLog:
     history, events = config.folder / "distilled" / "history.jsonl", config.folder / "tensorboard"
     return MetricsLog(
         history, events, data.normalisation, done, image_every=config.distill.checkpoint_every

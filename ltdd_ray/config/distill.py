@@ -31,6 +31,23 @@ class Budget(Section):
         return self
 
 
+class ChecksConfig(Section):
+    """Scores of the set during distillation, on held-out training images."""
+
+    every: int | None = Field(
+        default=None,
+        ge=1,
+        description="Updates between two checks; null for none. A check trains one network on the "
+        "set and scores it on the images of `data.validation_fraction`.",
+    )
+    epochs: int = Field(
+        default=100,
+        ge=1,
+        description="Epochs of that network. Fewer make checks cheaper and rank sets less surely; "
+        "the run reports the share of time that checks took.",
+    )
+
+
 class DistillConfig(Section):
     """The synthetic set: its size, its start and its optimisation."""
 
@@ -165,6 +182,15 @@ class DistillConfig(Section):
         gt=0,
         description="Largest change of log(alpha) in one update, without momentum. Longer steps "
         "are shortened to it.",
+    )
+    checks: ChecksConfig = Field(
+        default=ChecksConfig(),
+        description="Checks on held-out training images, which show whether updates still help.",
+    )
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="Which iterate is the result: the last, as published, or the one with the best "
+        "check, the initial set included. `best` needs `checks.every`.",
     )
     checkpoint_every: int = Field(
         default=100,

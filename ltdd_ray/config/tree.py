@@ -107,6 +107,14 @@ class RunConfig(Section):
             raise ValueError(f"name {self.name!r} leads out of the output folder; leave `..` out")
         if self.distill.engine == "matching":
             _check_matching(self)
+        checks = self.distill.checks
+        if checks.every and not self.data.validation_fraction:
+            raise ValueError(
+                f"distill.checks.every {checks.every} needs held-out images, but "
+                "data.validation_fraction is 0; hold out a share, for example 0.1"
+            )
+        if self.distill.keep == "best" and not checks.every:
+            raise ValueError("distill.keep best needs distill.checks.every; set it, for example 50")
         if self.evaluate.split == "validation" and not self.data.validation_fraction:
             raise ValueError(
                 "evaluate.split is validation but data.validation_fraction is 0; hold out a share, "

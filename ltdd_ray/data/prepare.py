@@ -21,12 +21,16 @@ IMAGES_AT_ONCE = 2048
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
-    """Training images, the images of ``evaluate.split``, and the normalisation of the former."""
+    """Training images, the images of ``evaluate.split``, and the normalisation of the former.
+
+    ``held_out`` are the images of ``data.validation_fraction``, if any.
+    """
 
     train: LongTailedDataset
     evaluation: LabelledImages
     normalisation: Normalisation
     estimate: CountEstimate | None = None
+    held_out: LabelledImages | None = None
 
     @property
     def prior(self) -> np.ndarray:
@@ -48,7 +52,7 @@ def prepare_data(config: RunConfig, write_shards: ShardWriter = write_in_process
     evaluation = splits.validation if config.evaluate.split == "validation" else splits.test
     assert evaluation is not None  # the config requires a validation_fraction
     normalisation = Normalisation.fit(splits.train.images, config.data.normalisation)
-    return PreparedData(splits.train, evaluation, normalisation, splits.estimate)
+    return PreparedData(splits.train, evaluation, normalisation, splits.estimate, splits.validation)
 
 
 class LazyImages:

@@ -1,4 +1,4 @@
-"""From single networks to what a run reports: mean and standard deviation, per class and per group."""
+"""From single networks to the results of a run: means and deviations, per class and per group."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.groups import class_groups
+from ltdd_ray.distill.checks import REMEDY
 from ltdd_ray.evaluate.sets import SETS
 from ltdd_ray.evaluate.train import NetworkResult
 
@@ -20,14 +21,15 @@ def summarise(
     networks: Sequence[NetworkResult],
     run: dict[str, Any],
 ) -> dict[str, Any]:
-    """The content of results.json: shares and probabilities 0..1, groups by the training class counts.
+    """The content of results.json: shares and probabilities 0..1, groups by class counts.
 
     Every ``std`` is a sample standard deviation over networks, and None (null) for a single network.
 
-    ``sets`` holds every set that was trained on, in the order of ``evaluate.sets``; the first is the run's result and stands at
-    the top level too, as random selection stands under ``random_baseline``. ``cross_architecture`` holds that first set's
-    accuracies by architecture, the run's own first, where there are others. ``run`` adds what the run knows of itself (timings,
-    peak memory, versions, the experts' norms).
+    ``sets`` holds every set of ``evaluate.sets`` in that order. The first is the result of the run
+    and also stands at the top level; random selection also stands under ``random_baseline``.
+    ``cross_architecture`` holds the accuracies on the first set by architecture, if there are
+    several, that of the run first. ``run`` adds timings, peak memory, versions and the experts'
+    norms.
     """
     own, *others = config.evaluation_models
     first = config.evaluate.sets[0]
@@ -66,7 +68,7 @@ def summarise(
             if others
             else {}
         ),
-        "teacher_queried": False,  # labels are stored with the images: no network labels anything during evaluation
+        "teacher_queried": False,  # labels are stored with the images
         "config_hash": result_fingerprint(config),
         **run,
     }
@@ -109,7 +111,7 @@ def _accuracies(
 def _by_group(
     per_class: np.ndarray, groups: dict[str, tuple[int, ...]]
 ) -> dict[str, dict[str, float | None]]:
-    """Mean and deviation over networks of ``per_class`` (networks, C), its classes averaged within each group."""
+    """Mean and deviation over networks of ``per_class`` (networks, C), averaged by group."""
     return {name: _spread(per_class[:, list(classes)].mean(1)) for name, classes in groups.items()}
 
 
@@ -134,7 +136,7 @@ def accuracy_text(mean: float, std: float | None) -> str:
 
 
 def results_table(results: dict[str, Any]) -> Table:
-    """A row for each set: its labels and the accuracy in percent, mean and deviation over networks, overall and per group."""
+    """A row for each set: labels, and accuracy in percent over all classes and per group."""
     pictures = results["pictures_per_image"]
     size = (
         f"{sum(results['images_per_class'])} images"
@@ -148,15 +150,31 @@ def results_table(results: dict[str, Any]) -> Table:
         results,
         "labels",
     )
+    notes = []
     for one in results["sets"].values():
         table.add_row(one["title"], one["labels"], *_cells(one))
         if "tau" in one:
-            table.caption = f"{one['title']}: logits adjusted with tau {one['tau']:.2f}"
+            notes.append(f"{one['title']}: logits adjusted with tau {one['tau']:.2f}")
+    if warning := start_warning(results):
+        notes.append(warning)
+    table.caption = "\n".join(notes) or None
     return table
 
 
+def start_warning(results: dict[str, Any]) -> str | None:
+    """A sentence where the distilled set is worse than the initial one that it started from."""
+    sets = results["sets"]
+    if not {"distilled", "initial"} <= sets.keys():
+        return None
+    distilled, initial = (sets[name]["accuracy"]["mean"] for name in ("distilled", "initial"))
+    if distilled >= initial:
+        return None
+    below = 100 * (initial - distilled)
+    return f"{sets['distilled']['title']} ends {below:.1f} points below its own start; {REMEDY}"
+
+
 def architectures_table(results: dict[str, Any]) -> Table:
-    """The same for the first set and every architecture that was trained on it; ``cross_architecture`` must be in ``results``."""
+    """The same for the first set and each architecture; needs ``cross_architecture``."""
     table = _table(f"{results['title']}: accuracy in % by architecture", results)
     for label, one in results["cross_architecture"].items():
         table.add_row(label, *_cells(one))

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.distill.checks import SCORE, read_checks
 from ltdd_ray.report.charts import line_chart
 
 ALONE = ("", "")  # style and name of a line
@@ -18,6 +19,7 @@ DISTANCES = {
     "left": ("other-1", "student to expert"),
 }
 CHARTS = {
+    "Accuracy on held-out training images": {SCORE: ALONE},
     "Matching loss": {"loss/total": ALONE},
     "Representation phase": {"loss/representation": ALONE},
     "Classifier phase": {"loss/classifier": ALONE},
@@ -56,11 +58,14 @@ class Curve:
 
 
 def curves(path: Path) -> list[Curve]:
-    """The charts that have any finite value; empty where there is no file.
+    """The charts that have any finite value, checks on held-out images first.
+
+    Empty where there is no file.
 
     Raises ``UserError`` for a line that is not JSON.
     """
     updates = _read(path) if path.exists() else []
+    updates += read_checks(path.parent)
     return [
         curve
         for title, quantities in CHARTS.items()

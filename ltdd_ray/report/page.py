@@ -12,6 +12,7 @@ from typing import Any
 
 from ltdd_ray.common.units import size
 from ltdd_ray.data.groups import class_groups
+from ltdd_ray.evaluate.results import start_warning
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, upper_end
 from ltdd_ray.report.finished import FinishedRun
@@ -45,6 +46,7 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
         "architectures": architectures(results),
         "norms": classifier_norms(results, styles),
         "galleries": galleries(run_folder / "distilled", results["class_counts"]),
+        "warning": start_warning(results),
         "curves": curves(run_folder / "distilled" / "history.jsonl"),
         "timings": information.get("timings", {}),
         "peak_memory": information.get("peak_memory", {}),

@@ -14,6 +14,7 @@ from ltdd_ray.common.files import write_json
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.checks import read_checks
 from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.evaluate.plan import plan_networks
 from ltdd_ray.evaluate.results import summarise
@@ -149,6 +150,8 @@ def write_results(run: RunContext) -> None:
     }
     if run.data.estimate:
         known["class_count_estimate"] = run.data.estimate.to_json()
+    if checks := read_checks(run.folder.distilled):
+        known["checks"] = checks
     write_json(run.folder.results, summarise(run.config, run.data.train, networks, known))
     if run.config.distils:
         write_card(run.folder.distilled / "distilled.safetensors")

@@ -44,9 +44,9 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
     } == {
         "trajectories": ["c4ba823c47c1c11a", "daba9bad3965bf4a"],
         "store": "49f27a2a491c2cb4",
-        "run": "5ffeb9d8f506f136",
-        "network": {"1d945fd0724fb375"},
-        "trial": "3eff44c3aa683620",
+        "run": "54b2ac08f77328fd",
+        "network": {"a4765250c835ab62"},
+        "trial": "2b753123c9e5d732",
     }
 
 

@@ -14,7 +14,7 @@ from ltdd_ray.config import EvaluateConfig, ModelConfig, RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.evaluate.results import architectures_table, results_table, summarise
+from ltdd_ray.evaluate.results import architectures_table, results_table, start_warning, summarise
 from ltdd_ray.evaluate.sets import TrainingSet, random_selection, training_set
 from ltdd_ray.evaluate.train import NetworkResult, measure, train_network
 from ltdd_ray.nn.augment import Augmentation
@@ -259,6 +259,23 @@ def test_other_architectures_stand_beside_the_runs_own(results: dict[str, Any]) 
     assert [list(column.cells)[1] for column in shown.columns] == ["resnet18-batch"] + [
         "80.0 ± 14.1"
     ] * 4
+
+
+def test_a_set_below_its_own_start_is_named_with_what_to_try(results: dict[str, Any]) -> None:
+    """The result table and the report take the sentence; above the start there is none."""
+    assert start_warning(results) is None  # no initial set was evaluated
+    start = {
+        **results["sets"]["distilled"],
+        "accuracy": {"mean": 0.622, "std": None, "runs": [0.622]},
+    }
+    below = {**results, "sets": {**results["sets"], "initial": start}}
+    warning = start_warning(below)
+    assert warning is not None and warning.startswith(
+        "LTDD ends 2.2 points below its own start; try"
+    )
+    assert str(results_table(below).caption).endswith(warning)
+    start["accuracy"]["mean"] = 0.6
+    assert start_warning(below) is None
 
 
 def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:

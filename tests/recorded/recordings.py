@@ -28,7 +28,7 @@ from ltdd_ray.experts.expert import run_expert
 from ltdd_ray.experts.plan import expectation
 from ltdd_ray.methods import method_config
 from ltdd_ray.store import TrajectoryStore
-from ltdd_ray.workflows.search.evaluator import Evaluator, search_data
+from ltdd_ray.workflows.search.evaluator import search_data, search_evaluator
 from ltdd_ray.workflows.search.space import draw
 
 Numbers = dict[str, float]
@@ -260,7 +260,7 @@ def record_search() -> Numbers:
     )
     data = search_data(run)
     _, _, found = distilled(method_config(config, "ltdd"), _shared()[2])
-    score = Evaluator(run, data).score(found)
+    score = search_evaluator(run, data).score(found)
     numbers = signature("held_out", data.evaluation.images)
     numbers |= {"score": score.accuracy, "standard_error": score.standard_error}
     for trial in range(2):

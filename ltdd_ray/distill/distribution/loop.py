@@ -11,6 +11,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
+from ltdd_ray.distill.checks import Checks
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.idm import ImprovedDistributionMatching
 from ltdd_ray.distill.metrics_log import UpdateReport
@@ -27,10 +28,11 @@ def match_distributions(
     on_checkpoint: Callable[[Callable[[Path], None], int], None],
     on_initial: Callable[[DistilledSet, list[str]], None],
     resume_from: Path | None = None,
+    checks: Checks | None = None,
 ) -> DistilledSet:
-    """Run every update after those of ``resume_from``, and return the last iterate.
+    """Run every update after those of ``resume_from``; return the last iterate, or the best one.
 
-    The callbacks, ``checkpoint_every`` and ``resume_from`` are those of
+    The callbacks, ``checkpoint_every``, ``resume_from`` and ``checks`` are those of
     :func:`~ltdd_ray.distill.trajectory.loop.distill`.
 
     Raises ``NonFiniteLossError`` before the update that would spoil the set, and ``UserError`` for
@@ -39,18 +41,24 @@ def match_distributions(
     method = ENGINES[config.distill.engine](config, data, default_device())
     optimiser = method.optimiser()
     if resume_from is None:
-        on_initial(snapshot(config, data, method, 0), describe_initial(config, data))
+        start = snapshot(config, data, method, 0)
+        on_initial(start, describe_initial(config, data))
+        if checks:
+            checks.run(0, start)
     done = load_checkpoint(resume_from, method, optimiser) if resume_from else 0
     updates = config.distill.distribution.updates
     for update in range(done, updates):
         metrics = method.step(optimiser, update)
         on_update(UpdateReport(update + 1, updates, metrics), method)
+        if checks and checks.due(update + 1, updates):
+            checks.run(update + 1, snapshot(config, data, method, update + 1))
         if (update + 1) % config.distill.checkpoint_every == 0 or update + 1 == updates:
             on_checkpoint(
                 lambda folder, at=update + 1: save_checkpoint(folder, method, optimiser, at),
                 update + 1,
             )
-    return snapshot(config, data, method, updates)
+    last = snapshot(config, data, method, updates)
+    return checks.result(last) if checks else last
 
 
 def snapshot(

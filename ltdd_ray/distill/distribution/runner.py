@@ -10,17 +10,22 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import PROGRESS
+from ltdd_ray.distill.checks import Checks
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.loop import match_distributions
 from ltdd_ray.distill.metrics_log import MetricsLog, UpdateReport
 
 
 def run_distribution(
-    config: RunConfig, data: PreparedData, on_report: Callable[[UpdateReport | str], None]
+    config: RunConfig,
+    data: PreparedData,
+    on_report: Callable[[UpdateReport | str], None],
+    make_checks: Callable[[int], Checks | None] = lambda done: None,
 ) -> DistilledSet:
     """Distil into ``distilled`` of the run's folder, from its last checkpoint if it has one.
 
     ``on_report`` gets a report per update and, at a fresh start, sentences about the initial set.
+    ``make_checks`` takes the number of finished updates.
     """
     distilled = config.folder / "distilled"
     checkpoints = distilled / "checkpoints"
@@ -56,6 +61,7 @@ def run_distribution(
             on_checkpoint=on_checkpoint,
             on_initial=on_initial,
             resume_from=resume_from,
+            checks=make_checks(done),
         )
 
 

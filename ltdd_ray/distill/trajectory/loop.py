@@ -20,6 +20,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
+from ltdd_ray.distill.checks import Checks
 from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.distill.provenance import provenance
 from ltdd_ray.distill.trajectory.objective import Objective
@@ -45,8 +46,9 @@ def distill(
     world_size: int = 1,
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     resume_from: Path | None = None,
+    checks: Checks | None = None,
 ) -> DistilledSet:
-    """Run every update after those of ``resume_from``, and return the last iterate.
+    """Run every update after those of ``resume_from``; return the last iterate, or the best one.
 
     Args:
         on_update: called after each update, on every rank.
@@ -57,6 +59,8 @@ def distill(
         wrap: makes backward through the module average gradients over ranks (DDP). It must start
             all ranks from rank 0's set.
         resume_from: folder of a checkpoint, or None for a fresh start.
+        checks: scores on held-out images, on rank 0 alone. A check comes before the checkpoint of
+            its update, so a resumed run has it too.
 
     Raises ``NonFiniteLossError`` on every rank at once, before the update that would spoil the set.
     """
@@ -67,7 +71,10 @@ def distill(
     store = TrajectoryStore.open(config.store_uri, expect=expected, cache_bytes=cache_bytes)
     if rank == 0 and resume_from is None:
         synthetic, sentences = initial_set(config, data, flat, store, device)
-        on_initial(snapshot(config, data, synthetic, 0), sentences)
+        start = snapshot(config, data, synthetic, 0)
+        on_initial(start, sentences)
+        if checks:
+            checks.run(0, start)
     else:
         synthetic = empty_set(config, data.train, device)
     optimiser = synthetic.optimiser(config.distill)
@@ -109,12 +116,15 @@ def distill(
             step = synthetic.images.detach() - before
             metrics["update_rms/images"] = float(step.square().mean().sqrt())
             on_update(UpdateReport(update + 1, updates, metrics), synthetic)
+            if checks and checks.due(update + 1, updates):
+                checks.run(update + 1, snapshot(config, data, synthetic, update + 1))
             if (update + 1) % config.distill.checkpoint_every == 0 or update + 1 == updates:
                 on_checkpoint(
                     lambda folder, at=update + 1: save_checkpoint(folder, synthetic, optimiser, at),
                     update + 1,
                 )
-    return snapshot(config, data, synthetic, updates)
+    last = snapshot(config, data, synthetic, updates)
+    return checks.result(last) if checks else last
 
 
 def snapshot(

@@ -27,7 +27,7 @@ from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.distill.trajectory.loop import distill, snapshot
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
-from ltdd_ray.workflows.search.evaluator import Evaluator
+from ltdd_ray.workflows.search.evaluator import search_evaluator
 from ltdd_ray.workflows.search.space import Values, trial_config
 
 Status = Literal["finished", "stopped", "diverged"]
@@ -175,7 +175,7 @@ def run_trial(
         on_report(report)
     if reports and reports[-1].update == config.distill.updates:
         return
-    evaluator = Evaluator(config, data) if rank == 0 else None
+    evaluator = search_evaluator(config, data) if rank == 0 else None
     present: tuple[int, SyntheticSet] | None = None
 
     def on_update(report: UpdateReport, synthetic: SyntheticSet) -> None:

@@ -14,15 +14,9 @@ from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.split import hold_out_where_possible
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.workflows.search import evaluator
-from ltdd_ray.workflows.search.evaluator import (
-    Evaluator,
-    Score,
-    estimated_accuracy,
-    margins,
-    search_data,
-    standard_error,
-)
+from ltdd_ray.evaluate import held_out
+from ltdd_ray.evaluate.held_out import Score, estimated_accuracy, margins, standard_error
+from ltdd_ray.workflows.search.evaluator import search_data, search_evaluator
 
 COUNTS = np.array([1000, 100, 10, 1])
 
@@ -125,7 +119,7 @@ def test_the_order_of_trials_survives_classes_that_cannot_be_measured(
         estimates.append(estimated_accuracy(found, labels, counts, 1).mean())
         means.append(np.mean([(found[0, labels == k] > 0).mean() for k in range(10) if held[k]]))
         with monkeypatch.context() as patched:
-            patched.setattr(evaluator, "SLOPE_SHRINKAGE", 1e-9)
+            patched.setattr(held_out, "SLOPE_SHRINKAGE", 1e-9)
             steep.append(estimated_accuracy(found, labels, counts, 1).mean())
     ours, plain, unshrunk = (
         np.corrcoef(truths, found)[0, 1] for found in (estimates, means, steep)
@@ -178,7 +172,7 @@ def test_a_score_is_what_networks_learn_from_the_set(
     def score(labels: torch.Tensor) -> float:
         soft = torch.nn.functional.one_hot(labels, 10).float()
         names = data.train.class_names
-        found = Evaluator(config, data).score(
+        found = search_evaluator(config, data).score(
             DistilledSet(images, soft, labels, 0.05, data.normalisation, names, "")
         )
         assert 0 < found.standard_error < 0.2
@@ -188,14 +182,14 @@ def test_a_score_is_what_networks_learn_from_the_set(
     assert right > 0.5 > 0.2 > wrong and right == score(classes)
 
     def diverging(*_: object) -> None:
-        raise evaluator.NonFiniteLossError
+        raise held_out.NonFiniteLossError
 
-    monkeypatch.setattr(evaluator, "train_network", diverging)
+    monkeypatch.setattr(held_out, "train_network", diverging)
     names, soft = data.train.class_names, torch.nn.functional.one_hot(classes, 10).float()
     whole = DistilledSet(images, soft, classes, 0.05, data.normalisation, names, "")
-    assert Evaluator(config, data).score(whole) == Score(0.0, 0.0)
+    assert search_evaluator(config, data).score(whole) == Score(0.0, 0.0)
     monkeypatch.undo()
     monkeypatch.setattr(
-        evaluator, "margins", lambda logits, labels: torch.full(labels.shape, torch.nan)
+        held_out, "margins", lambda logits, labels: torch.full(labels.shape, torch.nan)
     )
-    assert Evaluator(config, data).score(whole) == Score(0.0, 0.0)
+    assert search_evaluator(config, data).score(whole) == Score(0.0, 0.0)

@@ -1,0 +1,96 @@
+"""Checks during a distillation: the score of the set on held-out images, and the best set so far.
+
+``checks.jsonl`` in the run's ``distilled`` folder has a line per check: the update, the score
+(balanced accuracy 0..1 on held-out training images) and the seconds it took. ``best.safetensors``
+beside it is the best set, where ``distill.keep`` is ``best``.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ltdd_ray.distill.artifact import DistilledSet
+
+FILE, BEST = "checks.jsonl", "best"
+SCORE = "held_out_accuracy"
+
+
+class Checks:
+    """Runs the checks of one process and remembers their best set.
+
+    Resuming is exact. Lines after ``done`` updates are dropped, since those updates are repeated.
+    A best set from one of them may stay: repeating the update gives the same set again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        score: Callable[[DistilledSet], float],
+        *,
+        every: int,
+        keep: Literal["last", "best"],
+        done: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._folder, self._score, self._every, self._say = folder, score, every, say
+        self._keep, self._began, self._spent = keep, time.monotonic(), 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [line for line in read_checks(folder) if line["update"] <= done] if done else []
+        (folder / FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self._best: DistilledSet | None = None
+        if done and (folder / f"{BEST}.safetensors").exists():
+            self._best = DistilledSet.load(folder, BEST)
+
+    def due(self, update: int, updates: int) -> bool:
+        """Whether to check after ``update`` of ``updates``; the first and the last always are."""
+        return update % self._every == 0 or update == updates
+
+    def run(self, update: int, found: DistilledSet) -> None:
+        """Score ``found``, the set after ``update`` updates."""
+        began = time.monotonic()
+        score = self._score(found)
+        seconds = time.monotonic() - began
+        self._spent += seconds
+        with (self._folder / FILE).open("a") as file:
+            line = {"update": update, SCORE: score, "seconds": round(seconds, 2)}
+            file.write(json.dumps(line) + "\n")
+        if self._keep == "best" and (self._best is None or score > self._best.provenance[SCORE]):
+            self._best = replace(found, provenance={**found.provenance, SCORE: score})
+            self._best.save(self._folder, BEST)
+        self._say(f"update {update}: {100 * score:.1f} % on held-out training images")
+
+    def result(self, last: DistilledSet) -> DistilledSet:
+        """The set to keep; says which it is, and what the checks cost."""
+        lines = read_checks(self._folder)
+        start, end = lines[0], lines[-1]
+        best = max(lines, key=lambda line: line[SCORE])
+        share = self._spent / max(time.monotonic() - self._began, 1e-9)
+        self._say(
+            f"held-out accuracy {100 * start[SCORE]:.1f} % at the start, {100 * best[SCORE]:.1f} % "
+            f"at best (update {best['update']}), {100 * end[SCORE]:.1f} % at the end; checks took "
+            f"{share:.0%} of the time"
+        )
+        if end[SCORE] < start[SCORE] and self._keep == "last":
+            self._say(f"the last set scores below its own start; {REMEDY}")
+        if self._keep == "best":
+            assert self._best is not None  # the first check set it
+            self._say(f"kept the set after update {self._best.provenance['update']}")
+            return self._best
+        return last
+
+
+REMEDY = (
+    "try a lower distill.lr_label or lr_image, a higher segments_per_update, or distill.keep: best"
+)
+
+
+def read_checks(folder: Path) -> list[dict[str, Any]]:
+    """The checks of a run's ``distilled`` folder, in order; empty where there are none."""
+    file = folder / FILE
+    if not file.exists():
+        return []
+    lines = file.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

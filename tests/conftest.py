@@ -1,4 +1,4 @@
-"""What all tests share: one torch thread, one Ray for the session, a config that trains in seconds, a small distilled set."""
+"""Shared by all tests: one torch thread, one Ray cluster, a tiny config, a small distilled set."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., RunConfig]:
-    """``tiny(folder, **sections)``: a config of a few seconds of work that writes into ``folder``."""
+    """``tiny(folder, **sections)``: a config of seconds of work that writes into ``folder``."""
 
     def make(folder: Path, **changes: Any) -> RunConfig:
         return parse_config({**TINY, "output": str(folder), **changes}, "tiny")
@@ -62,7 +62,7 @@ def tiny() -> Callable[..., RunConfig]:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """Ray on this machine, four CPUs and a GPU whatever it has, started once for all tests that need it."""
+    """Ray with four CPUs and one GPU, real or not, started once per session."""
     import ray
 
     from ltdd_ray.cluster.session import ray_session
@@ -75,7 +75,10 @@ def ray_cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_set() -> Callable[..., DistilledSet]:
-    """``make_set(channels=3, class_names=(...), kind="standard")``: two images per class of 9 x 8 pixels, one value above white."""
+    """``make_set(channels=3, class_names=(...), kind="standard")``: two images per class.
+
+    They have 9 x 8 pixels, one of them above white.
+    """
 
     def make(
         channels: int = 3,

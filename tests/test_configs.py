@@ -1,7 +1,8 @@
-"""Every shipped config loads, and its header says what it promises.
+"""Every shipped config loads, and its header is complete.
 
-A config that runs says its purpose, then, each behind a label: Command, Hardware and Expected, and Paper (or Method) and
-Data, which may stand in a file that it extends. A `_published.yaml` is only extended: it has Paper and Data, but no command.
+The header of a config that runs states its purpose, then Command, Hardware and Expected, each
+behind its label. Paper (or Method) and Data may stand in the file that it extends. A
+`_published.yaml` is only extended: it has Paper and Data, but no command.
 """
 
 import re
@@ -27,7 +28,7 @@ def name(path: Path) -> str:
 
 
 def header(text: str) -> dict[str, str]:
-    """The first sentence as `purpose`, and what follows each label, its continuation lines included."""
+    """The first sentence as `purpose`, and the text behind each label."""
     lines = re.match(r"(#.*\n)*", text)[0].splitlines()
     found, label = {}, "purpose"
     for line in lines:

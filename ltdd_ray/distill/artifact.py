@@ -171,7 +171,8 @@ def find_distilled(place: Path | str, name: str = "distilled") -> Path:
         if path.is_file():
             return path
     raise UserError(
-        f"{place}: no {name}.safetensors in it; run `ltdd-ray distill CONFIG` first or give the run's folder"
+        f"{place}: no {name}.safetensors in it; run `ltdd-ray distill CONFIG` first or give the "
+        "run's folder"
     )
 
 

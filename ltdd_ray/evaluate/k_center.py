@@ -1,4 +1,4 @@
-"""Greedy k-center selection (Sener & Savarese, ICLR 2018), class by class in the feature space of an expert.
+"""Greedy k-center selection (Sener & Savarese, ICLR 2018) in the features of an expert, by class.
 
 N images, C classes, F features.
 """

@@ -23,7 +23,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The content of results.json: shares and probabilities 0..1, groups by class counts.
 
-    Every ``std`` is a sample standard deviation over networks, and None (null) for a single network.
+    Every ``std`` is a sample standard deviation over networks; None (null) for a single network.
 
     ``sets`` holds every set of ``evaluate.sets`` in that order. The first is the result of the run
     and also stands at the top level; random selection also stands under ``random_baseline``.

@@ -33,8 +33,8 @@ class Measurement:
     """What a network predicts, as means over the images of each class (C,).
 
     ``per_class`` is the share predicted correctly, ``confidence`` the probability of the predicted
-    class, ``true_confidence`` that of the true one. ``accuracy`` is the mean of ``per_class``: every
-    class has the same weight, whatever its number of images.
+    class, ``true_confidence`` that of the true one. ``accuracy`` is the mean of ``per_class``, so
+    large and small classes have the same weight.
     """
 
     accuracy: float
@@ -48,8 +48,8 @@ class NetworkResult(Measurement):
     """A trained network and what was measured with it.
 
     ``model`` is the label of its architecture, ``images`` the number that it was trained on,
-    ``classifier_norms`` (C,) the norm of each class's classifier row. ``tau`` is the logit adjustment
-    of calibrated labels, else None.
+    ``classifier_norms`` (C,) the norm of each class's classifier row. ``tau`` is the logit
+    adjustment of calibrated labels, else None.
     """
 
     set_name: str

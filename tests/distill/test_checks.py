@@ -113,7 +113,7 @@ def test_a_set_above_its_start_gets_no_warning(run: Run) -> None:
 def test_a_killed_run_ends_as_an_undisturbed_one(
     config: RunConfig, data: PreparedData, tmp_path: Path, keep: Literal["last", "best"]
 ) -> None:
-    """Killed before the checkpoint of update 9 counts: the check of 9, a new best, is made again."""
+    """Killed before the checkpoint of update 9 counts: its check, a new best, is made again."""
     scores = {0: 0.5, 3: 0.4, 6: 0.4, 9: 0.7, 12: 0.6}
     folders = tmp_path / "whole", tmp_path / "killed"
     for folder in folders:

@@ -91,7 +91,8 @@ def test_an_unequal_budget_is_distilled(tiny: Tiny, tmp_path: Path) -> None:
 def test_one_image_cannot_be_held_out(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"validation split: 2 class\(es\) with a single image cannot be divided, the first being '8'",
+        match=r"validation split: 2 class\(es\) with a single image cannot be divided, the first "
+        r"being '8'",
     ):
         prepare_data(tiny(tmp_path, data={**ONE_IMAGE, "validation_fraction": 0.2}))
 

@@ -4,7 +4,7 @@ from ltdd_ray.distill.formation import as_pictures, decode, encode
 
 
 def test_pictures_lie_row_by_row_and_come_back_in_order() -> None:
-    """Two mosaics of 2 x 2 pictures, each of one value per channel: cells do not mix, so the way back is exact."""
+    """Two mosaics of 2 x 2 flat pictures: cells do not mix, so decoding is exact."""
     values = torch.arange(8.0).repeat_interleave(3).view(8, 3, 1, 1) + torch.tensor(
         [0, 0.1, 0.2]
     ).view(1, 3, 1, 1)

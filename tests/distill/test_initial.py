@@ -9,7 +9,7 @@ LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 2])
 
 
 def predictions(right: list[list[int]]) -> torch.Tensor:
-    """(E, N, C) logits; expert e predicts image n correctly where right[e][n]; the winning logit is 1 + e."""
+    """(E, N, C) logits: expert e is right about image n where right[e][n]; its top logit is 1 + e."""
     logits = torch.zeros(len(right), len(LABELS), 3)
     for e, row in enumerate(right):
         for n, hit in enumerate(row):
@@ -43,8 +43,10 @@ def test_each_class_short_of_correct_images_gets_a_sentence() -> None:
         torch.tensor([[1, 1, 0, 0, 0, 1, 1]]).bool(), LABELS, [2] * 3, ["cat", "dog", "owl"]
     )
     assert sentences == [
-        "class dog: the experts predict only 1 of 2 initial images correctly; the rest are 1 other images",
-        "class owl: the experts predict only 1 of 2 initial images correctly; the rest are 0 other images and 1 augmented repeats",
+        "class dog: the experts predict only 1 of 2 initial images correctly; the rest are 1 other "
+        "images",
+        "class owl: the experts predict only 1 of 2 initial images correctly; the rest are 0 other "
+        "images and 1 augmented repeats",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Every snippet of README and docs is tried: Python is executed, settings are loaded, commands are understood by what they call."""
+"""Every snippet of README and docs works: Python runs, settings load, commands parse."""
 
 import re
 import runpy
@@ -36,7 +36,7 @@ def snippets(language: str) -> list:
 
 @pytest.fixture
 def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working folder that holds a distilled set and a trajectory store where the demo leaves its own."""
+    """A working folder with a distilled set and a trajectory store where the demo leaves them."""
     normalisation = Normalisation.fit(
         np.random.default_rng(0).integers(0, 256, (30, 1, 8, 8), dtype=np.uint8), "standard"
     )

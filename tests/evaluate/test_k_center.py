@@ -5,14 +5,14 @@ from ltdd_ray.evaluate.k_center import k_center, k_center_selection
 
 def test_the_nearest_to_the_mean_then_always_the_farthest() -> None:
     points = torch.tensor([0.0, 1, 2, 10, 6])[:, None]
-    # The mean is 3.8: 2 is nearest. From 2 the farthest is 10; then 6, four away from both; then 0, two away from 2.
+    # The mean is 3.8: 2 is nearest. The farthest from 2 is 10; then 6, four from both; then 0.
     assert k_center(points, 4) == [2, 3, 4, 0]
     assert k_center(points, 1) == [2]
 
 
 def test_distance_is_that_of_the_plane() -> None:
     corners = torch.tensor([[0.0, 0], [3, 0], [0, 2], [3, 2], [1, 1]])
-    # The mean (1.4, 1) is nearest to the last; (3, 0) and (3, 2) are equally far from it, and the diagonal follows.
+    # The last is nearest to the mean (1.4, 1). (3, 0) and (3, 2) are equally far from it.
     assert k_center(corners, 4) == [4, 1, 3, 0]
 
 
@@ -24,6 +24,7 @@ def test_equal_images_are_each_taken_once() -> None:
 def test_every_class_is_covered_by_itself_and_repeats_where_it_must() -> None:
     features = torch.tensor([0.0, 7, 1, 9, 4])[:, None]
     labels = torch.tensor([0, 1, 0, 1, 0])
-    # Class 0 has 0, 1, 4 with mean 5/3: 1 is nearest, 4 farthest from it. Class 1 has 7 and 9, equally near to 8: the first leads.
+    # Class 0 has 0, 1, 4 with mean 5/3: 1 is nearest, 4 farthest from it. Class 1 has 7 and 9,
+    # equally near to their mean: the first comes first.
     assert k_center_selection(features, labels, (2, 2)) == [2, 4, 1, 3]
     assert k_center_selection(features, labels, (3, 3)) == [2, 4, 0, 1, 3, 1]

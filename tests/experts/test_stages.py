@@ -51,7 +51,7 @@ def test_representation_stage_is_torchs_sgd(flat: FlatModel, images: torch.Tenso
 def test_classifier_stage_trains_the_head_alone_on_frozen_features(
     flat: FlatModel, images: torch.Tensor
 ) -> None:
-    """Against torch's SGD on a linear layer over features that are computed once, before anything is trained."""
+    """Against torch's SGD on a linear layer over features computed before any training."""
     stage = ClassifierStage(
         epochs=4, batch_size=6, lr=0.3, momentum=0.5, weight_decay=0.01, max_norm=None
     )

@@ -1,4 +1,4 @@
-"""Record the short runs anew: ``python tests/recorded/record.py --reason "why the numbers change"``.
+"""Record the short runs anew: ``python tests/recorded/record.py --reason "why numbers change"``.
 
 ``recorded.json`` keeps the numbers, the machine they are from and the reasons of all recordings.
 """

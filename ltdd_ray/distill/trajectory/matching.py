@@ -1,6 +1,7 @@
-"""The matching engine: inner SGD on synthetic images, its distance to an expert, and the hypergradient.
+"""The matching engine: inner SGD on synthetic images, and the hypergradient of its distance to an
+expert.
 
-    theta_{t+1} = theta_t - alpha g_t,   g_t = grad_theta L(theta_t; A_t(x_t), softmax(y_t)),   t < T
+    theta_{t+1} = theta_t - alpha g_t,  g_t = grad_theta L(theta_t; A_t(x_t), softmax(y_t)),  t < T
     l_S = ||theta_T - theta*||_S^2 / ||theta_0 - theta*||_S^2,   S = backbone, classifier or all
 
 M synthetic images, B inner batch, C classes, P parameters, T inner steps; images x (M, K, H, W),
@@ -15,8 +16,8 @@ Three modes of the hypergradient, the gradient over x, y and alpha:
   kept within a fixed budget.
 - ``first_order``: the same walk with lambda held at lambda_T, as in TESLA (Cui et al., ICML 2023)
   and in the published script.
-- ``unrolled``: autograd through all T steps, as in MTT (Cazenavette et al., CVPR 2022). Memory grows
-  with T. It is the oracle for small T.
+- ``unrolled``: autograd through all T steps, as in MTT (Cazenavette et al., CVPR 2022). Memory
+  grows with T. It is the oracle for small T.
 
 In the first two, processes may share every batch. Each process augments the whole batch, so all
 draw the same numbers, and sends only its rows through the network. A sum over processes per step
@@ -49,8 +50,8 @@ class Match:
     """A matching loss and its gradients, all detached.
 
     loss (), images_grad (M, K, H, W), labels_grad (M, C), lr_grad (). ``distances`` holds the
-    lengths () behind the loss, on S: ``student`` from theta_0 to theta_T, ``expert`` from theta_0 to
-    theta*, and ``left`` from theta_T to theta*.
+    lengths () behind the loss, on S: ``student`` from theta_0 to theta_T, ``expert`` from theta_0
+    to theta*, and ``left`` from theta_T to theta*.
     """
 
     loss: Tensor
@@ -99,14 +100,15 @@ def match(
         shard: this process's part of every batch. Not with ``unrolled``. The loss is that of the
             whole batch; the gradients are this process's part and add up to those of one process.
 
-    Raises ``ValueError`` where a size is wrong, and where ``start`` equals ``target`` on S: the loss
-    is a ratio to their distance.
+    Raises ``ValueError`` where a size is wrong, and where ``start`` equals ``target`` on S: the
+    loss is a ratio to their distance.
     """
     flat = model if isinstance(model, FlatModel) else FlatModel(model)
     part = _part(flat, scope)
     if start.shape != (flat.layout.size,) or target.shape != start.shape:
         raise ValueError(
-            f"start {tuple(start.shape)} and target {tuple(target.shape)} must be vectors of {flat.layout.size} parameters"
+            f"start {tuple(start.shape)} and target {tuple(target.shape)} must be vectors of "
+            f"{flat.layout.size} parameters"
         )
     scale = (start[part] - target[part]).square().sum()
     if (micro_batch or shard.count > 1) and (
@@ -118,7 +120,8 @@ def match(
         )
     if shard.count > min(batch_size, len(images)):
         raise ValueError(
-            f"a batch of {min(batch_size, len(images))} images has no {shard.count} parts; use fewer processes"
+            f"a batch of {min(batch_size, len(images))} images has no {shard.count} parts; use "
+            "fewer processes"
         )
     if not scale > 0:
         raise ValueError("start and target are equal on the matched part; choose another segment")
@@ -256,7 +259,7 @@ def _adjoint(
     )
     for t in reversed(range(len(steps))):
         given = steps.inputs(t, images, labels)
-        # Cut the graph here: the second derivatives stay within the network, and only first ones go on to the images.
+        # Cut the graph: second derivatives stay in the network, first ones go on to the images.
         inputs, soft_label = (tensor.detach() for tensor in given)
         along, *bars, theta_bar = passes.hvp(
             thetas.pop(), adjoint, inputs, soft_label, not first_order

@@ -1,4 +1,4 @@
-"""Both engines from first to last: what they leave, and that a killed run ends with the same set."""
+"""Both engines from start to end: their files, and that a killed run ends with the same set."""
 
 import json
 import os
@@ -96,7 +96,8 @@ def test_what_is_stored_can_be_trained_on_as_it_is(
     assert len(said) == int((counts < per_class).sum())
     if said:
         assert said[-1].endswith(
-            f"{counts[9]} real images for 12 initial ones; {12 - counts[9]} augmented repeats fill it"
+            f"{counts[9]} real images for 12 initial ones; {12 - counts[9]} augmented repeats "
+            "fill it"
         )
 
 

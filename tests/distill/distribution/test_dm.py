@@ -40,7 +40,7 @@ class Linear(DistributionMatching):
 
 
 def test_the_gradient_of_a_linear_embedding(config: RunConfig, data: PreparedData) -> None:
-    """l_k = ||W (mean x - mean r)||^2 has the gradient (2 / ipc) W'W (mean x - mean r) over every image of class k."""
+    """l_k = ||W (mean x - mean r)||^2 has the gradient (2 / ipc) W'W (mean x - mean r) by hand."""
     method = Linear(config, data, torch.device("cpu"))
     pictures, classes, real, real_classes = (tensor.detach() for tensor in method.batches(0))
     difference = (

@@ -1,4 +1,4 @@
-"""The loop in plain processes: resuming is exact, width does not matter, a bad number stops it in time."""
+"""The loop in plain processes: exact resumption, any number of workers, a stop on bad numbers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +40,7 @@ def data(config: RunConfig) -> PreparedData:
 
 
 class Recorder:
-    """Takes every callback of the loop and keeps what it was given; checkpoints go into a folder each."""
+    """Records the callbacks of the loop; each checkpoint has a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -157,7 +157,7 @@ def assert_close(found: DistilledSet, expected: DistilledSet) -> None:
 def test_two_workers_take_the_steps_of_one(
     config: RunConfig, data: PreparedData, tmp_path: Path, parallel: str, segments: int, side: int
 ) -> None:
-    """Also where one of them is lost half-way: its checkpoint, carried on by the other alone, ends with the same set."""
+    """Also where one worker is lost: the other resumes from its checkpoint and gets the same set."""
     phase = config.distill.representation.model_copy(
         update={"batch_size": 7}
     )  # 3 + 4 of the 20 images
@@ -184,7 +184,7 @@ def test_two_workers_take_the_steps_of_one(
 def test_a_rate_that_does_not_fit_makes_short_steps(
     config: RunConfig, data: PreparedData, tmp_path: Path
 ) -> None:
-    """lr_image and lr_syn_lr a million times too large: still finite, steps within their limits times 1/(1 - momentum)."""
+    """With lr_image and lr_syn_lr a million times too large, steps stay within their limits."""
     wild = changed(config, lr_image=1e7, lr_syn_lr=1e5, momentum_image=0.0, momentum_syn_lr=0.0)
     recorder = Recorder(tmp_path / "limited")
     assert torch.isfinite(recorder.run(wild, data).images).all()
@@ -275,7 +275,7 @@ def test_hard_labels_stay_hard_on_images_chosen_at_random(
 def test_labels_describe_the_pictures_not_the_images_they_were_made_from(
     config: RunConfig, data: PreparedData, tmp_path: Path
 ) -> None:
-    """The initial logits are those of the experts on decoded pictures, the mean of the right ones."""
+    """Initial logits are those of the experts that are right, on the decoded pictures."""
     recorder = Recorder(tmp_path)
     recorder.run(changed(config, pictures_per_side=2, updates=1), data)
     initial = recorder.initial

@@ -1,4 +1,4 @@
-"""The hypergradient against three oracles: float64 differences, a hand-written unroll, the first-order formula written out.
+"""The hypergradient against float64 differences, a hand-written unroll and the first-order formula.
 
 M = 8 images of 3 x 8 x 8, C = 4 classes, T = 3 steps unless a test says otherwise.
 """
@@ -154,7 +154,7 @@ def test_distances_are_those_behind_the_loss(flat: FlatModel, scope: str, mode: 
 
 
 def test_first_order_is_the_published_formula(flat: FlatModel) -> None:
-    """dl/dx = -(2 alpha / scale) sum_t d<theta_T - theta*, g_t>/dx with theta_t held constant (TESLA, Sec. 3.2)."""
+    """dl/dx = -(2 alpha / scale) sum_t d<theta_T - theta*, g_t>/dx, theta_t constant (TESLA, 3.2)."""
     given = problem(flat)
     start, target, images, labels, lr = given.values()
     x, y = (tensor.clone().requires_grad_() for tensor in (images, labels))

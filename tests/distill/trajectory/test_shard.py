@@ -1,4 +1,7 @@
-"""A batch shared by processes: the gradients of one, whatever the shares. M = 8 images of 3 x 8 x 8, 4 classes, T = 3 steps."""
+"""A batch shared by processes gives the gradients of one process.
+
+M = 8 images of 3 x 8 x 8, 4 classes, T = 3 steps.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

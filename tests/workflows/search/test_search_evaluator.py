@@ -82,7 +82,7 @@ def test_equal_class_sizes_give_their_mean_as_trend() -> None:
 
 
 def test_margins_rank_trials_whose_accuracies_are_all_1() -> None:
-    """Both trials have accuracy 1 in the measured classes. One trial's margins shrink to the tail."""
+    """Both trials have accuracy 1 in the measured classes; one has small margins in the tail."""
     level, falling = (sample(means, [20, 20, 0, 0], 0.5) for means in ([2.0, 2.0], [3.0, 1.0]))
     even, leaning = (estimated_accuracy(*found, COUNTS, 1) for found in (level, falling))
     assert leaning[0] > even[0] and leaning[3] < even[3] - 0.3

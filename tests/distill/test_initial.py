@@ -9,7 +9,7 @@ LABELS = torch.tensor([0, 0, 0, 0, 1, 1, 2])
 
 
 def predictions(right: list[list[int]]) -> torch.Tensor:
-    """(E, N, C) logits: expert e is right about image n where right[e][n]; its top logit is 1 + e."""
+    """(E, N, C) logits: expert e is right about n where right[e][n]; its top logit is 1 + e."""
     logits = torch.zeros(len(right), len(LABELS), 3)
     for e, row in enumerate(right):
         for n, hit in enumerate(row):

@@ -157,7 +157,7 @@ def assert_close(found: DistilledSet, expected: DistilledSet) -> None:
 def test_two_workers_take_the_steps_of_one(
     config: RunConfig, data: PreparedData, tmp_path: Path, parallel: str, segments: int, side: int
 ) -> None:
-    """Also where one worker is lost: the other resumes from its checkpoint and gets the same set."""
+    """Also where one worker is lost: the other resumes and gets the same set."""
     phase = config.distill.representation.model_copy(
         update={"batch_size": 7}
     )  # 3 + 4 of the 20 images

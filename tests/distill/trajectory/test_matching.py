@@ -154,7 +154,7 @@ def test_distances_are_those_behind_the_loss(flat: FlatModel, scope: str, mode: 
 
 
 def test_first_order_is_the_published_formula(flat: FlatModel) -> None:
-    """dl/dx = -(2 alpha / scale) sum_t d<theta_T - theta*, g_t>/dx, theta_t constant (TESLA, 3.2)."""
+    """dl/dx = -(2 alpha / scale) sum_t d<theta_T - theta*, g_t>/dx, theta_t constant (TESLA)."""
     given = problem(flat)
     start, target, images, labels, lr = given.values()
     x, y = (tensor.clone().requires_grad_() for tensor in (images, labels))

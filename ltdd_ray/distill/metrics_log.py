@@ -11,7 +11,10 @@ from ltdd_ray.data.normalisation import Normalisation
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """``update`` of ``updates`` is done. ``metrics`` are means, same on all ranks."""
+    """``update`` of ``updates`` is done.
+
+    ``metrics`` are means over segments, equal on all ranks.
+    """
 
     update: int
     updates: int

@@ -175,6 +175,7 @@ def evaluated(config: RunConfig, data: PreparedData, names: tuple[str, ...]) -> 
     for name in names:
         result = evaluate_network(config, data, name, config.model.label, 0, lambda report: None)
         numbers[f"{name}/accuracy"] = result.accuracy
+        numbers[f"{name}/tau"] = 0.0 if result.tau is None else result.tau
         numbers |= signature(f"{name}/per_class", np.array(result.per_class))
         numbers |= signature(f"{name}/confidence", np.array(result.confidence))
         numbers |= signature(f"{name}/true_confidence", np.array(result.true_confidence))
@@ -285,6 +286,10 @@ RECORDINGS: dict[str, Callable[[], Numbers]] = {
     "ltdd_mean_one": lambda: record_method(
         "ltdd", representation={"dam": {"class_weights": "mean_one"}}
     ),
+    "ltdd_short_steps": lambda: record_method(
+        "ltdd", largest_image_step=0.003, largest_rate_step=0.0001
+    ),
+    "ltdd_mosaic": lambda: record_method("ltdd_mosaic"),
     "ltdd_repeats": lambda: record_method("ltdd", ipc=9),
     "ed": lambda: record_method("ed"),
     "dam": lambda: record_method("dam"),

@@ -81,7 +81,7 @@ def test_every_command_of_the_tutorial(
         and "accuracy" in results["sets"]["distilled_8bit"]
     )
     exact, rounded = (100 * one["accuracy"]["mean"] for one in results["sets"].values())
-    assert f"as distilled {exact:.1f} %, with its 8-bit images {rounded:.1f} %" in said
+    assert f"{exact:.1f} % before and {rounded:.1f} % after rounding to 8 bits" in said
 
 
 def test_init_refuses_to_overwrite_and_names_what_is_wrong(

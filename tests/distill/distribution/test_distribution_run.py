@@ -123,7 +123,7 @@ def test_killed_actor(
 
         return run_distribution(config, data, strike)
 
-    monkeypatch.setattr(pool, "run_distribution", fragile)
+    monkeypatch.setattr(pool, "_run_with_checks", fragile)
     found, peak = pool.match_on_actor(broken, data, lambda report: None)
     assert struck.exists() and peak > 0
     assert torch.equal(found.images, run_distribution(whole, data, lambda report: None).images)

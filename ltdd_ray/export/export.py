@@ -16,19 +16,22 @@ from ltdd_ray.export.layouts import LAYOUTS
 class Export:
     """A finished export.
 
-    ``clipped`` is the share 0..1 of pixel values outside 0..255, which image files cannot hold.
+    ``images`` counts the written files or rows, ``mosaics`` the stored images that they were cut
+    from; the two are equal without mosaics. ``clipped`` is the share 0..1 of pixel values outside 0..255, which image files cannot hold.
     ``results`` is the run's results.json, empty before the evaluation.
     """
 
     folder: Path
     images: int
+    mosaics: int
     clipped: float
     results: dict[str, Any]
 
     def sentences(self) -> list[str]:
         """What to tell the user."""
+        source = f", cut from {self.mosaics} mosaics," if self.mosaics < self.images else ""
         return [
-            f"wrote {self.images} images with their soft labels to {self.folder}",
+            f"wrote {self.images} images{source} with their soft labels to {self.folder}",
             f"clipped {100 * self.clipped:.2f} % of the pixel values to 0..255; {self._cost()}",
             f"add the licence at the top of {self.folder / 'README.md'} before you publish the set",
         ]
@@ -68,7 +71,8 @@ def export(place: Path, layout: str, output: Path | None) -> Export:
             f"{folder}: not writable: {error.strerror or error}; "
             "choose another folder with --output"
         ) from error
-    return Export(folder, len(distilled), distilled.clipped_share(), results)
+    clipped = distilled.clipped_share()
+    return Export(folder, len(distilled), len(distilled.images), clipped, results)
 
 
 def _recipe(distilled: DistilledSet) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.sources import load_source
 from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.export.card import render_card
 from ltdd_ray.export.export import export
 from ltdd_ray.export.layouts import LAYOUTS, folder_names
 
@@ -138,3 +140,30 @@ def test_a_failed_export_leaves_nothing(
     ):
         export(file, "imagefolder", None)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_mosaics_are_exported_as_pictures_and_the_card_says_so(
+    make_set: Make, layout: str, tmp_path: Path
+) -> None:
+    """Six stored images of 2 x 2 pictures: 24 files or rows, each with its own soft label."""
+    plain = make_set(size=(8, 8))
+    mosaics = replace(
+        plain,
+        pictures_per_side=2,
+        soft_labels=torch.rand(24, 3, generator=torch.Generator().manual_seed(0)).softmax(1),
+        classes=plain.classes.repeat_interleave(4),
+    )
+    found = export(mosaics.save(tmp_path), layout, None)
+    assert found.images == 24 and found.mosaics == 6
+    assert "wrote 24 images, cut from 6 mosaics, with their soft labels" in found.sentences()[0]
+    card = " ".join((found.folder / "README.md").read_text().split())
+    assert "24 synthetic images of 8 x 8 pixels (colour), 8 for each of 3 classes" in card
+    assert "distilled as 6 mosaics of 4 pictures each" in card
+    native = " ".join(render_card(mosaics, {}, "native").split())
+    assert "stored as 6 mosaics of 4 pictures each" in native
+    assert "mosaic" not in render_card(plain, {}, layout)
+    place = {"parquet": found.folder / "data", "npz": found.folder / "distilled.npz"}
+    source = {"source": layout, "path": str(place.get(layout, found.folder))}
+    images, _ = load_source(DataConfig.model_validate(source))
+    np.testing.assert_array_equal(images.images, mosaics.pixels().numpy())

@@ -17,8 +17,9 @@ class Export:
     """A finished export.
 
     ``images`` counts the written files or rows, ``mosaics`` the stored images that they were cut
-    from; the two are equal without mosaics. ``clipped`` is the share 0..1 of pixel values outside 0..255, which image files cannot hold.
-    ``results`` is the run's results.json, empty before the evaluation.
+    from; the two are equal without mosaics. ``clipped`` is the share 0..1 of pixel values outside
+    0..255, which image files cannot hold. ``results`` is the run's results.json, empty before the
+    evaluation.
     """
 
     folder: Path

@@ -20,10 +20,13 @@ from ltdd_ray.workflows.compare.table import Row, as_text
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation over the evaluation networks, as shares 0..1."""
+    """Mean and sample standard deviation over the evaluation networks, as shares 0..1.
+
+    ``std`` is None for a single network.
+    """
 
     mean: float
-    std: float
+    std: float | None
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,10 @@ class Registry(Generic[T]):
     def check(self, name: str) -> str:
         """``name`` itself if it is known. Raises ``ValueError`` with the nearest known name."""
         if name not in self.names:
-            near = difflib.get_close_matches(name, self.names, n=1, cutoff=0.0)[0]
+            near = difflib.get_close_matches(name, self.names, n=1)
+            hint = f"did you mean `{near[0]}`? " if near else ""
             raise ValueError(
-                f"unknown {self.kind} `{name}`; did you mean `{near}`? There are "
+                f"unknown {self.kind} `{name}`; {hint}There are "
                 f"{', '.join(self.names)}, and those that modules listed in `plugins` register"
             )
         return name

@@ -53,7 +53,9 @@ def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_describe(e) for e in error.errors())) from None
+        raise UserError(
+            f"{where}: " + "; ".join(map(_describe, _first_causes(error.errors())))
+        ) from None
 
 
 def dump_config(config: RunConfig) -> str:
@@ -155,6 +157,18 @@ def _describe(error: Any) -> str:
     if error["type"] == "missing":
         return f"`{place}` is missing; set it in the file or with --set {place}=..."
     message = error["msg"].removeprefix("Value error, ")
-    return (
-        f"`{place}` = {error['input']!r}: {message[0].lower()}{message[1:]}" if place else message
-    )
+    if not place or isinstance(error["input"], dict):  # the sentence names the keys of a section
+        return message
+    return f"`{place}` = {error['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _first_causes(errors: list[Any]) -> list[Any]:
+    """``errors`` without those of a section that only follow from an error inside it."""
+    places = [error["loc"] for error in errors]
+    return [
+        error
+        for error in errors
+        if not any(
+            len(p) > len(error["loc"]) and p[: len(error["loc"])] == error["loc"] for p in places
+        )
+    ]

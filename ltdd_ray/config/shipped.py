@@ -5,6 +5,8 @@ begin with ``_`` hold what others share and are not listed.
 """
 
 import difflib
+import re
+from itertools import takewhile
 from pathlib import Path
 
 from ltdd_ray.common.errors import UserError
@@ -23,10 +25,10 @@ def find_shipped(name: str) -> Path:
     """The file of the shipped config ``name``. Raises ``UserError`` with the nearest name."""
     configs = {_name(file): file for file in FOLDER.rglob("*.yaml")}
     if name not in configs:
-        near = difflib.get_close_matches(name, shipped_configs(), n=1, cutoff=0.0)[0]
+        near = difflib.get_close_matches(name, shipped_configs(), n=1)
+        hint = f"did you mean `{near[0]}`? " if near else ""
         raise UserError(
-            f"{name}: no shipped config has this name; did you mean `{near}`? "
-            "`ltdd-ray configs` lists all"
+            f"{name}: no shipped config has this name; {hint}`ltdd-ray configs` lists all"
         )
     return configs[name]
 
@@ -43,8 +45,10 @@ def find_config(path_or_name: str | Path) -> Path:
 
 
 def summary(file: Path) -> str:
-    """The first line of the comment that opens a config."""
-    return file.read_text().partition("\n")[0].lstrip("# ")
+    """The first sentence of the comment that opens a config."""
+    lines = takewhile(lambda line: line.strip("# "), file.read_text().splitlines())
+    text = " ".join(line.lstrip("# ") for line in lines)
+    return re.match(r".*?[.](?= |$)|.*", text)[0]  # pyright: ignore[reportOptionalSubscript]
 
 
 def _name(file: Path) -> str:

@@ -7,7 +7,7 @@ value that makes all classes equally confident on the distilled images.
 Deviations: ADSA takes f from a teacher. Here f is the log of the stored labels, which equals the
 learned logits up to a constant per image. So calibration needs only the set and the prior, no
 network and no test image. The confidence of a class is the mean probability that its own images'
-labels give it. The largest probability would not do: it goes to 1 for every class as tau grows.
+labels give it. The largest probability would not work: it goes to 1 for every class as tau grows.
 
 M images, C classes.
 """

@@ -26,7 +26,7 @@ def summarise(
     Every ``std`` is a sample standard deviation over networks; None (null) for a single network.
 
     ``sets`` holds every set of ``evaluate.sets`` in that order. The first is the result of the run
-    and also stands at the top level; random selection also stands under ``random_baseline``.
+    and is repeated at the top level; random selection is repeated under ``random_baseline``.
     ``cross_architecture`` holds the accuracies on the first set by architecture, if there are
     several, that of the run first. ``run`` adds timings, peak memory, versions and the experts'
     norms.
@@ -174,7 +174,7 @@ def start_warning(results: dict[str, Any]) -> str | None:
 
 
 def architectures_table(results: dict[str, Any]) -> Table:
-    """The same for the first set and each architecture; needs ``cross_architecture``."""
+    """A row for each architecture: its accuracy in percent with the first set."""
     table = _table(f"{results['title']}: accuracy in % by architecture", results)
     for label, one in results["cross_architecture"].items():
         table.add_row(label, *_cells(one))

@@ -37,9 +37,9 @@ class DamLoss:
 
         L_DAM = -(1/B) sum_b sum_k g_k p_bk log softmax(z_b - lambda log s)_k
 
-    Under it a student trained on balanced images has to raise the logits of head classes. It so
-    acquires the bias of an expert trained on long-tailed images, and the images need not carry that
-    bias. ``class_weights`` g of ones and ``logit_shift`` -lambda log s of zeros give
+    Under it a student trained on balanced images has to raise the logits of head classes. It
+    thereby acquires the bias of an expert trained on long-tailed images, and the images need not
+    carry that bias. ``class_weights`` g of ones and ``logit_shift`` -lambda log s of zeros give
     :func:`soft_cross_entropy`. The published configurations use g_k = s_k and lambda = 0.
     """
 

@@ -1,1 +1,1 @@
-"""What distilled sets are held against: real images chosen well, and training on all images."""
+"""Distribution matching: DM and IDM. ``loop.ENGINES`` maps an engine's name to its class."""

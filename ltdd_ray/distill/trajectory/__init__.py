@@ -1,0 +1,1 @@
+"""Trajectory matching: the engine, its objective, and the loop that updates the set."""

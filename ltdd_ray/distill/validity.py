@@ -17,7 +17,7 @@ def checksum(tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> str
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     rest = {key: value for key, value in described.items() if key != CHECKSUM}
     digest.update(json.dumps(rest, sort_keys=True).encode())
     return digest.hexdigest()

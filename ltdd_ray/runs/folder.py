@@ -63,9 +63,16 @@ class RunFolder:
         return self.path / "results.json"
 
     def information(self) -> dict[str, Any]:
-        """The content of ``run.json``; empty before the first :meth:`open`."""
-        file = self.path / "run.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        """The content of ``run.json``; empty before the first :meth:`open`, and for a cut file.
+
+        What it says of finished stages is for people; whether they are finished, their own files
+        tell.
+        """
+        return _read_object(self.path / "run.json")
+
+    def read_results(self) -> dict[str, Any]:
+        """The content of ``results.json``; empty where there is none, or a cut one."""
+        return _read_object(self.results)
 
     def record_stage(self, stage: str, seconds: float, peak_memory: int) -> None:
         """Record in ``run.json`` that ``stage`` is finished now."""
@@ -124,6 +131,14 @@ class RunFolder:
                 f"{self.path}: belongs to a run with another config: {shown}{more}; "
                 "choose another name with --set name=..."
             )
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -3,24 +3,33 @@
 They are written under a temporary name, flushed to disk and renamed.
 """
 
+import fcntl
 import json
 import os
 import shutil
+import socket
+import sys
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.redact import mask
+
+LOCK = ".lock"  # in a locked folder; it names the process that holds it
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Replace ``path`` by ``content``. A reader sees the old file or the new one, never a part.
 
-    The same holds after a crash at any moment. Only one process may write a path at a time; the
-    next one overwrites the temporary file of a killed one.
+    The same holds after a crash at any moment. Several processes may write one path at a time; the
+    last rename wins. A link at ``path`` is replaced, and its target stays as it is.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     try:
-        with temporary.open("wb") as file:
+        with create_file(temporary) as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
@@ -30,14 +39,18 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         raise
 
 
+def create_file(path: Path) -> IO[bytes]:
+    """A new file to write. Raises ``FileExistsError`` where anything has the name, a link too."""
+    return path.open("xb")  # O_CREAT | O_EXCL, which follows no link
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill within the block. It gets the name ``path`` when the block ends.
 
     A block that raises leaves nothing. Raises ``OSError`` if ``path`` already holds files.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _temporary(path)
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -54,3 +67,39 @@ def new_folder(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON through :func:`write_atomic`."""
     write_atomic(path, json.dumps(value, indent=2) + "\n")
+
+
+@contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of ``folder`` within the block; the kernel releases it however that ends.
+
+    Raises ``UserError`` that names process, host and command of a holder. ``what`` names the
+    folder's user in it. File systems without locks go without.
+    """
+    file = os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = " ".join(file.read(500).split()) or "another process"
+            raise UserError(
+                f"{folder}: {what} is in use by {holder}; wait until it ends, or choose another "
+                "name with --set name=..."
+            ) from None
+        except OSError:
+            yield
+            return
+        file.truncate(0)
+        command = mask(" ".join(sys.argv))[:200]
+        file.write(f"process {os.getpid()} on {socket.gethostname()} ({command})\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                file.truncate(0)
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside ``path`` that nobody else uses, short enough for any name of a file."""
+    return path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.tmp")

@@ -23,8 +23,10 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_atomic
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.formation import decode
+from ltdd_ray.distill.validity import CHECKSUM, checksum, find_fault
 
-FORMAT = 2  # 1 had no mosaics: every picture was stored as an image of its own
+# 1 had no checksum and no mosaics: every picture was stored as an image of its own.
+FORMAT = 2
 READABLE = (1, 2)
 
 
@@ -122,6 +124,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             "pictures_per_side": self.pictures_per_side,
             "provenance": dict(self.provenance),
         }
+        described[CHECKSUM] = checksum(tensors, described)
         path = folder / f"{name}.safetensors"
         text = json.dumps(described, indent=2, sort_keys=True)
         write_atomic(path, save(tensors, {"ltdd_ray": text}))
@@ -132,14 +135,17 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
     def load(cls, folder: Path | str, name: str = "distilled") -> "DistilledSet":
         """Read a set from a run's folder, its ``distilled`` folder or the file itself.
 
-        Raises ``UserError`` where there is none, or one that is damaged or of an unknown format.
+        Raises ``UserError`` where there is none, and for one that is damaged, that contradicts
+        itself (:mod:`ltdd_ray.distill.validity`) or that has an unknown format.
         """
         path = find_distilled(folder, name)
         try:
             return _from_file(path)
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, UserError) as error:
+            reason = f"no {error} in it" if isinstance(error, KeyError) else error
             raise UserError(
-                f"{path}: not a readable distilled set ({error}); distil again or restore the file"
+                f"{path}: not a readable distilled set ({reason}); restore the file, or delete it "
+                "and run the same command again to distil anew"
             ) from None
 
 
@@ -182,6 +188,8 @@ def _from_file(path: Path) -> DistilledSet:
         if described["format"] not in READABLE:
             raise ValueError(f"format {described['format']}; this version reads {READABLE}")
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    if fault := find_fault(tensors, described):
+        raise ValueError(fault)
     prefix = "normalisation."
     state = {
         key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)

@@ -1,11 +1,14 @@
 """The provenance of a distilled set, which is stored in its file."""
 
+from pathlib import Path
 from typing import Any
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.hardware import describe_versions
 from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.distill.artifact import DistilledSet
 
 
 def provenance(config: RunConfig, train: LongTailedDataset, update: int) -> dict[str, Any]:
@@ -25,3 +28,28 @@ def provenance(config: RunConfig, train: LongTailedDataset, update: int) -> dict
         "config_hash": result_fingerprint(config),
         "versions": describe_versions(),
     }
+
+
+def refuse_other_inputs(
+    found: DistilledSet, file: Path, config: RunConfig, train: LongTailedDataset
+) -> None:
+    """Raise ``UserError`` where ``found``, read from ``file``, was made from other inputs.
+
+    A set that somebody made elsewhere has no provenance; its classes are compared alone.
+    """
+    inputs = {
+        "other training images": ("dataset_fingerprint", train.fingerprint),
+        "another config": ("config_hash", result_fingerprint(config)),
+    }
+    changed = [
+        f"{what} ({key} {found.provenance[key]}, now {now})"
+        for what, (key, now) in inputs.items()
+        if found.provenance.get(key, now) != now
+    ]
+    if found.class_names != train.class_names:
+        changed.append("other classes")
+    if changed:
+        raise UserError(
+            f"{file}: was made from {' and '.join(changed)}; restore what it was made from, keep "
+            f"both with --set name=..., or delete {file.parent} to distil anew"
+        )

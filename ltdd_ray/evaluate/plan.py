@@ -39,13 +39,13 @@ class NetworkRecord:
         """The result, or None if the file is missing, damaged or of another ``identity``."""
         try:
             content = json.loads(self.file.read_text())
-        except (OSError, ValueError):
+            return (
+                NetworkResult.from_json(content["result"])
+                if content["identity"] == self.identity
+                else None
+            )
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return (
-            NetworkResult.from_json(content["result"])
-            if content.get("identity") == self.identity
-            else None
-        )
 
     def write(self, result: NetworkResult) -> None:
         self.file.parent.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import yaml
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import write_atomic, write_json
+from ltdd_ray.common.files import LOCK, locked, write_atomic, write_json
 from ltdd_ray.common.hardware import describe_hardware, describe_versions
 from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.config import RunConfig, decides, result_fingerprint
@@ -34,21 +35,26 @@ class RunFolder:
     def open(cls, config: RunConfig) -> "RunFolder":
         """Create the folder of the run, or reopen it.
 
-        Raises ``UserError`` where it cannot be written, and for the reasons of
-        :meth:`check_owner`.
+        Raises ``UserError`` where it cannot be written, where another process works in it, and
+        for the reasons of :meth:`check_owner`.
         """
         folder = cls(config.folder)
         try:
             folder.check_owner(config)
             folder.path.mkdir(parents=True, exist_ok=True)
-            write_atomic(folder.path / "config.yaml", dump_config(config))
-            write_json(folder.path / "run.json", {**folder.information(), **_describe(config)})
+            with folder.locked():
+                write_atomic(folder.path / "config.yaml", dump_config(config))
+                write_json(folder.path / "run.json", {**folder.information(), **_describe(config)})
         except OSError as error:
             raise UserError(
                 f"{folder.path}: not writable: {error.strerror or error}; "
                 "choose another place with --set output=..."
             ) from error
         return folder
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep every other process out of the folder within the block."""
+        return locked(self.path, "the run")
 
     @property
     def distilled(self) -> Path:
@@ -63,9 +69,16 @@ class RunFolder:
         return self.path / "results.json"
 
     def information(self) -> dict[str, Any]:
-        """The content of ``run.json``; empty before the first :meth:`open`."""
-        file = self.path / "run.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        """The content of ``run.json``; empty before the first :meth:`open`, and for a cut file.
+
+        What it says of finished stages is for people; whether they are finished, their own files
+        tell.
+        """
+        return _read_object(self.path / "run.json")
+
+    def read_results(self) -> dict[str, Any]:
+        """The content of ``results.json``; empty where there is none, or a cut one."""
+        return _read_object(self.results)
 
     def record_stage(self, stage: str, seconds: float, peak_memory: int) -> None:
         """Record in ``run.json`` that ``stage`` is finished now."""
@@ -85,7 +98,7 @@ class RunFolder:
         A corrected config can then use the same name.
         """
         held = {entry.name for entry in self.path.rglob("*") if entry.is_file()}
-        if held <= {"config.yaml", "run.json", "events.jsonl", "progress.json"}:
+        if held <= {LOCK, "config.yaml", "run.json", "events.jsonl", "progress.json"}:
             shutil.rmtree(self.path)
 
     def check_owner(self, config: RunConfig) -> None:
@@ -124,6 +137,14 @@ class RunFolder:
                 f"{self.path}: belongs to a run with another config: {shown}{more}; "
                 "choose another name with --set name=..."
             )
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -49,7 +49,16 @@ def run_stages(
 ) -> None:
     """:func:`run` on prepared data. Ray, once started, stays until ``session`` is closed."""
     run = open_run(config, data, output)
-    output, counts = run.output, data.train.class_counts.tolist()
+    with run.folder.locked():
+        _run_stages(run, config, stages, session)
+
+
+def _run_stages(
+    run: RunContext, config: RunConfig, stages: Sequence[str], session: ExitStack
+) -> None:
+    """``config`` has the paths as the user gave them, to be shown."""
+    data, output = run.data, run.output
+    counts = data.train.class_counts.tolist()
     if shortage := describe_shortage(picture_budget(config.distill, counts), counts):
         output.say("data", shortage)
     try:

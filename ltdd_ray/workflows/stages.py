@@ -16,6 +16,7 @@ from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checks import read_checks
 from ltdd_ray.distill.metrics_log import UpdateReport
+from ltdd_ray.distill.provenance import refuse_other_inputs
 from ltdd_ray.evaluate.plan import plan_networks
 from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
@@ -83,9 +84,10 @@ def _train_experts(run: RunContext) -> int:
 
 def _distill_finished(run: RunContext) -> bool:
     # distilled.json is the last file that save() writes.
-    if not (run.folder.distilled / "distilled.json").exists():
+    file = run.folder.distilled / "distilled.safetensors"
+    if not file.exists() or not file.with_suffix(".json").exists():
         return False
-    DistilledSet.load(run.folder.distilled)
+    refuse_other_inputs(DistilledSet.load(file), file, run.config, run.data.train)
     return True
 
 
@@ -112,9 +114,10 @@ def _distill(run: RunContext) -> int:
 
 
 def _evaluate_finished(run: RunContext) -> bool:
-    return run.folder.results.exists() and all(
-        record.read() for record in plan_networks(run.config, run.data, run.folder.path)
-    )
+    planned = plan_networks(run.config, run.data, run.folder.path)
+    # A killed run may leave the results of networks that it has replaced.
+    made_from = run.folder.read_results().get("identity")
+    return made_from == planned[0].identity and all(record.read() for record in planned)
 
 
 def _evaluate(run: RunContext) -> int:
@@ -139,12 +142,10 @@ def _evaluate(run: RunContext) -> int:
 
 def write_results(run: RunContext) -> None:
     """Write results.json from the evaluated networks, and the card with their accuracies."""
-    networks = [
-        result
-        for record in plan_networks(run.config, run.data, run.folder.path)
-        if (result := record.read())
-    ]
+    planned = plan_networks(run.config, run.data, run.folder.path)
+    networks = [result for record in planned if (result := record.read())]
     known = {
+        "identity": planned[0].identity,
         **run.folder.information(),
         "expert_classifier_norms": expert_classifier_norms(run.config, run.data.train),
     }

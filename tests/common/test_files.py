@@ -1,9 +1,14 @@
 import json
+import multiprocessing
+import re
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ltdd_ray.common.files import new_folder, write_atomic, write_json
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import LOCK, create_file, locked, new_folder, write_atomic, write_json
 
 
 def test_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -23,15 +28,70 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_debris_of_a_killed_writer_is_overwritten(tmp_path: Path) -> None:
-    (tmp_path / ".a.txt.tmp").write_bytes(b"cut")
-    write_atomic(tmp_path / "a.txt", "whole")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+def test_writers_share_no_temporary_and_follow_no_link(tmp_path: Path) -> None:
+    target, file = tmp_path / "target", tmp_path / "a.txt"
+    target.write_text("mine")
+    (tmp_path / ".a.txt.tmp").symlink_to(target)
+    file.symlink_to(target)
+    write_atomic(file, "whole")
+    assert target.read_text() == "mine" and file.read_text() == "whole" and not file.is_symlink()
+    (tmp_path / "taken").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError):
+        create_file(tmp_path / "taken")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_long_name_can_be_written(tmp_path: Path) -> None:
+    write_atomic(tmp_path / ("x" * 255), "whole")
+
+
+def _write(file: Path, content: str, failures: Any) -> None:
+    for _ in range(150):
+        try:
+            write_json(file, content)
+        except Exception as error:
+            failures.put(repr(error))
+
+
+def test_two_writers_at_once_leave_whole_files(tmp_path: Path) -> None:
+    file, context = tmp_path / "a.json", multiprocessing.get_context("spawn")
+    write_json(file, "")
+    failures = context.Queue()
+    writers = [
+        context.Process(target=_write, args=(file, str(i) * 50_000 * (i + 1), failures))
+        for i in range(2)
+    ]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert len(set(json.loads(file.read_text()))) <= 1
+    assert failures.empty() and [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
+
+
+def _hold(folder: Path, held: Any, end: Any) -> None:
+    with locked(folder, "the run"):
+        held.set()
+        end.wait(60)
+
+
+def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, end = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(tmp_path, held, end))
+    holder.start()
+    assert held.wait(60)
+    wanted = rf"the run is in use by process {holder.pid} on {re.escape(socket.gethostname())} \("
+    with pytest.raises(UserError, match=wanted), locked(tmp_path, "the run"):
+        pass
+    holder.kill()
+    holder.join()
+    for _ in range(2):
+        with locked(tmp_path, "the run"):
+            pass
+    assert (tmp_path / LOCK).read_text() == ""
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    (tmp_path / ".a.tmp").mkdir()
-    (tmp_path / ".a.tmp" / "debris").touch()
     with new_folder(tmp_path / "a") as draft:
         (draft / "b").mkdir()
         (draft / "b" / "c.txt").write_text("c")

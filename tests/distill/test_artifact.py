@@ -1,8 +1,10 @@
 """The distilled set as a file."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.formation import decode
+from ltdd_ray.distill.validity import checksum
 
 
 @pytest.fixture(params=["standard", "zca", "zca_raw"])
@@ -80,7 +83,7 @@ def test_another_safetensors_file_is_refused_in_one_sentence(
     metadata: dict[str, str] | None, tmp_path: Path
 ) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors", metadata)
-    with pytest.raises(UserError, match=r"not a readable distilled set .*distil again") as error:
+    with pytest.raises(UserError, match=r"not a readable distilled set .*delete it") as error:
         ltdd_ray.load_distilled(tmp_path / "model.safetensors")
     assert "\n" not in str(error.value)
 
@@ -145,7 +148,89 @@ def test_a_set_of_the_first_format_still_loads(distilled: DistilledSet, tmp_path
     with safe_open(file, framework="pt") as stored:
         described = json.loads(stored.metadata()["ltdd_ray"])
         tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - no mapping
-    del described["pictures_per_side"]
+    del described["pictures_per_side"], described["checksum"]
     save_file(tensors, file, {"ltdd_ray": json.dumps({**described, "format": 1})})
     found = DistilledSet.load(file)
     assert found.pictures_per_side == 1 and torch.equal(found.pictures, distilled.images)
+
+
+def _tamper(file: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
+    """Change the content of a set's file, and make its checksum right again."""
+    with safe_open(file, framework="pt") as stored:
+        described = json.loads(stored.metadata()["ltdd_ray"])
+        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - no mapping
+    change(tensors, described)
+    described["checksum"] = checksum(tensors, described)
+    save_file(tensors, file, {"ltdd_ray": json.dumps(described)})
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Any], str]] = {
+    "NaN image": (lambda t, d: t["images"][0, 0, 0, 0].fill_(float("nan")), "images has values"),
+    "infinite label": (lambda t, d: t["soft_labels"][0, 0].fill_(float("inf")), "not finite"),
+    "fewer images": (lambda t, d: t.update(images=t["images"][:-1].clone()), r"\(5, 3\)"),
+    "flat images": (lambda t, d: t.update(images=t["images"].flatten()), "M, K, H, W"),
+    "half images": (lambda t, d: t.update(images=t["images"].half()), "float16"),
+    "no images": (lambda t, d: t.update(images=t["images"][:0].clone()), "M, K, H, W"),
+    "a column less": (lambda t, d: t.update(soft_labels=t["soft_labels"][:, :2].clone()), "6, 2"),
+    "fewer classes": (lambda t, d: t.update(classes=t["classes"][:-1].clone()), "classes are"),
+    "class -1": (lambda t, d: t["classes"][0].fill_(-1), r"class number -1 is not in 0\.\.2"),
+    "class C": (lambda t, d: t["classes"][0].fill_(3), r"class number 3 is not in 0\.\.2"),
+    "labels of 2": (lambda t, d: t["soft_labels"].mul_(0.5), "sums to 0.5, not to 1"),
+    "a negative label": (
+        lambda t, d: t["soft_labels"][0].copy_(torch.tensor([-0.5, 0.5, 1])),
+        "outside",
+    ),
+    "deviation 0": (lambda t, d: t["normalisation.std"].fill_(0), "deviation"),
+    "a deviation too many": (
+        lambda t, d: t.update({"normalisation.std": torch.ones(4, 1, 1)}),
+        "normalisation's std",
+    ),
+    "a name less": (lambda t, d: d["class_names"].pop(), "2 classes"),
+    "a count less": (lambda t, d: d["class_counts"].pop(), "2 class counts for 3 classes"),
+    "rate 0": (lambda t, d: d.update(learning_rate=0), "learning rate is 0"),
+    "rate text": (lambda t, d: d.update(learning_rate="a"), "learning rate is 'a'"),
+    "f 0": (lambda t, d: d.update(pictures_per_side=0), "pictures_per_side is 0"),
+    "f 100": (lambda t, d: d.update(pictures_per_side=100), "pictures_per_side is 100"),
+    "no provenance": (lambda t, d: d.pop("provenance"), "no 'provenance' in it"),
+    "names that are a number": (lambda t, d: d.update(class_names=3), "int"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_set_that_contradicts_itself_is_refused(
+    kind: str, distilled: DistilledSet, tmp_path: Path
+) -> None:
+    change, reason = CHANGES[kind]
+    file = distilled.save(tmp_path)
+    _tamper(file, lambda tensors, described: None)
+    DistilledSet.load(file)
+    _tamper(file, change)
+    with pytest.raises(UserError, match=reason) as error:
+        DistilledSet.load(file)
+    assert str(error.value).startswith(f"{file}: not a readable distilled set (")
+
+
+def test_every_flipped_bit_is_found(make_set: Callable[..., DistilledSet], tmp_path: Path) -> None:
+    file = make_set(size=(4, 4)).save(tmp_path)
+    sound = file.read_bytes()
+    draw = np.random.default_rng(0)
+    for position in [*range(0, 1200, 7), *draw.integers(len(sound), size=200)]:
+        altered = bytearray(sound)
+        altered[position] ^= 1 << int(draw.integers(8))
+        file.write_bytes(altered)
+        try:
+            found = DistilledSet.load(file)
+        except UserError:
+            continue
+        raise AssertionError(f"byte {position} of {len(sound)} was altered unseen: {found}")
+
+
+def test_the_second_format_needs_its_checksum(distilled: DistilledSet, tmp_path: Path) -> None:
+    file = distilled.save(tmp_path)
+    with safe_open(file, framework="pt") as stored:
+        described = json.loads(stored.metadata()["ltdd_ray"])
+        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - no mapping
+    del described["checksum"]
+    save_file(tensors, file, {"ltdd_ray": json.dumps(described)})
+    with pytest.raises(UserError, match="no checksum"):
+        DistilledSet.load(file)

@@ -97,3 +97,18 @@ def test_a_folder_is_removed_only_while_it_holds_no_work(tmp_path: Path, tiny: T
     (folder.path / "experts" / "expert-0000.arrow").touch()
     folder.remove_if_unused()
     assert (folder.path / "experts" / "expert-0000.arrow").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "", "[1]", "null"])
+def test_a_cut_run_json_is_written_anew(tmp_path: Path, tiny: Tiny, content: str) -> None:
+    folder = RunFolder.open(tiny(tmp_path))
+    (folder.path / "run.json").write_text(content)
+    assert RunFolder.open(tiny(tmp_path)).information()["seed"] == 3
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path, tiny: Tiny) -> None:
+    folder = RunFolder.open(tiny(tmp_path))
+    before = (folder.path / "run.json").stat().st_mtime_ns
+    with folder.locked(), pytest.raises(UserError, match=r"tiny: the run is in use by process \d+"):
+        RunFolder.open(tiny(tmp_path))
+    assert (folder.path / "run.json").stat().st_mtime_ns == before

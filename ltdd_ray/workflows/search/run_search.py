@@ -40,6 +40,11 @@ def search(config: RunConfig, console: Console | None = None) -> Path:
     console = console or Console()
     data = search_data(config, ray_writer(config.compute))
     run, began = _with_own_experts(open_run(config, data, TextOutput(console))), time.monotonic()
+    with run.folder.locked():
+        return _search(config, run, console, began)
+
+
+def _search(config: RunConfig, run: RunContext, console: Console, began: float) -> Path:
     compute, folder = config.compute, run.config.folder / "search"
     try:
         with ray_session(compute, run.data.bytes_in_memory):

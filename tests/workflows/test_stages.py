@@ -1,0 +1,92 @@
+"""When the artifact of a stage counts as finished: it is whole, and made from the run's inputs."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.config import RunConfig
+from ltdd_ray.data.prepare import prepare_data
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.distill.provenance import provenance
+from ltdd_ray.evaluate.plan import plan_networks
+from ltdd_ray.runs.folder import RunFolder
+from ltdd_ray.runs.output import TextOutput
+from ltdd_ray.workflows.stages import STAGES, RunContext
+
+
+@pytest.fixture
+def context(tiny: Callable[..., RunConfig], tmp_path: Path) -> RunContext:
+    config = tiny(tmp_path)
+    folder = RunFolder.open(config)
+    return RunContext(config, prepare_data(config), folder, TextOutput(quiet=True))
+
+
+@pytest.fixture
+def made(context: RunContext) -> DistilledSet:
+    data = context.data
+    distilled = DistilledSet(
+        images=torch.zeros(20, *data.train.image_shape),
+        soft_labels=torch.eye(10).repeat(2, 1),
+        classes=torch.arange(10).repeat(2),
+        learning_rate=0.01,
+        normalisation=data.normalisation,
+        class_names=data.train.class_names,
+        augmentation="",
+        provenance=provenance(context.config, data.train, 3),
+    )
+    distilled.save(context.folder.distilled)
+    return distilled
+
+
+@pytest.mark.parametrize("missing", ["distilled.json", "distilled.safetensors"])
+def test_a_set_counts_with_both_of_its_files(
+    context: RunContext, made: DistilledSet, missing: str
+) -> None:
+    assert STAGES["distill"].finished(context)
+    (context.folder.distilled / missing).unlink()
+    assert not STAGES["distill"].finished(context)
+
+
+def test_a_set_of_other_inputs_is_refused(context: RunContext, made: DistilledSet) -> None:
+    seed = context.config.model_copy(update={"seed": 4})
+    cut = context.config.data.model_copy(update={"imbalance_factor": 5})
+    other = replace(context, data=prepare_data(seed.model_copy(update={"data": cut})))
+    with pytest.raises(UserError, match=r"other training images \(dataset_fingerprint .*, now "):
+        STAGES["distill"].finished(other)
+    changed = replace(context, config=seed)
+    with pytest.raises(UserError, match=r"another config \(config_hash .*delete .*to distil anew"):
+        STAGES["distill"].finished(changed)
+    names = ("another", *made.class_names[1:])
+    replace(made, class_names=names).save(context.folder.distilled)
+    with pytest.raises(UserError, match="was made from other classes; restore"):
+        STAGES["distill"].finished(context)
+
+
+def test_results_of_replaced_networks_are_written_anew(
+    context: RunContext, made: DistilledSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ltdd_ray.evaluate.plan.NetworkRecord.read", lambda record: True)
+    results = context.folder.results
+    identity = plan_networks(context.config, context.data, context.folder.path)[0].identity
+    results.write_text(json.dumps({"identity": identity}))
+    assert STAGES["evaluate"].finished(context)
+    for content in ("{}", '{"identity": "of older networks"}', '{"iden', "[1]"):
+        results.write_text(content)
+        assert not STAGES["evaluate"].finished(context)
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", "{}", '{"identity": 3}', "null"])
+def test_a_damaged_record_of_a_network_is_made_anew(
+    context: RunContext, made: DistilledSet, content: str
+) -> None:
+    record = plan_networks(context.config, context.data, context.folder.path)[0]
+    record.file.parent.mkdir()
+    record.file.write_text(content)
+    assert record.read() is None
+    record.file.write_text(json.dumps({"identity": record.identity, "result": {"half": 1}}))
+    assert record.read() is None

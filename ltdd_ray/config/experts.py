@@ -37,6 +37,11 @@ class RepresentationStage(Section):
     alpha: float = Field(
         default=0.3, ge=0, description="Weight of GSAM's surrogate gap; `sam` ignores it."
     )
+    adaptive: bool = Field(
+        default=False,
+        description="Scale the ascent step by the size of each parameter, as in ASAM. Published: "
+        "true.",
+    )
 
 
 class ClassifierStage(Section):
@@ -66,7 +71,23 @@ class ClassifierStage(Section):
         ge=0,
         le=1,
         description="MaxNorm: caps the norms of classifier rows at min + this (max - min) of their "
-        "initial norms, so that head classes do not dominate; null for no cap.",
+        "initial norms, so that head classes do not dominate; null for no cap. The authors' files "
+        "name 0.1, but their training code applies no cap.",
+    )
+    sharpness: Literal["none", "sam", "gsam"] = Field(
+        default="none",
+        description="Sharpness-aware minimisation of the classifier. Published: `gsam`.",
+    )
+    rho: float = Field(
+        default=0.01, gt=0, description="Radius of SAM's ascent step, in classifier parameters."
+    )
+    alpha: float = Field(
+        default=0.3, ge=0, description="Weight of GSAM's surrogate gap; `sam` ignores it."
+    )
+    adaptive: bool = Field(
+        default=False,
+        description="Scale that ascent step by the size of each parameter, as in ASAM. Published: "
+        "true.",
     )
 
 

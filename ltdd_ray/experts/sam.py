@@ -1,7 +1,7 @@
 """Sharpness-aware gradients of a loss at theta (P,).
 
 SAM: Foret et al., ICLR 2021. GSAM: Zhuang et al., ICLR 2022 (surrogate gap), here with a constant
-radius and weight.
+radius and weight. ASAM: Kwon et al., ICML 2021 (ascent step scaled by |theta|).
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ def sharpen(
     kind: Literal["none", "sam", "gsam"],
     rho: float,
     alpha: float,
+    adaptive: bool = False,
 ) -> Tensor:
     """The descent direction (P,).
 
@@ -29,10 +30,13 @@ def sharpen(
     Args:
         here: g (P,), the gradient of a batch's loss at theta.
         gradient: computes the gradient of the same loss at another point (P,).
+        adaptive: take the ascent step rho theta^2 g/|theta g| instead, element by element.
     """
     if kind == "none":
         return here
-    perturbed = gradient(theta + here * (rho / (here.norm() + 1e-12)))
+    scaled = theta.abs() * here if adaptive else here
+    ascent = scaled * (rho / (scaled.norm() + 1e-12))
+    perturbed = gradient(theta + (theta.abs() * ascent if adaptive else ascent))
     if kind == "sam":
         return perturbed
     along = (here * perturbed).sum() / (perturbed.square().sum() + 1e-12)

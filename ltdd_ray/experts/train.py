@@ -93,7 +93,13 @@ def representation_stage(
                 return grad(criterion(flat.logits(at, batch), target), at)[0]
 
             theta.grad = sharpen(
-                here, gradient, theta.detach(), stage.sharpness, stage.rho, stage.alpha
+                here,
+                gradient,
+                theta.detach(),
+                stage.sharpness,
+                stage.rho,
+                stage.alpha,
+                stage.adaptive,
             )
             optimiser.step()
         yield Epoch(
@@ -134,7 +140,23 @@ def classifier_stage(
             logits = flat.head(head, features)
             loss = cross_entropy(logits, labels[index])
             tally.add(loss, logits, labels[index])
-            head.grad = grad(loss, head)[0]
+            (here,) = grad(loss, head)
+
+            def gradient(
+                at: Tensor, features: Tensor = features, target: Tensor = labels[index]
+            ) -> Tensor:
+                at = at.detach().requires_grad_()
+                return grad(cross_entropy(flat.head(at, features), target), at)[0]
+
+            head.grad = sharpen(
+                here,
+                gradient,
+                head.detach(),
+                stage.sharpness,
+                stage.rho,
+                stage.alpha,
+                stage.adaptive,
+            )
             optimiser.step()
             if cap is not None:
                 _cap_rows(flat, head, cap)

@@ -42,11 +42,11 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
         "network": {record.identity for record in records},
         "trial": trial_identity(shipped, DATA, {"distill.lambda_rep": 2.0}),
     } == {
-        "trajectories": ["c4ba823c47c1c11a", "daba9bad3965bf4a"],
-        "store": "49f27a2a491c2cb4",
-        "run": "54b2ac08f77328fd",
-        "network": {"a4765250c835ab62"},
-        "trial": "2b753123c9e5d732",
+        "trajectories": ["e3f51ce10d18cae4", "527c732d91d44801"],
+        "store": "4807b9df3b876977",
+        "run": "bc1a5c1595588ae6",
+        "network": {"bf13453f1c9c2b0a"},
+        "trial": "586e0b2949fb3ae4",
     }
 
 

@@ -144,3 +144,57 @@ def test_sharpness_on_a_quadratic() -> None:
     across = here - (here @ ahead) / (ahead @ ahead) * ahead
     torch.testing.assert_close(direction("gsam"), ahead - 0.3 * across)
     assert abs(float(across @ ahead)) < 1e-5
+
+
+def adaptive_gsam_by_hand(
+    model: torch.nn.Module, batch: torch.Tensor, target: torch.Tensor
+) -> None:
+    """One step of adaptive GSAM and SGD, tensor by tensor: rho 0.5, alpha 0.3, lr 0.1, decay 0.01."""
+    parameters = [one for one in model.parameters() if one.requires_grad]
+    start = [one.detach().clone() for one in parameters]
+    old = torch.autograd.grad(cross_entropy(model(batch), target), parameters)
+    norm = sum(((one * g) ** 2).sum() for one, g in zip(start, old)) ** 0.5
+    with torch.no_grad():
+        for one, g in zip(parameters, old):
+            one += 0.5 * one**2 * g / norm
+    new = torch.autograd.grad(cross_entropy(model(batch), target), parameters)
+    old_norm = sum((g**2).sum() for g in old) ** 0.5
+    new_norm = sum((g**2).sum() for g in new) ** 0.5
+    cosine = sum((a * b).sum() for a, b in zip(old, new)) / (old_norm * new_norm)
+    with torch.no_grad():
+        for one, at, a, b in zip(parameters, start, old, new):
+            across = a - cosine * old_norm * b / new_norm
+            one.copy_(at - 0.1 * (b - 0.3 * across + 0.01 * at))
+
+
+ADAPTIVE = {"sharpness": "gsam", "rho": 0.5, "alpha": 0.3, "adaptive": True}
+STEP = {"epochs": 1, "lr": 0.1, "momentum": 0.0, "weight_decay": 0.01}
+
+
+def test_a_step_of_adaptive_gsam_is_the_one_written_by_hand(
+    flat: FlatModel, images: torch.Tensor
+) -> None:
+    stage = RepresentationStage(batch_size=18, **STEP, **ADAPTIVE)
+    found = list(representation_stage(stage, flat, images, LABELS, PLAIN, seed=3, expert=1))[-1]
+    model = build_network(ModelConfig(width=4, depth=1), (1, 8, 8), 3, seed=0)
+    adaptive_gsam_by_hand(model, images, LABELS)
+    torch.testing.assert_close(found.theta, FlatModel(model).initial(), rtol=1e-4, atol=1e-6)
+    plain = RepresentationStage(batch_size=18, **STEP, **{**ADAPTIVE, "adaptive": False})
+    other = list(representation_stage(plain, flat, images, LABELS, PLAIN, seed=3, expert=1))[-1]
+    assert float((other.theta - found.theta).abs().max()) > 1e-3
+
+
+def test_a_step_of_the_classifier_stage_can_be_sharpness_aware(
+    flat: FlatModel, images: torch.Tensor
+) -> None:
+    """The norms are those of the classifier alone; the backbone takes no part."""
+    stage = ClassifierStage(batch_size=100, max_norm=None, **STEP, **ADAPTIVE)
+    theta = flat.initial()
+    found = list(classifier_stage(stage, flat, theta, images, LABELS, PLAIN, seed=0, expert=0))[-1]
+    index = balanced_indices(LABELS, 4, generator(0, "classifier", 0, 1))
+    features = flat.features(theta, images).detach()
+    linear = torch.nn.Linear(features.shape[1], 3)
+    torch.nn.utils.vector_to_parameters(flat.split(theta)[1].clone(), linear.parameters())
+    adaptive_gsam_by_hand(linear, features[index], LABELS[index])
+    expected = torch.nn.utils.parameters_to_vector(linear.parameters()).detach()
+    torch.testing.assert_close(found.theta, expected, rtol=1e-4, atol=1e-6)

@@ -149,7 +149,7 @@ def test_sharpness_on_a_quadratic() -> None:
 def adaptive_gsam_by_hand(
     model: torch.nn.Module, batch: torch.Tensor, target: torch.Tensor
 ) -> None:
-    """One step of adaptive GSAM and SGD, tensor by tensor: rho 0.5, alpha 0.3, lr 0.1, decay 0.01."""
+    """A step of adaptive GSAM and SGD by hand: rho 0.5, alpha 0.3, lr 0.1, decay 0.01."""
     parameters = [one for one in model.parameters() if one.requires_grad]
     start = [one.detach().clone() for one in parameters]
     old = torch.autograd.grad(cross_entropy(model(batch), target), parameters)

@@ -2,20 +2,43 @@
 
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
-_USER = re.compile(r"(?<=://)[^/\s@'\"]*@")
-_OPTION = re.compile(
-    r"([?&][^=&\s]*(?:key|secret|token|password|signature|credential)[^=&\s]*=)[^&\s'\"]*",
-    re.IGNORECASE,
-)
+# An address in a text. A key can hold any sign but a space, a quote too, so it ends at a space.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+_AFTER = "'\"`)>]},;:.!"  # signs that close a quoted address, not a part of it
 
 
 def mask(text: str) -> str:
-    """``text`` without the user part of its addresses; values of secret options become ***.
+    """``text`` without the user part of its addresses; values of their options become ***.
 
-    An option is secret if its name contains key, secret, token, password, signature or credential.
+    Any option can hold a credential (``sig``, ``pwd``, ``sas``), so no value stays. In
+    ``KEY:SECRET@`` the secret may hold ``/``, ``?``, ``#`` and ``@``.
     """
-    return _OPTION.sub(r"\1***", _USER.sub("", text))
+    return _ADDRESS.sub(lambda found: _mask_address(found[0]), text)
+
+
+def _mask_address(address: str) -> str:
+    whole = address.rstrip(_AFTER)
+    scheme, _, place = whole.partition("://")
+    user, _, after = place.rpartition("@")
+    if ":" in user or "@" in re.split("[/?#]", place)[0]:  # else the sign is part of a path
+        place = after
+    try:
+        parts = urlsplit(f"{scheme}://{place}")
+    except ValueError:  # such as an open bracket in the host
+        return f"{scheme}://***{address[len(whole) :]}"
+    shown = f"{scheme}://{parts.netloc}{parts.path}"
+    if parts.query:
+        shown += "?" + "&".join(map(_mask_option, parts.query.split("&")))
+    if parts.fragment:  # the rest of a value that holds a plain #, where there are options
+        shown += "#***" if parts.query else f"#{parts.fragment}"
+    return shown + address[len(whole) :]
+
+
+def _mask_option(option: str) -> str:
+    name, equals, _ = option.partition("=")
+    return f"{name}=***" if equals else "***"
 
 
 def mask_tree(tree: Any) -> Any:

@@ -13,12 +13,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.redact import mask
 from ltdd_ray.store.drafts import LocalDraft, ObjectDraft
 
 
@@ -155,13 +155,11 @@ def open_folder(uri: str) -> Folder:
     """The folder at a path or URI. Raises ``UserError`` for a URI that pyarrow cannot open."""
     if "://" not in uri:
         return LocalFolder(uri, Path(uri).expanduser())
-    parts = urlsplit(uri)
-    # Errors show it without keys and options.
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    shown = mask(uri).partition("?")[0]  # in errors, without keys and options
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError) as error:  # malformed, or not supported by this Arrow
-        reason = str(error).partition("\n")[0].replace(uri, shown)
+        reason = mask(str(error).partition("\n")[0].replace(uri, shown))
         raise UserError(
             f"{shown}: not a place to store trajectories ({reason}); give a folder, or an s3:// or "
             "gs:// address"

@@ -1,7 +1,8 @@
 """Compiles and loads the C kernels beside this file, once per machine.
 
 The library goes to the user's cache. Its name is a hash of source, flags and processor, so that a
-changed source, or another kind of machine with the same home directory, gets its own.
+changed source, or another kind of machine with the same home directory, gets its own. A file beside
+it holds its SHA-256: a cut library would end the process with SIGBUS, so it is built anew.
 """
 
 import ctypes
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from ltdd_ray.common.files import write_atomic
 
 SOURCES = [Path(__file__).with_name(name) for name in ("fused.c", "winograd.c")]
 HEADER = Path(__file__).with_name("vector.h")
@@ -51,7 +54,7 @@ def load_kernels(real: str) -> ctypes.CDLL | None:
         return None
     try:
         return ctypes.CDLL(str(_built(compiler, real)))
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         reason = (
             error.stderr.strip().splitlines()[-1:]
             if isinstance(error, subprocess.CalledProcessError)
@@ -78,18 +81,45 @@ def _built(compiler: str, real: str) -> Path:
         _processor(),
     ]
     identity = hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    # RuntimeError: this user has no home directory.
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltdd_ray"
     library = folder / f"kernels-{identity}.so"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_shared(folder)
+    if not _is_whole(library):
         # Two processes may build at once; the last rename wins.
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             built = Path(temporary) / library.name
             subprocess.run(
                 [*command, "-o", str(built), "-lm"], check=True, capture_output=True, text=True
             )
+            with built.open("rb") as file:
+                os.fsync(file.fileno())
+            digest = _sha256(built)
             built.replace(library)
+            write_atomic(library.with_suffix(".sha256"), digest)
     return library
+
+
+def _refuse_shared(folder: Path) -> None:
+    """Raise ``PermissionError`` where another user could put a library of theirs."""
+    status = folder.stat()
+    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
+        raise PermissionError(
+            f"{folder} belongs to or is writable by other users; run `chmod 700 {folder}`, or set "
+            "XDG_CACHE_HOME to a folder of your own"
+        )
+
+
+def _is_whole(library: Path) -> bool:
+    try:
+        return library.with_suffix(".sha256").read_text() == _sha256(library)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _processor() -> bytes:

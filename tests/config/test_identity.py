@@ -44,9 +44,9 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
     } == {
         "trajectories": ["c4ba823c47c1c11a", "daba9bad3965bf4a"],
         "store": "49f27a2a491c2cb4",
-        "run": "54b2ac08f77328fd",
-        "network": {"a4765250c835ab62"},
-        "trial": "2b753123c9e5d732",
+        "run": "ec09561154aff9bf",
+        "network": {"da1acddbb317dbcc"},
+        "trial": "f3bdb57663b3e140",
     }
 
 

@@ -95,8 +95,10 @@ def _init(options: argparse.Namespace) -> None:
     from ltdd_ray.data.scan import scan_folder
 
     output = options.output or Path(f"{options.folder.resolve().name}.yaml")
-    hardware = describe_hardware()
-    write_proposal(scan_folder(options.folder), output, hardware["cores"], len(hardware["gpus"]))
+    hardware, scan = describe_hardware(), scan_folder(options.folder)
+    write_proposal(scan, output, hardware["cores"], len(hardware["gpus"]))
+    read = f"{sum(scan.class_counts.values()):,} training images"
+    print("\n".join([f"read: {read}", *(f"note: {note}" for note in scan.notes)]))
     print(
         f"wrote {output}; next: `ltdd-ray data info {output}` to estimate time and memory, "
         f"`ltdd-ray run {output}` to run it"

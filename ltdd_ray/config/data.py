@@ -1,12 +1,13 @@
 """Where images come from, and how their class distribution is cut."""
 
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from ltdd_ray.common.registry import Registry
-from ltdd_ray.config.section import NamingSection
+from ltdd_ray.config.section import NamingSection, expand_home
 
 SOURCES = Registry[Callable[..., Any]](
     "source",
@@ -109,6 +110,11 @@ class DataConfig(NamingSection):
         description="Height and width, in pixels, that images are resized to; null keeps their "
         "own size.",
     )
+    background: str = Field(
+        default="white",
+        description="Colour under transparent pixels: `white`, `black`, or `#rrggbb`. Drawings "
+        "that exist in the alpha channel alone need one that differs from their ink.",
+    )
     normalisation: Literal["standard", "zca", "zca_raw"] = Field(
         default="zca",
         description="`standard`: zero mean and unit deviation per channel. `zca_raw`: ZCA "
@@ -120,6 +126,18 @@ class DataConfig(NamingSection):
     @classmethod
     def _known(cls, source: str) -> str:
         return SOURCES.check(source)
+
+    @field_validator("path", "test_path", "train_list", "test_list", "cache", "unlabelled")
+    @classmethod
+    def _home(cls, path: str | None) -> str | None:
+        return path and expand_home(path)
+
+    @field_validator("background")
+    @classmethod
+    def _colour(cls, colour: str) -> str:
+        if not re.fullmatch(r"white|black|#[0-9a-fA-F]{6}", colour):
+            raise ValueError(f"{colour!r} is no colour; give white, black or #rrggbb")
+        return colour
 
     @model_validator(mode="after")
     def _profile(self) -> "DataConfig":

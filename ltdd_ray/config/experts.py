@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from ltdd_ray.config.section import Section
+from ltdd_ray.config.section import Section, expand_home
 
 
 class RepresentationStage(Section):
@@ -125,3 +125,8 @@ class ExpertsConfig(Section):
         description="Second stage: the classifier alone, on class-balanced samples. The backbone "
         "is frozen at the last epoch of the first stage.",
     )
+
+    @field_validator("store")
+    @classmethod
+    def _home(cls, path: str | None) -> str | None:
+        return path and expand_home(path)

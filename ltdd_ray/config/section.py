@@ -1,5 +1,6 @@
 """What every section of the tree has in common, and how sections nest."""
 
+from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -12,6 +13,16 @@ class Section(BaseModel):
     """Frozen; refuses unknown keys, infinities and NaN."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def expand_home(path: str) -> str:
+    """``path`` with a leading ``~`` or ``~user`` replaced by that home folder."""
+    if not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:
+        raise ValueError(f"{path!r} starts with ~ but names no user; write the path out") from None
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ltdd_ray.config.compute import ComputeConfig
 from ltdd_ray.config.data import DataConfig
@@ -12,7 +12,7 @@ from ltdd_ray.config.experts import ExpertsConfig
 from ltdd_ray.config.matching import ClassifierPhase, RepresentationPhase
 from ltdd_ray.config.model import ModelConfig
 from ltdd_ray.config.search import SearchConfig
-from ltdd_ray.config.section import Section
+from ltdd_ray.config.section import Section, expand_home
 
 
 class RunConfig(Section):
@@ -73,6 +73,11 @@ class RunConfig(Section):
         description="Where a run computes, and with how many processes. Results depend on it at "
         "most by the order of float sums.",
     )
+
+    @field_validator("output")
+    @classmethod
+    def _home(cls, path: str) -> str:
+        return expand_home(path)
 
     @property
     def folder(self) -> Path:

@@ -21,6 +21,7 @@ class LabelledImages:
         images: uint8 (N, K, H, W), values 0..255, K = 1 or 3; an array, or images mapped from disk.
         labels: int64 (N,), values 0..C-1.
         class_names: C names, in label order.
+        notes: sentences about what was converted or passed over while reading.
 
     Images are arrays, not tensors, because Ray shares arrays between processes without a copy.
     Nothing here copies all images of a mapped set. Raises ``UserError`` for any other shape, type
@@ -30,6 +31,7 @@ class LabelledImages:
     images: np.ndarray | MappedImages
     labels: np.ndarray
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (
@@ -46,10 +48,10 @@ class LabelledImages:
                 f"labels are {self.labels.dtype} of shape {self.labels.shape}; expected "
                 f"{len(self.images)} whole numbers, one per image"
             )
-        outside = np.setdiff1d(self.labels, np.arange(self.num_classes))
+        outside = self.labels[(self.labels < 0) | (self.labels >= self.num_classes)]
         if len(outside):
             raise UserError(
-                f"label {outside[0]} lies outside 0..{self.num_classes - 1}; "
+                f"label {outside.min()} lies outside 0..{self.num_classes - 1}; "
                 "renumber the labels to 0..C-1"
             )
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.groups import class_groups
@@ -38,6 +40,7 @@ class DataSummary:
     Attributes:
         image_shape: (channels, height, width).
         imbalance_factor: largest over smallest class, as measured.
+        notes: what was converted, passed over or found twice.
         errors: :meth:`~ltdd_ray.data.count_estimate.CountEstimate.errors`, or empty.
     """
 
@@ -47,6 +50,7 @@ class DataSummary:
     groups: dict[str, tuple[int, ...]]
     rows: tuple[ClassRow, ...]
     errors: dict[str, float]
+    notes: tuple[str, ...] = ()
 
     def total(self, part: str) -> int:
         """Images of ``part``: "train", "validation" or "test"."""
@@ -73,7 +77,9 @@ def describe(splits: DataSplits, config: DataConfig) -> DataSummary:
     )
     measured = float(train.class_counts.max() / train.class_counts.min())
     errors = estimate.errors() if estimate else {}
-    return DataSummary(config.source, train.image_shape, measured, groups, rows, errors)
+    return DataSummary(
+        config.source, train.image_shape, measured, groups, rows, errors, _notes(splits)
+    )
 
 
 def data_table(summary: DataSummary) -> RenderableType:
@@ -81,8 +87,11 @@ def data_table(summary: DataSummary) -> RenderableType:
     channels, height, width = summary.image_shape
     parts = ["train", "validation", "test"] if summary.total("validation") else ["train", "test"]
     table = Table(
-        title=f"{summary.source}: {channels} x {height} x {width} images, "
-        f"imbalance factor {summary.imbalance_factor:.4g}"
+        title=Text(
+            f"{summary.source}: {channels} x {height} x {width} images, "
+            f"imbalance factor {summary.imbalance_factor:.4g}",
+            style="table.title",
+        )
     )
     table.add_column("class", justify="right")
     table.add_column("name")
@@ -103,7 +112,7 @@ def data_table(summary: DataSummary) -> RenderableType:
         if summary.errors:
             counts.append(f"{row.true:,}")
         bar = "█" * max(1, round(BAR_WIDTH * row.train / largest))
-        table.add_row(str(row.label), row.name, row.group, *counts, bar)
+        table.add_row(str(row.label), Text(row.name), row.group, *counts, bar)
     totals = ", ".join(f"{summary.total(part):,} {part}" for part in parts)
     groups = ", ".join(
         f"{group} {_counted_classes(len(classes))} / "
@@ -124,7 +133,22 @@ def data_table(summary: DataSummary) -> RenderableType:
             for name, error in summary.errors.items()
         )
         lines.append(f"images counted in a wrong class: {errors}")
-    return Group(table, *lines)
+    lines += [f"note: {note}" for note in summary.notes]
+    return Group(table, *map(Text, lines))
+
+
+def _notes(splits: DataSplits) -> tuple[str, ...]:
+    """Those of the splits, and one about images that stand in both parts."""
+    if isinstance(splits.train.images, np.ndarray) and isinstance(splits.test.images, np.ndarray):
+        seen = {image.tobytes() for image in splits.train.images}
+        twice = sum(image.tobytes() in seen for image in splits.test.images)
+        if twice:
+            return (
+                *splits.notes,
+                f"{twice:,} of {len(splits.test):,} test images are pixel for pixel training "
+                "images too, which raises the accuracy; remove them from one part",
+            )
+    return splits.notes
 
 
 def _counted_classes(count: int) -> str:

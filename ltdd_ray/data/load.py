@@ -7,7 +7,7 @@ import numpy as np
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.count_estimate import CountEstimate, estimate_counts
-from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.data.longtail import long_tail_indices
 from ltdd_ray.data.sources import load_source
 from ltdd_ray.data.sources.folders import load_unlabelled
@@ -23,13 +23,15 @@ class DataSplits:
     """Disjoint parts with equal class names and image shape.
 
     ``validation`` is cut from the training images. ``estimate`` counts all training images,
-    including those without a known label, which are in no part.
+    including those without a known label, which are in no part. ``notes`` are sentences about what
+    was converted or passed over.
     """
 
     train: LongTailedDataset
     validation: LongTailedDataset | None
-    test: LongTailedDataset
+    test: LabelledImages
     estimate: CountEstimate | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load_data(
@@ -48,6 +50,7 @@ def load_data(
     image if some of it are to be held out.
     """
     train, test = load_source(config, write_shards)
+    notes = [*train.notes, *(test.notes if test is not None else ())]
     if train.num_classes < 2:
         raise UserError(
             f"source {config.source} has one class, {train.class_names[0]!r}; "
@@ -60,7 +63,7 @@ def load_data(
                 "or data.test_fraction (for example 0.2) to hold out a share of each class"
             )
         train, test = hold_out(train, config.test_fraction, TEST_SPLIT_SEED, "test split")
-    _check_same_kind(train, test)
+    test = _with_classes_of(train, test)
     if config.imbalance_factor is not None:
         profile = config.imbalance_factor, config.selection, config.largest_class
         train = train.subset(long_tail_indices(train.labels, train.class_names, *profile))
@@ -69,7 +72,9 @@ def load_data(
         train, validation = hold_out(train, config.validation_fraction, seed, "validation split")
     unlabelled = true = None
     if config.unlabelled is not None:
-        unlabelled = load_unlabelled(config.unlabelled, config.image_size, train.image_shape)
+        unlabelled = load_unlabelled(
+            config.unlabelled, config.image_size, train.image_shape, config.background
+        )
     if config.labelled_fraction is not None:
         known = labelled_subset(train, config.labelled_fraction, seed)
         unlabelled, true = train.images_at(np.flatnonzero(~known)), train.class_counts
@@ -78,10 +83,11 @@ def load_data(
     if config.class_counts == "estimate":
         assert unlabelled is not None  # the config requires it
         estimate = estimate_counts(train, unlabelled, seed, true)
-    return DataSplits(train, validation, test, estimate)
+    return DataSplits(train, validation, test, estimate, tuple(notes))
 
 
-def _check_same_kind(train: LongTailedDataset, test: LongTailedDataset) -> None:
+def _with_classes_of(train: LongTailedDataset, test: LabelledImages) -> LabelledImages:
+    """``test`` under the class names of ``train``, matched by name."""
     if train.image_shape != test.image_shape:
         raise UserError(
             f"training images have shape {train.image_shape} (channels, height, width) but test "
@@ -89,10 +95,21 @@ def _check_same_kind(train: LongTailedDataset, test: LongTailedDataset) -> None:
             "images if one part is grey and the other in colour"
         )
     if train.class_names != test.class_names:
-        odd = sorted(set(train.class_names) ^ set(test.class_names)) or [
-            "the same names in another order"
-        ]
+        names = set(train.class_names), set(test.class_names)
+        counts = len(train.class_names), len(test.class_names)
+        if names[1] - names[0] or counts != (len(names[0]), len(names[1])):
+            odd = sorted(names[0] ^ names[1]) or ["names that stand twice"]
+            raise UserError(
+                f"training and test classes differ ({', '.join(odd[:5])}); "
+                "give both parts the same classes"
+            )
+        numbers = np.array([train.class_names.index(name) for name in test.class_names])
+        test = LabelledImages(test.images, numbers[test.labels], train.class_names)
+    missing = [train.class_names[k] for k in np.flatnonzero(test.class_counts == 0)]
+    if missing:
         raise UserError(
-            f"training and test classes differ ({', '.join(odd[:5])}); "
-            "give both parts the same classes"
+            f"{len(missing)} of {train.num_classes} classes have training but no test images, the "
+            f"first being {missing[0]!r}; move an image of each to the test part, or leave the "
+            "test part out and set data.test_fraction"
         )
+    return test

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from PIL import Image
-
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.data.sources.folders import image_files, locate_parts, subfolders
+from ltdd_ray.data.names import class_name, printable
+from ltdd_ray.data.sources.decode import read_head
+from ltdd_ray.data.sources.folders import image_files, locate_parts, passed_over, subfolders
 
 SIZES_SAMPLED = 200
 
@@ -22,6 +22,7 @@ class Scan:
         sizes: (width, height) of the images in a sample.
         short_side: median over the sample of the smaller of width and height.
         colour: whether any image of the sample is in colour.
+        notes: sentences about what is not read.
     """
 
     root: Path
@@ -30,6 +31,7 @@ class Scan:
     sizes: frozenset[tuple[int, int]]
     short_side: int
     colour: bool
+    notes: tuple[str, ...] = ()
 
 
 def scan_folder(root: Path) -> Scan:
@@ -43,8 +45,12 @@ def scan_folder(root: Path) -> Scan:
             f"{root}: {'not a' if root.exists() else 'no such'} folder; "
             "give one that holds a folder of images per class"
         )
+    if printable(str(root)) != str(root):
+        raise UserError(
+            f"{printable(str(root))}: the name has characters that a config cannot hold; rename it"
+        )
     train, test = locate_parts(root)
-    files = {folder.name: image_files(folder) for folder in subfolders(train)}
+    files = {class_name(folder.name): image_files(folder) for folder in subfolders(train)}
     if len(files) < 2:
         raise UserError(
             f"{train}: expected a folder of images for each of at least two classes, "
@@ -61,7 +67,9 @@ def scan_folder(root: Path) -> Scan:
             f"{root / 'test'} and the others into {root / 'train'}"
         )
     everything = [file for found in files.values() for file in found]
-    heads = [_head(file) for file in everything[:: -(-len(everything) // SIZES_SAMPLED)]]
+    heads = [
+        read_head(str(file), file) for file in everything[:: -(-len(everything) // SIZES_SAMPLED)]
+    ]
     sizes = [size for size, _ in heads]
     return Scan(
         root=root,
@@ -70,13 +78,5 @@ def scan_folder(root: Path) -> Scan:
         sizes=frozenset(sizes),
         short_side=round(median(min(size) for size in sizes)),
         colour=any(colour for _, colour in heads),
+        notes=tuple(passed_over(root, train, test)),
     )
-
-
-def _head(file: Path) -> tuple[tuple[int, int], bool]:
-    """(size, whether it is in colour), from the file's header."""
-    try:
-        with Image.open(file) as image:
-            return image.size, image.mode not in ("1", "L")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} is not a readable image ({error}); repair or remove it") from None

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from ltdd_ray.config import DataConfig
 from ltdd_ray.config.data import SOURCES
-from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.data.sources.arrays import load_cifar, load_digits, load_npz
 from ltdd_ray.data.sources.folders import load_imagefolder, load_tiny_imagenet
 from ltdd_ray.data.sources.imagenet import ShardWriter, load_imagenet_lt, write_in_process
 from ltdd_ray.data.sources.parquet import load_parquet
 
-Loader = Callable[[DataConfig], tuple[LongTailedDataset, LongTailedDataset | None]]
+Loader = Callable[[DataConfig], tuple[LongTailedDataset, LabelledImages | None]]
 _LOADERS: dict[str, Loader] = {
     "digits": load_digits,
     "cifar10": load_cifar,
@@ -29,7 +29,7 @@ _LOADERS: dict[str, Loader] = {
 
 def load_source(
     config: DataConfig, write_shards: ShardWriter = write_in_process
-) -> tuple[LongTailedDataset, LongTailedDataset | None]:
+) -> tuple[LongTailedDataset, LabelledImages | None]:
     """Load what ``config.source`` names; only ``imagenet_lt`` decodes into shards.
 
     Raises ``UserError`` naming the file or key at fault and the remedy.

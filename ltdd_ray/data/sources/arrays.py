@@ -4,6 +4,7 @@ N images, K channels, H height, W width. scikit-learn and torchvision are import
 used, because each takes a second.
 """
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,14 +14,23 @@ import torch
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import DataConfig
-from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.data.sources.checks import existing, named_dataset, required_path
-from ltdd_ray.data.sources.decode import resize_images
+from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
+from ltdd_ray.data.names import printable
+from ltdd_ray.data.sources.checks import existing, named_dataset, named_test_images, required_path
+from ltdd_ray.data.sources.decode import lay_on, resize_images
+from ltdd_ray.data.sources.labels import (
+    clean_names,
+    names_of_numbers,
+    number_names,
+    whole_numbers,
+)
 
 # The rarest digit has 174 images. More of the other digits are left out, to balance both parts.
 DIGITS_TEST, DIGITS_TRAIN = 40, 134
 # Not the run's seed, so that all runs are evaluated on the same test images.
 DIGITS_SPLIT_SEED = 0
+# Photographs hardly compress. An npz that unpacks to more than both was made to fill memory.
+UNPACKED_BYTES, UNPACKED_RATIO = 256 * 2**20, 100
 
 
 def load_digits(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset]:
@@ -77,64 +87,107 @@ def load_cifar(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset
     return parts[0], parts[1]
 
 
-def load_npz(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
+def load_npz(config: DataConfig) -> tuple[LongTailedDataset, LabelledImages | None]:
     """A file with MedMNIST's keys ``train_images``, ``train_labels``, and the same for ``test``.
 
-    Images are uint8 (N, H, W) or (N, H, W, K), labels (N,) or (N, 1). The test arrays are read from
-    ``test_path`` if it is given. ``val_*`` is ignored: as for every source, validation images are
-    cut from the training images. Classes are named by their numbers.
+    Images are uint8 (N, H, W) or (N, H, W, K); (N, K, H, W) is taken where the last axis cannot be
+    channels. K is 1, 3, or 4 with alpha. Labels are whole numbers or names, (N,) or (N, 1), or one
+    column per class, (N, C). The test arrays are read from ``test_path`` if it is given. ``val_*``
+    is ignored: as for every source, validation images are cut from the training images.
     """
     path = existing(required_path(config), "data.path")
     file = _read_npz(path)
-    images, labels = _npz_part(path, file, "train", config.image_size)
-    class_names = [str(k) for k in range(int(labels.max(initial=0)) + 1)]
-    train = named_dataset(f"{path} train", images, labels, class_names)
+    notes: list[str] = []
+    images, labels = _npz_part(path, file, "train", config, notes)
+    if labels.dtype.kind == "U":
+        shift, names = 0, tuple(sorted(set(labels.tolist())))
+        numbers = number_names(f"{path} train", labels.tolist(), names)
+    else:
+        shift, names = names_of_numbers(f"{path} train", labels)
+        numbers = labels - shift
+    train = named_dataset(f"{path} train", images, numbers, names, notes)
     if config.test_path is not None:
         path = existing(config.test_path, "data.test_path")
         file = _read_npz(path)
     elif "test_images" not in file:
         return train, None
-    images, labels = _npz_part(path, file, "test", config.image_size)
-    return train, named_dataset(f"{path} test", images, labels, class_names)
+    notes = []
+    images, test = _npz_part(path, file, "test", config, notes)
+    if (test.dtype.kind == "U") != (labels.dtype.kind == "U"):
+        raise UserError(f"{path}: only one part's labels are names; write both in the same way")
+    where = f"{path} test"
+    numbers = number_names(where, test.tolist(), names) if test.dtype.kind == "U" else test - shift
+    return train, named_test_images(where, images, numbers, names, notes)
 
 
 def _read_npz(path: Path) -> Mapping[str, np.ndarray]:
     """The training and test arrays of the file; pickled objects are refused."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        size = path.stat().st_size
+        if unpacked > max(UNPACKED_BYTES, UNPACKED_RATIO * size):
+            raise UserError(
+                f"{path}: {size:,} bytes unpack to {unpacked:,} bytes, which images do not; "
+                "export it again"
+            )
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files if key.startswith(("train_", "test_"))}
+    except UserError:
+        raise
     except Exception as error:  # of numpy, zipfile or zlib
         raise UserError(
-            f"{path} is not a readable npz file of plain arrays ({error}); "
+            f"{path} is not a readable npz file of plain arrays ({printable(str(error))}); "
             "export or download it again"
         ) from None
 
 
 def _npz_part(
-    path: Path, file: Mapping[str, np.ndarray], part: str, image_size: int | None
+    path: Path, file: Mapping[str, np.ndarray], part: str, config: DataConfig, notes: list[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, K, H, W) and labels (N,)."""
+    """Images (N, K, H, W) and labels (N,), int64 or text."""
     for key in (f"{part}_images", f"{part}_labels"):
         if key not in file:
             raise UserError(
                 f"{path} has no array {key!r}; it needs {part}_images and {part}_labels, "
                 "as in MedMNIST"
             )
-    images, labels = file[f"{part}_images"], file[f"{part}_labels"]
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[3] not in (1, 3) or images.dtype != np.uint8:
-        raise UserError(
-            f"{path}: {part}_images is {images.dtype} of shape {images.shape}; "
-            "expected uint8 (N, H, W) or (N, H, W, 1 or 3)"
-        )
+    images = _channels_first(f"{path}: {part}_images", file[f"{part}_images"])
+    if images.shape[1] == 4:
+        images = lay_on(config.background, images)
+        notes.append(f"{path}: {part}_images was laid on data.background {config.background}")
+    labels = _plain_labels(f"{path}: {part}_labels", file[f"{part}_labels"])
+    return resize_images(np.ascontiguousarray(images), config.image_size), labels
+
+
+def _channels_first(where: str, images: np.ndarray) -> np.ndarray:
+    """uint8 (N, K, H, W), K 1, 3 or 4."""
+    if images.dtype == np.uint8 and images.size and images.ndim == 3:
+        return images[:, None]
+    if images.dtype == np.uint8 and images.size and images.ndim == 4:
+        if images.shape[3] in (1, 3, 4):
+            return images.transpose(0, 3, 1, 2)
+        if images.shape[1] in (1, 3, 4):
+            return images
+    raise UserError(
+        f"{where} is {images.dtype} of shape {images.shape}; expected uint8 (N, H, W) or "
+        "(N, H, W, K) with K = 1, 3 or 4; multiply values in 0..1 by 255"
+    )
+
+
+def _plain_labels(where: str, labels: np.ndarray) -> np.ndarray:
+    """int64 or text (N,), from (N,), (N, 1) or one column per class (N, C)."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+    if labels.ndim == 2 and labels.dtype.kind in "iubf" and labels.shape[1]:
+        ones = labels == 1
+        if (ones | (labels == 0)).all() and (ones.sum(1) == 1).all():
+            return ones.argmax(1)
+    if labels.ndim != 1 or labels.dtype.kind not in "iubfU":
         raise UserError(
-            f"{path}: {part}_labels is {labels.dtype} of shape {labels.shape}; "
-            "expected one whole number per image, (N,) or (N, 1)"
+            f"{where} is {labels.dtype} of shape {labels.shape}; expected one whole number or name "
+            "per image, (N,) or (N, 1), or one column per class with a single 1 in each row"
         )
-    return resize_images(
-        np.ascontiguousarray(images.transpose(0, 3, 1, 2)), image_size
-    ), labels.astype(np.int64)
+    if labels.dtype.kind == "U":
+        return np.array(clean_names(labels.tolist()), dtype=str)
+    return whole_numbers(where, labels)

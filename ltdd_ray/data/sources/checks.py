@@ -2,16 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
-from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.data.mapped import MappedImages
+from ltdd_ray.data.names import printable
+from ltdd_ray.data.sources.labels import clean_names, refuse_absurd
 
-# Names of the test part inside of `data.path`; the first that exists is used.
-TEST_NAMES = ("test", "val")
+_Kind = TypeVar("_Kind", bound=LabelledImages)
+# Names of the parts inside of `data.path`, in any case; the first that exists is used.
+TRAIN_FOLDERS = ("train", "training")
+TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
+TEST_NAMES = ("test", "val")  # beginnings, for files and folders of parquet
 
 
 def required_path(config: DataConfig) -> str:
@@ -23,11 +29,33 @@ def required_path(config: DataConfig) -> str:
 
 
 def existing(path: str | Path, key: str) -> Path:
-    """``path``. Raises ``UserError`` naming ``key`` if it does not exist."""
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise not_there(key, path)
-    return path
+    """``path``. Raises ``UserError`` naming ``key`` unless it is a file or a folder."""
+    path = Path(path)
+    try:
+        if path.is_dir() or path.is_file():
+            return path
+        there = path.exists()
+    except (OSError, ValueError) as error:  # too long, a NUL inside, no permission
+        raise UserError(
+            f"{key}: {printable(str(path))} cannot be used as a path ({error})"
+        ) from None
+    if there:
+        raise UserError(
+            f"{key}: {path} is neither a file nor a folder but a pipe, socket or device; "
+            f"set {key} to the place of the images"
+        )
+    raise not_there(key, path)
+
+
+def read_lines(path: Path, key: str) -> list[str]:
+    """The lines of a UTF-8 text file, without a byte order mark."""
+    file = existing(path, key)
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is no UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); correct {key}") from None
 
 
 def not_there(key: str, path: str | Path) -> UserError:
@@ -40,10 +68,37 @@ def not_there(key: str, path: str | Path) -> UserError:
 
 
 def named_dataset(
-    where: str, images: np.ndarray | MappedImages, labels: np.ndarray, class_names: Sequence[str]
+    where: str,
+    images: np.ndarray | MappedImages,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> LongTailedDataset:
     """A dataset whose errors begin with ``where``, the place of its images."""
+    refuse_absurd(where, labels)
+    return _named(LongTailedDataset, where, images, labels, class_names, notes)
+
+
+def named_test_images(
+    where: str,
+    images: np.ndarray | MappedImages,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    notes: Sequence[str] = (),
+) -> LabelledImages:
+    """Like :func:`named_dataset`, for test images; a class may have none."""
+    return _named(LabelledImages, where, images, labels, class_names, notes)
+
+
+def _named(
+    kind: type[_Kind],
+    where: str,
+    images: np.ndarray | MappedImages,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    notes: Sequence[str],
+) -> _Kind:
     try:
-        return LongTailedDataset(images, labels, tuple(class_names))
+        return kind(images, labels, clean_names(class_names), tuple(notes))
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

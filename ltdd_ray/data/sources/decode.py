@@ -1,34 +1,62 @@
-"""Decode image files into one uint8 array.
+"""Decode image files into one uint8 array, with the pixels as a viewer shows them.
 
 N images, K channels (1 grey, 3 RGB), H height, W width. One thread: for images of up to 64 pixels a
 thread pool was slower, because pillow holds the interpreter lock except while it decompresses.
 """
 
+import warnings
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor, ImageOps
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.data.names import printable
+
+# Pillow knows more formats. Some start other programs: PostScript starts Ghostscript.
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+EXTENSIONS = frozenset(extension for known in FORMATS.values() for extension in known)
+COLOURLESS = ("1", "L")
 
 
 def decode_images(
-    encoded: Iterable[tuple[str, Path | bytes]], image_size: int | None
+    encoded: Iterable[tuple[str, Path | bytes]],
+    image_size: int | None,
+    background: str = "white",
+    notes: list[str] | None = None,
 ) -> np.ndarray:
     """Decode pairs (name, file or its bytes) to uint8 (N, K, H, W).
 
-    Images are resized to ``image_size`` x ``image_size`` pixels unless it is None. If any image is
-    in colour, grey images become RGB. Alpha is dropped. Raises ``UserError`` naming an image that
-    cannot be decoded, or two of different size if ``image_size`` is None.
+    Images are turned as their EXIF orientation says, laid on ``background`` where they are
+    transparent, and resized to ``image_size`` x ``image_size`` pixels unless it is None. If any
+    image is in colour, grey images become RGB. A sentence about transparent images is added to
+    ``notes``. Raises ``UserError`` naming an image that cannot be decoded, or two of different size
+    if ``image_size`` is None.
     """
-    names, arrays = [], []
+    names, arrays, transparent = [], [], []
     for name, content in encoded:
         names.append(name)
-        arrays.append(_decode(name, content, image_size))
+        image = read_image(name, content, background)
+        if image.info.get("composited"):
+            transparent.append(name)
+        arrays.append(_to_array(image, image_size))
     if not arrays:
         raise UserError("there is not a single image to read; check data.path and data.test_path")
+    if transparent and notes is not None:
+        notes.append(
+            f"{len(transparent):,} images have transparent pixels and were laid on data.background "
+            f"{background}, for example {transparent[0]}"
+        )
     height, width = arrays[0].shape[1:]
     for name, array in zip(names, arrays):
         if array.shape[1:] != (height, width):
@@ -46,6 +74,8 @@ def resize_images(images: np.ndarray, image_size: int | None) -> np.ndarray:
     """Resize uint8 (N, K, H, W) to (N, K, image_size, image_size) if ``image_size`` is given."""
     if image_size is None or images.shape[2:] == (image_size, image_size):
         return images
+    if not images.size:
+        return np.empty((*images.shape[:2], image_size, image_size), np.uint8)
     pictures = (
         Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
         for image in images
@@ -53,23 +83,91 @@ def resize_images(images: np.ndarray, image_size: int | None) -> np.ndarray:
     return np.stack([_to_array(picture, image_size) for picture in pictures])
 
 
-def _decode(name: str, content: Path | bytes, image_size: int | None) -> np.ndarray:
+def lay_on(background: str, images: np.ndarray) -> np.ndarray:
+    """uint8 (N, 3, H, W) of images with alpha (N, 4, H, W) laid on ``background``."""
+    flat = [_flatten(Image.fromarray(image.transpose(1, 2, 0)), background) for image in images]
+    return np.stack([np.asarray(image).transpose(2, 0, 1) for image in flat])
+
+
+def read_image(name: str, content: Path | bytes, background: str) -> Image.Image:
+    """One image of mode L or RGB, turned upright; ``info["composited"]`` if it was transparent."""
+    name = printable(name)
     try:
-        with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as image:
-            image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with _open(name, content) as image:
+                _refuse_depth(name, image)
+                image.load()
+                _refuse_depth(name, image)
+                return _flatten(ImageOps.exif_transpose(image), background)
+    except UserError:
+        raise
     except Exception as error:  # pillow raises many unrelated types for broken files
-        raise UserError(f"{name} is not a readable image ({error}); repair or remove it") from None
+        raise _unreadable(name, error) from None
+
+
+def read_head(name: str, content: Path | bytes) -> tuple[tuple[int, int], bool]:
+    """((width, height) upright, whether it is in colour), from the file's header."""
+    name = printable(name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with _open(name, content) as image:
+                _refuse_depth(name, image)
+                width, height = image.size  # of a TIFF upright already
+                turned = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)
+                return ((height, width) if turned else image.size), image.mode not in COLOURLESS
+    except UserError:
+        raise
+    except Exception as error:
+        raise _unreadable(name, error) from None
+
+
+def _open(name: str, content: Path | bytes) -> Image.Image:
+    if isinstance(content, Path) and content.exists() and not content.is_file():
+        raise UserError(f"{name} is not a regular file (a folder, pipe or device); remove it")
+    source = BytesIO(content) if isinstance(content, bytes) else content
+    return Image.open(source, formats=tuple(FORMATS))
+
+
+def _unreadable(name: str, error: Exception) -> UserError:
+    if isinstance(error, Image.DecompressionBombError):
+        return UserError(
+            f"{name} is too large, the limit is {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; "
+            "scale it down or leave it out"
+        )
+    if isinstance(error, Image.UnidentifiedImageError):
+        formats = ", ".join(FORMATS)
+        return UserError(
+            f"{name} is not a readable image (none of {formats}); repair or remove it, or convert it"
+        )
+    return UserError(
+        f"{name} is not a readable image ({printable(str(error))}); repair or remove it"
+    )
+
+
+def _refuse_depth(name: str, image: Image.Image) -> None:
     if image.mode[0] in "IF":
         raise UserError(
             f"{name} has more than 8 bits per pixel (mode {image.mode}); "
             "convert it to 8-bit grey or RGB"
         )
-    return _to_array(image, image_size)
+
+
+def _flatten(image: Image.Image, background: str) -> Image.Image:
+    """Mode L or RGB; transparent pixels lie on ``background``."""
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        if layer.getchannel("A").getextrema() != (255, 255):
+            under = Image.new("RGBA", layer.size, (*ImageColor.getrgb(background), 255))
+            flat = Image.alpha_composite(under, layer).convert("RGB")
+            flat.info["composited"] = True
+            return flat
+    return image.convert("L" if image.mode in COLOURLESS else "RGB")
 
 
 def _to_array(image: Image.Image, image_size: int | None) -> np.ndarray:
     """uint8 (K, H, W)."""
-    image = image.convert("L" if image.mode in ("1", "L") else "RGB")
     if image_size is not None and image.size != (image_size, image_size):
         image = image.resize((image_size, image_size), Image.Resampling.LANCZOS)
     pixels = np.asarray(image)

@@ -4,23 +4,33 @@ Liu et al. publish such lists ("Large-Scale Long-Tailed Recognition in an Open W
 arXiv 1904.05160).
 
 The images are decoded and resized once into Arrow files (shards) under ``data.cache``. A run maps
-these files, so the images need not fit in memory. There is one folder per list and image size; its
-``cache.json`` is written last.
+these files, so the images need not fit in memory. There is one folder for each list, folder of
+images, state of the files (size and time of change) and image size; its ``cache.json`` is written
+last, with a hash of the pixels.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_json
 from ltdd_ray.config import DataConfig, fingerprint
-from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.data.mapped import MappedImages, write_shard
-from ltdd_ray.data.sources.checks import existing, named_dataset, required_path
+from ltdd_ray.data.sources.checks import (
+    existing,
+    named_dataset,
+    named_test_images,
+    read_lines,
+    required_path,
+)
 from ltdd_ray.data.sources.decode import decode_images
+from ltdd_ray.data.sources.labels import refuse_absurd
 
 SHARD_BYTES = 16 * 2**20
 COMMIT = "cache.json"
@@ -49,6 +59,7 @@ class ImageShard:
     first_line: int
     paths: Sequence[str]
     image_size: int
+    background: str = "white"
 
     def write(self) -> None:
         """Decode and resize the images, and convert grey ones to RGB.
@@ -60,7 +71,7 @@ class ImageShard:
             (f"{Path(self.root) / path} ({self.list_file} line {line})", Path(self.root) / path)
             for line, path in lines
         )
-        images = decode_images(files, self.image_size)
+        images = decode_images(files, self.image_size, self.background)
         write_shard(
             Path(self.file),
             np.broadcast_to(images, (len(images), 3, self.image_size, self.image_size)),
@@ -78,7 +89,7 @@ def write_in_process(shards: Sequence[ImageShard]) -> None:
 
 def load_imagenet_lt(
     config: DataConfig, write_shards: ShardWriter
-) -> tuple[LongTailedDataset, LongTailedDataset | None]:
+) -> tuple[LongTailedDataset, LabelledImages | None]:
     """Map the images of ``train_list`` and, if given, ``test_list``; their paths start at ``path``.
 
     ``write_shards`` writes the shards that ``cache`` lacks. A class is named after the folder of
@@ -97,11 +108,12 @@ def load_imagenet_lt(
         if config.test_list is None
         else [train, read_class_list(config.test_list, "data.test_list")]
     )
-    cache = Path(config.cache).expanduser().resolve()
+    cache = Path(config.cache).resolve()
     parts = []
     for listed in lists:
-        images = _cached(listed, root, cache, config.image_size, write_shards)
-        parts.append(named_dataset(str(listed.file), images, listed.labels, names))
+        images = _cached(listed, root, cache, config, write_shards)
+        build = named_test_images if parts else named_dataset
+        parts.append(build(str(listed.file), images, listed.labels, names))
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
@@ -109,20 +121,28 @@ def read_class_list(path: str, key: str) -> ClassList:
     """Read the list file of ``key``. Raises ``UserError`` naming a line of another form."""
     file = existing(path, key)
     paths, labels = [], []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(file, key), start=1):
         name, _, label = line.strip().rpartition(" ")
-        if not name or not label.isdecimal():
+        if not name or not label.isdecimal() or len(label) > 15:
             raise UserError(
                 f"{file} line {number}: {line!r} is not `relative/path label`; correct the line"
+            )
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise UserError(
+                f"{file} line {number}: {name!r} leads out of data.path; use a path below it"
             )
         paths.append(name)
         labels.append(int(label))
     if not paths:
         raise UserError(f"{file} names no image; correct {key}")
-    return ClassList(file, tuple(paths), np.array(labels, dtype=np.int64))
+    numbers = np.array(labels, dtype=np.int64)
+    refuse_absurd(str(file), numbers)
+    return ClassList(file, tuple(paths), numbers)
 
 
-def plan_shards(listed: ClassList, root: Path, folder: Path, image_size: int) -> list[ImageShard]:
+def plan_shards(
+    listed: ClassList, root: Path, folder: Path, image_size: int, background: str = "white"
+) -> list[ImageShard]:
     """Divide ``listed``, in order, into shards of at most SHARD_BYTES."""
     size = images_per_shard(image_size)
     return [
@@ -133,6 +153,7 @@ def plan_shards(listed: ClassList, root: Path, folder: Path, image_size: int) ->
             at + 1,
             listed.paths[at : at + size],
             image_size,
+            background,
         )
         for at in range(0, len(listed.paths), size)
     ]
@@ -143,14 +164,18 @@ def images_per_shard(image_size: int) -> int:
 
 
 def _cached(
-    listed: ClassList, root: Path, cache: Path, image_size: int, write_shards: ShardWriter
+    listed: ClassList, root: Path, cache: Path, config: DataConfig, write_shards: ShardWriter
 ) -> MappedImages:
     """The list's images; those missing from the cache are decoded now."""
-    identity = fingerprint(
-        "image cache 1", list(listed.paths), image_size, images_per_shard(image_size)
+    image_size, root = config.image_size, root.resolve()
+    assert image_size is not None  # see load_imagenet_lt
+    made_from = fingerprint(
+        "image cache 2",
+        *(str(root), list(listed.paths), [_state(root / path) for path in listed.paths]),
+        *(image_size, images_per_shard(image_size), config.background),
     )
-    folder = cache / identity
-    shards = plan_shards(listed, root.resolve(), folder, image_size)
+    folder = cache / made_from
+    shards = plan_shards(listed, root, folder, image_size, config.background)
     if not (folder / COMMIT).exists():
         folder.mkdir(parents=True, exist_ok=True)
         missing = [shard for shard in shards if not Path(shard.file).exists()]
@@ -158,7 +183,13 @@ def _cached(
             write_shards(missing)
         write_json(
             folder / COMMIT,
-            {"list": str(listed.file), "images": len(listed.paths), "image_size": image_size},
+            {
+                "list": str(listed.file),
+                "path": str(root),
+                "images": len(listed.paths),
+                "image_size": image_size,
+                "pixels": _hash_of([Path(shard.file) for shard in shards]),
+            },
         )
     files = tuple(shard.file for shard in shards)
     return MappedImages(
@@ -166,8 +197,33 @@ def _cached(
         images_per_shard(image_size),
         (3, image_size, image_size),
         np.arange(len(listed.paths)),
-        identity,
+        _pixels(folder / COMMIT),
     )
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    """(bytes, time of the last change in ns); None if there is no such file."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _hash_of(files: Sequence[Path]) -> str:
+    digest = sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _pixels(commit: Path) -> str:
+    try:
+        return str(json.loads(commit.read_text())["pixels"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{commit} is damaged ({error}); remove its folder, and the next run fills it again"
+        ) from None
 
 
 def _names_of_folders(train: ClassList) -> tuple[str, ...]:

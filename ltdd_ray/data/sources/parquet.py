@@ -1,24 +1,48 @@
 """Parquet files in the image layout of Hugging Face, at a local path or a URI of ``pyarrow.fs``.
 
-Column ``image`` is a struct with the encoded ``bytes``, column ``label`` an integer. Class names
-are JSON in the schema's metadata under ``huggingface``, as the ``datasets`` library writes them.
+Column ``image`` is a struct with the encoded ``bytes``, or the bytes alone. Column ``label`` holds
+whole numbers or class names. The names of numbered classes are JSON in the schema's metadata under
+``huggingface``, as the ``datasets`` library writes them. Files may number the same names in
+different orders: labels are matched by name.
 """
 
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
-from ltdd_ray.data.dataset import LongTailedDataset
-from ltdd_ray.data.sources.checks import TEST_NAMES, named_dataset, not_there, required_path
+from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
+from ltdd_ray.data.names import printable
+from ltdd_ray.data.sources.checks import (
+    TEST_NAMES,
+    named_dataset,
+    named_test_images,
+    not_there,
+    required_path,
+)
 from ltdd_ray.data.sources.decode import decode_images
+from ltdd_ray.data.sources.labels import (
+    clean_names,
+    names_of_numbers,
+    number_names,
+    same_names,
+    whole_numbers,
+)
+
+# Encoded images do not compress. A file that unpacks to more than both was made to fill memory.
+UNPACKED_BYTES = 64 * 2**20
+UNPACKED_RATIO = 20
+ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -26,11 +50,13 @@ class _Location:
     """The parquet files at one place, grouped by part.
 
     A name that starts with "train", "test" or "val" decides the part; other files are under "".
+    ``hidden`` are files in hidden folders and those whose own name starts with a dot.
     """
 
     name: str
     filesystem: FileSystem
     parts: dict[str, list[str]]
+    hidden: list[str] = field(default_factory=list)
 
     @property
     def is_one_part(self) -> bool:
@@ -43,8 +69,34 @@ class _Location:
             return self.parts[""]
         return next((self.parts[part] for part in parts if part in self.parts), [])
 
+    def passed_over(self, *read: list[str]) -> list[str]:
+        """Sentences about the parquet files that are in none of the lists ``read``."""
+        used = {file for files in read for file in files}
+        others = [file for files in self.parts.values() for file in files if file not in used]
+        notes = []
+        for what, found in (
+            ("hidden parquet file(s) are not read", self.hidden),
+            ("parquet file(s) whose names tell another part or none are not read", others),
+        ):
+            if found:
+                notes.append(f"{len(found):,} {what}, for example {printable(found[0])}")
+        return notes
 
-def load_parquet(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset | None]:
+
+@dataclass(frozen=True)
+class _FileLabels:
+    """The labels of one file: numbers int64 (N,), or N class names."""
+
+    file: str
+    names: tuple[str, ...]
+    values: np.ndarray | tuple[str, ...]
+
+    @property
+    def is_text(self) -> bool:
+        return isinstance(self.values, tuple)
+
+
+def load_parquet(config: DataConfig) -> tuple[LongTailedDataset, LabelledImages | None]:
     """Read a file, or a folder whose files or subfolders are called train*, test* or val*.
 
     val* is used only without test*. If no name decides the part, all files of ``path`` hold
@@ -67,28 +119,30 @@ def load_parquet(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDatas
             "rename the test files"
         )
 
-    train_names, train_labels = _read_labels(source.filesystem, train_files)
-    test_names, test_labels = (
-        _read_labels(test_source.filesystem, test_files) if test_files else ((), None)
-    )
-    numbers = tuple(str(k) for k in range(int(train_labels.max(initial=0)) + 1))
-    train_names = train_names or test_names or numbers
-    images = decode_images(_encoded(source.filesystem, train_files), config.image_size)
-    train = named_dataset(f"{source.name} train", images, train_labels, train_names)
-    if test_labels is None:
+    notes = source.passed_over(train_files, test_files)
+    read = [_read_labels(source.filesystem, train_files)]
+    if test_files:
+        read.append(_read_labels(test_source.filesystem, test_files))
+    names, labels = _number(read)
+    encoded = _encoded(source.filesystem, train_files)
+    images = decode_images(encoded, config.image_size, config.background, notes)
+    train = named_dataset(f"{source.name} train", images, labels[0], names, notes)
+    if not test_files:
         return train, None
-    images = decode_images(_encoded(test_source.filesystem, test_files), config.image_size)
-    return train, named_dataset(
-        f"{test_source.name} test", images, test_labels, test_names or train_names
-    )
+    notes = [] if test_source is source else test_source.passed_over(test_files)
+    encoded = _encoded(test_source.filesystem, test_files)
+    images = decode_images(encoded, config.image_size, config.background, notes)
+    return train, named_test_images(f"{test_source.name} test", images, labels[1], names, notes)
 
 
 def _locate(path: str, key: str) -> _Location:
+    if "\0" in path:
+        raise UserError(f"{key} {printable(path)} cannot be used as a path; correct it")
     try:
         if "://" in path:
             filesystem, root = FileSystem.from_uri(path)
         else:
-            filesystem, root = LocalFileSystem(), Path(path).expanduser().absolute().as_posix()
+            filesystem, root = LocalFileSystem(), Path(path).absolute().as_posix()
         info = filesystem.get_file_info(root)
         inside = (
             filesystem.get_file_info(FileSelector(root, recursive=True))
@@ -101,49 +155,153 @@ def _locate(path: str, key: str) -> _Location:
         ) from None
     if info.type == FileType.NotFound:
         raise not_there(key, path)
+    if info.type == FileType.Unknown:
+        raise UserError(f"{key}: {path} is neither a file nor a folder; correct the path")
     if info.type == FileType.File:
         return _Location(path, filesystem, {"": [root]})
     parts: dict[str, list[str]] = {}
-    for file in sorted(entry.path for entry in inside if entry.path.endswith(".parquet")):
-        parts.setdefault(_part_of(PurePosixPath(file).relative_to(root)), []).append(file)
+    hidden: list[str] = []
+    for entry in sorted(inside, key=lambda entry: entry.path):
+        if not entry.path.endswith(".parquet") or entry.type == FileType.Directory:
+            continue
+        file = PurePosixPath(entry.path).relative_to(root)
+        if any(step.startswith(".") for step in file.parts):
+            hidden.append(entry.path)
+        elif entry.type != FileType.File:
+            raise UserError(f"{entry.path} is not a regular file (a pipe or device); remove it")
+        else:
+            parts.setdefault(_part_of(file), []).append(entry.path)
     if not parts:
         raise UserError(f"{key}: {path} holds no .parquet files; correct the path")
-    return _Location(path, filesystem, parts)
+    for files in parts.values():
+        _refuse_copies(files)
+        _refuse_missing_shards(files)
+    return _Location(path, filesystem, parts, hidden)
+
+
+def _refuse_copies(files: list[str]) -> None:
+    for file in files:
+        original = re.sub(r" ?\(\d+\)\.parquet$", ".parquet", file)
+        if original != file and original in files:
+            raise UserError(
+                f"{file} looks like a second download of {original}, which would count its images "
+                "twice; remove one of them, or rename it if its images are others"
+            )
+
+
+def _refuse_missing_shards(files: list[str]) -> None:
+    """Files are numbered as ``NAME-00000-of-00002.parquet``."""
+    shards: dict[tuple[str, int], set[int]] = {}
+    for file in files:
+        if found := re.search(r"^(.*)-(\d{5})-of-(\d{5})\b", file):
+            shards.setdefault((found[1], int(found[3])), set()).add(int(found[2]))
+    for (name, count), present in shards.items():
+        missing = next((k for k in range(count) if k not in present), None)
+        if missing is not None:
+            raise UserError(
+                f"{name}-{missing:05d}-of-{count:05d}.parquet is missing, {len(present)} of "
+                f"{count} files are there; download the rest"
+            )
 
 
 def _part_of(file: PurePosixPath) -> str:
     return next(
-        (part for step in file.parts for part in ("train", *TEST_NAMES) if step.startswith(part)),
+        (
+            part
+            for step in file.parts
+            for part in ("train", *TEST_NAMES)
+            if step.lower().startswith(part)
+        ),
         "",
     )
 
 
-def _read_labels(filesystem: FileSystem, files: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """(class names or (), labels int64 (N,)); checks all columns before any image is decoded."""
-    class_names, labels = (), []
+def _read_labels(filesystem: FileSystem, files: list[str]) -> list[_FileLabels]:
+    """The labels of each file; checks all columns before any image is decoded."""
+    read = []
     for file in files:
         with _open(filesystem, file) as parquet:
             schema = parquet.schema_arrow
             _check_columns(file, schema)
+            _refuse_unpacking(parquet, file, filesystem.get_file_info(file).size)
             column = _read_column(parquet, file, "label")
         if column.null_count:
             raise UserError(f"{file}: {column.null_count} rows have no label; fill or remove them")
-        labels.append(column.to_numpy().astype(np.int64))
-        class_names = class_names or _names_in_schema(schema)
-    return class_names, np.concatenate(labels)
+        if pa.types.is_dictionary(column.type):
+            column = pc.cast(column, column.type.value_type)
+        if _is_text(column.type):
+            values: np.ndarray | tuple[str, ...] = clean_names(column.to_pylist())
+        else:
+            values = whole_numbers(file, column.to_numpy())
+        read.append(_FileLabels(file, _names_in_schema(file, schema), values))
+    return read
+
+
+def _number(read: list[list[_FileLabels]]) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """(class names, labels (N,) of each part), matched by name over all files of all parts."""
+    every = [labels for part in read for labels in part]
+    first = every[0]
+    odd = next((k for k in every if k.is_text != first.is_text), None)
+    if odd is None and not first.is_text:
+        odd = next((k for k in every if bool(k.names) != bool(first.names)), None)
+    if odd is not None:
+        raise UserError(
+            f"{first.file} and {odd.file} do not both name their classes, so their labels cannot "
+            "be matched; export both in the same way"
+        )
+    if first.is_text:
+        names = tuple(sorted({value for labels in read[0] for value in labels.values}))
+        numbers = [[number_names(k.file, tuple(k.values), names) for k in part] for part in read]
+    elif first.names:
+        names = first.names
+        numbers = [[_renumbered(k, names) for k in part] for part in read]
+    else:
+        train = np.concatenate([np.asarray(labels.values) for labels in read[0]])
+        shift, names = names_of_numbers(first.file, train)
+        numbers = [[np.asarray(k.values) - shift for k in part] for part in read]
+    return names, [np.concatenate(part) for part in numbers]
+
+
+def _renumbered(labels: _FileLabels, names: tuple[str, ...]) -> np.ndarray:
+    values = np.asarray(labels.values)
+    outside = values[(values < 0) | (values >= len(labels.names))]
+    if len(outside):
+        raise UserError(
+            f"{labels.file}: label {outside[0]} lies outside 0..{len(labels.names) - 1}, the "
+            "classes that the file names; correct the labels or the names"
+        )
+    return same_names(labels.file, labels.names, names)[values]
+
+
+def _refuse_unpacking(parquet: pq.ParquetFile, file: str, size: int) -> None:
+    """Raise ``UserError`` for a file that fills memory, from its metadata alone."""
+    metadata = parquet.metadata
+    groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
+    unpacked = sum(group.total_byte_size for group in groups)
+    if unpacked > max(UNPACKED_BYTES, UNPACKED_RATIO * size) or metadata.num_rows > size:
+        raise UserError(
+            f"{file}: {size:,} bytes unpack to {unpacked:,} bytes in {metadata.num_rows:,} rows, "
+            "which no file of images does; export it again with images of their own"
+        )
 
 
 def _encoded(filesystem: FileSystem, files: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield (file and row, encoded image); one file is in memory at a time."""
+    """Yield (file and row, encoded image); a few rows are in memory at a time."""
     for file in files:
+        row = 0
         with _open(filesystem, file) as parquet:
-            rows = _read_column(parquet, file, "image").to_pylist()
-        for row, value in enumerate(rows):
-            if value is None or value["bytes"] is None:
-                raise UserError(
-                    f"{file} row {row} has no image bytes; embed the images in the file"
-                )
-            yield f"{file} row {row}", value["bytes"]
+            try:
+                for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=["image"]):
+                    for value in batch.column(0).to_pylist():
+                        encoded = value["bytes"] if isinstance(value, dict) else value
+                        if encoded is None:
+                            raise UserError(
+                                f"{file} row {row} has no image bytes; embed the images in the file"
+                            )
+                        yield f"{file} row {row}", encoded
+                        row += 1
+            except (OSError, pa.ArrowException) as error:
+                raise _damaged(file, "image", error) from None
 
 
 def _open(filesystem: FileSystem, file: str) -> pq.ParquetFile:
@@ -159,9 +317,13 @@ def _read_column(parquet: pq.ParquetFile, file: str, name: str) -> pa.ChunkedArr
     try:
         return parquet.read(columns=[name])[name]
     except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{file}: column {name!r} is damaged ({error}); download or export the file again"
-        ) from None
+        raise _damaged(file, name, error) from None
+
+
+def _damaged(file: str, name: str, error: Exception) -> UserError:
+    return UserError(
+        f"{file}: column {name!r} is damaged ({error}); download or export the file again"
+    )
 
 
 def _check_columns(file: str, schema: pa.Schema) -> None:
@@ -172,16 +334,40 @@ def _check_columns(file: str, schema: pa.Schema) -> None:
             "rename its columns"
         )
     image, label = schema.field("image").type, schema.field("label").type
-    if not pa.types.is_struct(image) or image.get_field_index("bytes") < 0:
+    inner = image
+    if pa.types.is_struct(image) and image.get_field_index("bytes") >= 0:
+        inner = image.field("bytes").type
+    if not (pa.types.is_binary(inner) or pa.types.is_large_binary(inner)):
         raise UserError(
-            f"{file}: column image is {image}; expected a struct with the encoded image in `bytes`"
+            f"{file}: column image is {image}; expected a struct with the encoded image in `bytes` "
+            "of type binary"
         )
-    if not pa.types.is_integer(label):
-        raise UserError(f"{file}: column label is {label}; expected whole numbers 0..C-1")
+    if pa.types.is_dictionary(label):
+        label = label.value_type
+    whole = pa.types.is_integer(label) or pa.types.is_floating(label) or pa.types.is_boolean(label)
+    if not whole and not _is_text(label):
+        raise UserError(
+            f"{file}: column label is {label}; expected whole numbers 0..C-1 or class names"
+        )
 
 
-def _names_in_schema(schema: pa.Schema) -> tuple[str, ...]:
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _names_in_schema(file: str, schema: pa.Schema) -> tuple[str, ...]:
     """The ClassLabel names of column ``label``, or () if the file has none."""
-    entry = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    feature = entry.get("info", {}).get("features", {}).get("label", {})
-    return tuple(feature.get("names") or ())
+    text = (schema.metadata or {}).get(b"huggingface", b"{}")
+    try:
+        entry: Any = json.loads(text)
+        for key in ("info", "features", "label"):
+            entry = (entry or {}).get(key)
+        names = (entry or {}).get("names") or []
+        if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
+            raise ValueError("the names are no list of words")
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"{file}: its metadata `huggingface` does not describe a ClassLabel ({error}); export "
+            "the file again, or remove the metadata"
+        ) from None
+    return clean_names(names)

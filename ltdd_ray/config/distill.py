@@ -138,6 +138,20 @@ class DistillConfig(Section):
         description="`expert`: soft labels from `label_expert`, which are then learned. `one_hot`: "
         "hard labels, which are not learned, on images chosen at random.",
     )
+    initial_images: Literal["correct", "first_expert", "random", "noise"] = Field(
+        default="correct",
+        description="Images to start from. `correct`: real ones that most experts predict "
+        "correctly, then others. `first_expert`: those that expert 0 predicts correctly, repeated "
+        "where a class lacks them, as published for CIFAR-10. `random`: any real ones, as "
+        "published for CIFAR-100 and Tiny-ImageNet. `noise`: standard normal pixels in model "
+        "space.",
+    )
+    initial_label_rule: Literal["right_experts", "one_expert", "all_experts"] = Field(
+        default="right_experts",
+        description="Experts whose mean logits are the initial soft labels: those that predict "
+        "the image correctly, as published for CIFAR-10; expert 0 alone, as published for "
+        "CIFAR-100 and Tiny-ImageNet; or all.",
+    )
     lr_image: float = Field(
         default=1000.0,
         ge=0,

@@ -4,6 +4,7 @@ N training images, E experts, C classes, M chosen images, K x H x W image shape.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +19,11 @@ MAX_SENTENCES = 20  # of `describe_initial`
 
 
 def choose_initial(
-    right: Tensor, labels: Tensor, budget: Sequence[int], seed: int
+    right: Tensor,
+    labels: Tensor,
+    budget: Sequence[int],
+    seed: int,
+    fill: Literal["others", "repeats"] = "others",
 ) -> tuple[Tensor, Tensor]:
     """Choose the real images that a set starts from.
 
@@ -28,6 +33,8 @@ def choose_initial(
     Args:
         right: (E, N) bool, which expert predicts which training image correctly. labels: (N,).
         budget: (C,), images of each class.
+        fill: what a class takes that lacks such images: its other images, or repeats of the
+            correct ones. Without any correct image it takes others in both cases.
 
     Returns:
         index (M,) into the training images, class by class, and repeat (M,) bool, which marks the
@@ -42,6 +49,8 @@ def choose_initial(
         members = members[torch.randperm(len(members), generator=draw)]
         known = trusted.cpu()[members]
         ordered = torch.cat([members[known], members[~known]])
+        if fill == "repeats" and bool(known.any()):
+            ordered = members[known]
         chosen.append(ordered.repeat(-(-wanted // len(ordered)))[:wanted])
         repeats.append(torch.arange(wanted) >= len(ordered))
     return torch.cat(chosen).to(labels.device), torch.cat(repeats)
@@ -57,12 +66,21 @@ def take_images(
     return chosen
 
 
-def expert_labels(logits: Tensor, right: Tensor) -> Tensor:
-    """Soft-label logits (M, C): the mean over the experts that are right.
+def expert_labels(
+    logits: Tensor,
+    right: Tensor,
+    rule: Literal["right_experts", "one_expert", "all_experts"] = "right_experts",
+) -> Tensor:
+    """Soft-label logits (M, C): the mean over the experts that ``rule`` names.
 
     Args:
         logits: (E, M, C). right: (E, M) bool. Where no expert is right, all of them count.
+        rule: the experts that are right, expert 0 alone, or all.
     """
+    if rule == "one_expert":
+        return logits[0]
+    if rule == "all_experts":
+        return logits.mean(0)
     vote = right.to(logits.dtype)
     vote = torch.where(vote.sum(0) > 0, vote, torch.ones_like(vote))
     return (logits * vote[..., None]).sum(0) / vote.sum(0)[:, None]
@@ -77,14 +95,23 @@ def certain_logits(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def describe_initial(
-    right: Tensor, labels: Tensor, budget: Sequence[int], class_names: Sequence[str]
+    right: Tensor,
+    labels: Tensor,
+    budget: Sequence[int],
+    class_names: Sequence[str],
+    fill: Literal["others", "repeats"] = "others",
 ) -> list[str]:
     """A sentence for each class with too few correctly predicted images, MAX_SENTENCES at most."""
     trusted = right.double().mean(0) >= 0.5
     sentences = []
     for k, (name, wanted) in enumerate(zip(class_names, budget)):
         known, there = int(trusted[labels == k].sum()), int((labels == k).sum())
-        if known < wanted:
+        if known < wanted and fill == "repeats" and known:
+            sentences.append(
+                f"class {name}: expert 0 predicts only {known} of {wanted} initial images "
+                f"correctly; the rest are {wanted - known} augmented repeats"
+            )
+        elif known < wanted:
             others, repeats = min(wanted, there) - known, max(wanted - there, 0)
             filled = f"{others} other images"
             filled += f" and {repeats} augmented repeats" if repeats else ""

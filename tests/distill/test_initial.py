@@ -70,3 +70,26 @@ def test_every_class_gets_its_own_number_of_initial_images() -> None:
     index, repeat = choose_initial(torch.ones(1, 7, dtype=torch.bool), LABELS, [3, 1, 2], seed=0)
     assert LABELS[index].tolist() == [0, 0, 0, 1, 2, 2]
     assert repeat.tolist() == [False] * 5 + [True]
+
+
+def test_a_class_short_of_correct_images_can_repeat_them() -> None:
+    """As published: class 1 has one correct image of two, class 2 none of one."""
+    right = torch.tensor([[1, 1, 0, 0, 0, 1, 0]]).bool()
+    index, repeat = choose_initial(right, LABELS, [2] * 3, seed=0, fill="repeats")
+    assert set(index[:2].tolist()) == {0, 1}
+    assert index[2:].tolist() == [5, 5, 6, 6]
+    assert repeat.tolist() == [False, False, False, True, False, True]
+    sentences = describe_initial(right, LABELS, [2] * 3, ["cat", "dog", "owl"], "repeats")
+    assert sentences[0] == (
+        "class dog: expert 0 predicts only 1 of 2 initial images correctly; the rest are 1 "
+        "augmented repeats"
+    )
+    assert "others" not in sentences[0] and "1 other images" in sentences[1]
+
+
+def test_labels_are_those_of_the_experts_that_the_rule_names() -> None:
+    logits = torch.tensor([[[1.0, 0.0]], [[3.0, 2.0]], [[5.0, 7.0]]])  # of class 0: 2 are right
+    right = torch.tensor([[True], [True], [False]])
+    assert expert_labels(logits, right).tolist() == [[2, 1]]
+    assert expert_labels(logits, right, "one_expert").tolist() == [[1, 0]]
+    assert expert_labels(logits, right, "all_experts").tolist() == [[3, 3]]

@@ -1,4 +1,4 @@
-"""The set before its first update: real images, as mosaics, with the experts' labels.
+"""The set before its first update: real images or noise, as mosaics, with the experts' labels.
 
 Experts are given images as students will see them: shrunk into a cell of a mosaic and enlarged
 again. A label then describes the picture, not the image that it was made from.
@@ -7,16 +7,18 @@ M images, P = M f^2 pictures, N training images, C classes, E experts, K x H x W
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from math import ceil
 
 import torch
 from torch import Tensor
 
+from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.budget import class_budget, picture_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import Images, PreparedData, model_space
-from ltdd_ray.distill.formation import as_pictures, encode, require_cells
+from ltdd_ray.distill.formation import as_pictures, decode, encode, require_cells
 from ltdd_ray.distill.initial import (
     certain_logits,
     choose_initial,
@@ -53,28 +55,77 @@ def initial_set(
     settings, train = config.distill, data.train
     require_cells(train.image_shape, settings.pictures_per_side)
     wanted = picture_budget(settings, train.class_counts.tolist())
-    images, labels = model_space(train, data.normalisation, device)
+    classes = _classes(wanted, device)
     sentences: list[str] = []
-    if settings.initial_labels == "one_hot":  # any image may be chosen, whether predicted or not
-        right = torch.ones(1, len(labels), dtype=torch.bool, device=device)
-        index, repeat = choose_initial(right, labels, wanted, config.seed)
-        label_logits = certain_logits(labels[index], train.num_classes)
-    else:  # two passes through the experts: their logits on all images may not fit in memory
-        logits = _expert_logits(config, flat, store, images)
-        right = torch.stack([one.argmax(-1) == labels for one in logits])
-        index, repeat = choose_initial(right, labels, wanted, config.seed)
-        logits = torch.stack([*_expert_logits(config, flat, store, images[index])])
-        label_logits = expert_labels(logits, right[:, index])
-        sentences = describe_initial(right, labels, wanted, train.class_names)
-    chosen = take_images(images, index, repeat, Augmentation(config.augmentation), config.seed)
+    if settings.initial_images == "noise":
+        stored = _noise(config, train, device)
+        pictures = decode(stored, settings.pictures_per_side)
+        logits = _expert_logits(config, flat, store, pictures, as_they_are=True)
+        label_logits = _labels(config, classes, train.num_classes, logits)
+    else:
+        stored, label_logits, sentences = _real_images(config, data, flat, store, wanted, device)
     synthetic = SyntheticSet(
-        encode(chosen, settings.pictures_per_side),
-        label_logits,
-        _classes(wanted, device),
-        settings.syn_lr,
-        settings.pictures_per_side,
+        stored, label_logits, classes, settings.syn_lr, settings.pictures_per_side
     )
     return synthetic, sentences
+
+
+def _noise(config: RunConfig, train: LongTailedDataset, device: torch.device) -> Tensor:
+    """Standard normal images (M, K, H, W) in model space."""
+    images = sum(class_budget(config.distill, train.class_counts.tolist()))
+    draw = generator(config.seed, "initial-noise")
+    return torch.randn(images, *train.image_shape, generator=draw).to(device)
+
+
+def _real_images(
+    config: RunConfig,
+    data: PreparedData,
+    flat: FlatModel,
+    store: TrajectoryStore,
+    wanted: tuple[int, ...],
+    device: torch.device,
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Stored images (M, K, H, W), label logits (P, C), and sentences on classes that were filled."""
+    settings, train = config.distill, data.train
+    images, labels = model_space(train, data.normalisation, device)
+    sentences: list[str] = []
+    right = torch.ones(1, len(labels), dtype=torch.bool, device=device)  # any image may be chosen
+    fill = "repeats" if settings.initial_images == "first_expert" else "others"
+    if settings.initial_labels == "expert" and settings.initial_images != "random":
+        # Two passes through the experts: their logits on all images may not fit in memory.
+        experts = 1 if settings.initial_images == "first_expert" else config.experts.count
+        logits = islice(_expert_logits(config, flat, store, images), experts)
+        right = torch.stack([one.argmax(-1) == labels for one in logits])
+        sentences = describe_initial(right, labels, wanted, train.class_names, fill)
+    index, repeat = choose_initial(right, labels, wanted, config.seed, fill)
+    logits = _expert_logits(config, flat, store, images[index])
+    # The predictions of the first pass decide which experts are right, where all were asked.
+    known = right[:, index] if len(right) == config.experts.count else None
+    label_logits = _labels(config, labels[index], train.num_classes, logits, known)
+    chosen = take_images(images, index, repeat, Augmentation(config.augmentation), config.seed)
+    return encode(chosen, settings.pictures_per_side), label_logits, sentences
+
+
+def _labels(
+    config: RunConfig,
+    classes: Tensor,
+    num_classes: int,
+    expert_logits: Iterator[Tensor],
+    right: Tensor | None = None,
+) -> Tensor:
+    """Label logits (P, C) of pictures of ``classes`` (P,).
+
+    Args:
+        expert_logits: (P, C) of one expert after the other.
+        right: (E, P), which expert predicts which picture correctly; None to find out.
+    """
+    settings = config.distill
+    if settings.initial_labels == "one_hot":
+        return certain_logits(classes, num_classes)
+    count = 1 if settings.initial_label_rule == "one_expert" else config.experts.count
+    logits = torch.stack([*islice(expert_logits, count)])
+    right = logits.argmax(-1) == classes if right is None else right
+    return expert_labels(logits, right, settings.initial_label_rule)
 
 
 def _classes(budget: tuple[int, ...], device: torch.device) -> Tensor:
@@ -86,9 +137,16 @@ def _classes(budget: tuple[int, ...], device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def _expert_logits(
-    config: RunConfig, flat: FlatModel, store: TrajectoryStore, images: Images
+    config: RunConfig,
+    flat: FlatModel,
+    store: TrajectoryStore,
+    images: Images,
+    as_they_are: bool = False,
 ) -> Iterator[Tensor]:
-    """Logits (N, C) of each ``label_expert`` at its last epoch, on ``images`` as pictures."""
+    """Logits (N, C) of each ``label_expert`` at its last epoch, on ``images`` as pictures.
+
+    ``as_they_are``: the images already are pictures.
+    """
     stage, factor = config.distill.label_expert, config.distill.pictures_per_side
     # Parts of equal size: a last part of one image would be summed in another order.
     size = ceil(len(images) / ceil(len(images) / 512))
@@ -97,5 +155,5 @@ def _expert_logits(
         end = store.segment(expert, stage, last, last)
         theta = torch.cat([end.start_backbone, end.start_classifier])
         theta = theta.to(images.device, torch.float32)
-        parts = (as_pictures(part, factor) for part in images.split(size))
+        parts = (part if as_they_are else as_pictures(part, factor) for part in images.split(size))
         yield torch.cat([flat.logits(theta, part) for part in parts])

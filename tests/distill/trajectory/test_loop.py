@@ -293,3 +293,47 @@ def test_labels_describe_the_pictures_not_the_images_they_were_made_from(
         expert = int(right[:, picture].int().argmax())
         expected = logits[expert][picture].softmax(-1)
         torch.testing.assert_close(initial.soft_labels[picture], expected, rtol=1e-4, atol=1e-5)
+
+
+def initial_logits(
+    config: RunConfig, data: PreparedData, found: DistilledSet
+) -> list[torch.Tensor]:
+    """Logits of each classifier expert at its last epoch on the pictures of ``found``."""
+    flat, store = expert_network(config, data.train, 0), TrajectoryStore.open(config.store_uri)
+    ends = [store.segment(n, "classifier", 3, 3) for n in range(config.experts.count)]
+    thetas = [torch.cat([end.start_backbone, end.start_classifier]) for end in ends]
+    return [flat.logits(theta, found.pictures) for theta in thetas]
+
+
+@pytest.mark.parametrize("images", ["first_expert", "random", "noise"])
+@pytest.mark.parametrize("side", [1, 2])
+def test_the_published_starts(
+    config: RunConfig, data: PreparedData, tmp_path: Path, images: str, side: int
+) -> None:
+    recorder = Recorder(tmp_path)
+    start = {"initial_images": images, "initial_label_rule": "one_expert", "updates": 1}
+    recorder.run(changed(config, **start, pictures_per_side=side), data)
+    found = recorder.initial
+    assert found is not None and found.images.shape == (20, 1, 8, 8)
+    logits = initial_logits(config, data, found)[0]
+    if images != "first_expert":  # whose repeats are augmented after they got their label
+        torch.testing.assert_close(found.soft_labels, logits.softmax(-1), rtol=1e-4, atol=1e-5)
+    if images == "noise":
+        assert abs(float(found.images.std()) - 1) < 0.1
+    if side == 2:
+        return
+    real = data.normalisation.apply(torch.tensor(data.train.images))
+    exact = "donot_use_mm_for_euclid_dist"
+    distance = torch.cdist(found.images.flatten(1), real.flatten(1), compute_mode=exact)
+    shown = distance.amin(1) < 1e-5
+    assert int(shown.sum()) >= (20 if images == "random" else 10 if images != "noise" else 0)
+    assert images != "noise" or not bool(shown.any())
+    if images == "first_expert":
+        end = TrajectoryStore.open(config.store_uri).segment(0, "classifier", 3, 3)
+        theta = torch.cat([end.start_backbone, end.start_classifier])
+        flat, labels = expert_network(config, data.train, 0), torch.tensor(data.train.labels)
+        right = flat.logits(theta, real).argmax(-1) == labels
+        possible = torch.bincount(labels[right], minlength=10) > 0
+        judged = shown & possible[found.classes]
+        assert bool(judged.any()) and not bool(possible.all())
+        assert torch.equal(logits.argmax(-1)[judged], found.classes[judged])

@@ -1,6 +1,7 @@
 """`ltdd-ray compare` as a Ray job.
 
-ray job submit --working-dir . -- python jobs/compare.py CONFIG --set output=/shared/runs
+ray job submit --runtime-env deploy/runtime_env.yaml -- \\
+    python jobs/compare.py CONFIG --set output=/shared/runs
 """
 
 import sys

@@ -1,6 +1,7 @@
 """`ltdd-ray distill` as a Ray job.
 
-ray job submit --working-dir . -- python jobs/distill.py CONFIG --set output=/shared/runs
+ray job submit --runtime-env deploy/runtime_env.yaml -- \\
+    python jobs/distill.py CONFIG --set output=/shared/runs
 """
 
 import sys

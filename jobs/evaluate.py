@@ -1,6 +1,7 @@
 """`ltdd-ray evaluate` as a Ray job.
 
-ray job submit --working-dir . -- python jobs/evaluate.py CONFIG --set output=/shared/runs
+ray job submit --runtime-env deploy/runtime_env.yaml -- \\
+    python jobs/evaluate.py CONFIG --set output=/shared/runs
 """
 
 import sys

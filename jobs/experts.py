@@ -1,6 +1,7 @@
 """`ltdd-ray experts` as a Ray job.
 
-ray job submit --working-dir . -- python jobs/experts.py CONFIG --set output=/shared/runs
+ray job submit --runtime-env deploy/runtime_env.yaml -- \\
+    python jobs/experts.py CONFIG --set output=/shared/runs
 """
 
 import sys

@@ -1,6 +1,7 @@
 """`ltdd-ray run` as a Ray job.
 
-ray job submit --working-dir . -- python jobs/pipeline.py CONFIG --set output=/shared/runs
+ray job submit --runtime-env deploy/runtime_env.yaml -- \\
+    python jobs/pipeline.py CONFIG --set output=/shared/runs
 """
 
 import sys

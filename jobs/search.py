@@ -1,6 +1,7 @@
 """`ltdd-ray search` as a Ray job.
 
-ray job submit --working-dir . -- python jobs/search.py CONFIG --set output=/shared/runs
+ray job submit --runtime-env deploy/runtime_env.yaml -- \\
+    python jobs/search.py CONFIG --set output=/shared/runs
 """
 
 import sys

@@ -1,8 +1,10 @@
 """The files in deploy/ are well-formed and fit this repository and its version of Ray."""
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import jsonschema
 import pytest
@@ -74,8 +76,96 @@ def test_a_job_runs_its_verb(
     assert exit.value.code == 1 and "none.yaml: no such config file" in capsys.readouterr().err
 
 
-def test_paths_excluded_from_the_runtime_environment_exist() -> None:
+def test_a_job_receives_the_code_and_the_configs_but_no_photos(tmp_path: Path) -> None:
+    from ray._private.runtime_env.packaging import create_package
+
+    checkout, package = tmp_path / "checkout", tmp_path / "package.zip"
+    sent = {
+        "ltdd_ray/api.py",
+        "ltdd_ray/data/load.py",
+        "jobs/pipeline.py",
+        "configs/demo.yaml",
+        "mine.yaml",
+    }
+    kept = {"photos/cat/1.jpg", "x/2.png", ".git/config", "tests/test_api.py", "key.pem", ".env"}
+    for name in sent | kept:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("content")
     environment = deployed("runtime_env.yaml")
     assert environment["working_dir"] == "."
-    for path in environment["excludes"]:
-        assert (ROOT / path.lstrip("/")).exists()
+    create_package(str(checkout), package, include_gitignore=True, excludes=environment["excludes"])
+    assert set(ZipFile(package).namelist()) == sent
+
+
+def test_the_image_and_the_nodes_receive_the_installed_files_only() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    lines = [line for line in lines if line and not line.startswith("#")]
+    assert lines[0] == "*"  # everything is excluded except the names that follow
+    needed = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "ltdd_ray", "configs"}
+    into_image = {line[1:] for line in lines if line.startswith("!")}
+    assert into_image == needed | {"jobs"}
+    home = "/home/ubuntu/ltdd_ray/"
+    mounts = deployed("cluster.yaml")["file_mounts"]
+    to_nodes = {there.removeprefix(home) for there in mounts if there.startswith(home)}
+    assert to_nodes == needed == {mounts[home + name] for name in to_nodes}
+    assert all((ROOT / name).exists() for name in into_image)
+
+
+def test_every_cluster_starts_with_token_authentication() -> None:
+    """That Ray then refuses a request without the token is checked in test_authentication.py."""
+    cluster = deployed("cluster.yaml")
+    assert cluster["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
+    assert any("export RAY_AUTH_MODE=token" in line for line in cluster["initialization_commands"])
+    job = deployed("rayjob.yaml")["spec"]["rayClusterSpec"]
+    assert job["authOptions"] == {"mode": "token"}
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    assert "\nENV RAY_AUTH_MODE=token\n" in dockerfile
+    for text in (ROOT / "docs" / "cluster.md", ROOT / "deploy" / "slurm.sh"):
+        lines = text.read_text().split("## On ")
+        for part in lines:
+            if "ray start --head" in part or "ray up" in part:
+                generated = part.index("ray get-auth-token --generate")
+                protected = part.index("chmod 600 ~/.ray/auth_token")
+                assert generated < protected < part.index("export RAY_AUTH_MODE=token")
+
+
+def test_the_pods_run_as_the_plain_user_of_the_image() -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    assert [line for line in dockerfile.splitlines() if line.startswith("USER")] == ["USER 1000"]
+    for pod in pods(deployed("rayjob.yaml")):
+        assert (
+            pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] == 1000
+        )
+
+
+# The fields of KubeRay's RayJob (ray.io_rayjobs.yaml, v1) that this file may use.
+SPEC = {
+    "entrypoint",
+    "backoffLimit",
+    "shutdownAfterJobFinishes",
+    "ttlSecondsAfterFinished",
+    "rayClusterSpec",
+}
+CLUSTER = {
+    "rayVersion",
+    "authOptions",
+    "enableInTreeAutoscaling",
+    "headGroupSpec",
+    "workerGroupSpecs",
+}
+GROUP = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+
+
+def test_the_rayjob_uses_fields_that_kuberay_knows() -> None:
+    spec = deployed("rayjob.yaml")["spec"]
+    cluster = spec["rayClusterSpec"]
+    assert set(spec) <= SPEC and set(cluster) <= CLUSTER
+    assert set(cluster["headGroupSpec"]) <= {"rayStartParams", "template"}
+    for group in cluster["workerGroupSpecs"]:
+        assert {"groupName", "template"} <= set(group) <= GROUP
+        if not cluster.get("enableInTreeAutoscaling"):  # the bounds would have no effect
+            assert not {"minReplicas", "maxReplicas"} & set(group)
+
+
+def test_the_slurm_script_parses() -> None:
+    subprocess.run(["bash", "-n", ROOT / "deploy" / "slurm.sh"], check=True)

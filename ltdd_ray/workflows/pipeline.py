@@ -83,6 +83,9 @@ def _run_stages(
     except UserError as error:
         record_failure(run, error)
         raise
+    except KeyboardInterrupt:  # Ctrl-C, and SIGTERM, which `ray job stop` and Slurm send
+        record_event(run.folder.path, "stopped; submit again to resume")
+        raise
     if "evaluate" in stages or "report" in stages:
         output.results(json.loads(run.folder.results.read_text()), str(run.folder.results))
 

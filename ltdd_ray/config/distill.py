@@ -197,6 +197,13 @@ class DistillConfig(Section):
         description="Largest change of log(alpha) in one update, without momentum. Longer steps "
         "are shortened to it.",
     )
+    skip_loss_above: float | None = Field(
+        default=None,
+        gt=0,
+        description="Skip an update in which the matching loss of a phase, as a mean over its "
+        "segments, is larger than this; null for never. The set and its momentum then stay as "
+        "they are. Published for DATM: 1.",
+    )
     checks: ChecksConfig = Field(
         default=ChecksConfig(),
         description="Checks on held-out training images, which show whether updates still help.",

@@ -44,9 +44,9 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
     } == {
         "trajectories": ["e3f51ce10d18cae4", "527c732d91d44801"],
         "store": "4807b9df3b876977",
-        "run": "9ee571ccebef6f95",
-        "network": {"c0f409799ed4938e"},
-        "trial": "1cd4ad05b5d3141a",
+        "run": "0e0d89598a9262c7",
+        "network": {"265866b1f59a3a2a"},
+        "trial": "9d6f07974a6eaffe",
     }
 
 

@@ -112,7 +112,12 @@ def distill(
             metrics = _metrics([one for found, _ in shares for one in found], config, synthetic)
             synthetic.limit_steps(config.distill)
             before = synthetic.images.detach().clone()
-            optimiser.step()
+            limit = config.distill.skip_loss_above
+            skipped = limit is not None and _largest_loss(metrics) > limit
+            if limit is not None:
+                metrics["skipped"] = float(skipped)
+            if not skipped:
+                optimiser.step()
             step = synthetic.images.detach() - before
             metrics["update_rms/images"] = float(step.square().mean().sqrt())
             on_update(UpdateReport(update + 1, updates, metrics), synthetic)
@@ -152,6 +157,12 @@ def _exchange(value: Any, world_size: int) -> list[Any]:
     gathered: list[Any] = [None] * world_size
     torch.distributed.all_gather_object(gathered, value)
     return gathered
+
+
+def _largest_loss(metrics: dict[str, float]) -> float:
+    """The largest loss of a phase, without its weight; equal on all ranks."""
+    names = ("loss/representation", "loss/classifier")
+    return max(metrics[name] for name in names if name in metrics)
 
 
 def _metrics(

@@ -337,3 +337,33 @@ def test_the_published_starts(
         judged = shown & possible[found.classes]
         assert bool(judged.any()) and not bool(possible.all())
         assert torch.equal(logits.argmax(-1)[judged], found.classes[judged])
+
+
+def test_updates_with_a_loss_above_the_limit_are_skipped(
+    config: RunConfig, data: PreparedData, tmp_path: Path
+) -> None:
+    """Above every loss the limit changes nothing, below every loss it keeps the initial set."""
+    free, high, low = (Recorder(tmp_path / name) for name in ("free", "high", "low"))
+    expected = free.run(changed(config, updates=3), data)
+    found = high.run(changed(config, updates=3, skip_loss_above=1e9), data)
+    kept = low.run(changed(config, updates=3, skip_loss_above=1e-9), data)
+    assert torch.equal(found.images, expected.images) and low.initial is not None
+    assert torch.equal(kept.images, low.initial.images)
+    assert torch.equal(kept.soft_labels, low.initial.soft_labels)
+    assert kept.learning_rate == low.initial.learning_rate
+    assert [report.metrics["skipped"] for report in high.reports] == [0, 0, 0]
+    assert [report.metrics["skipped"] for report in low.reports] == [1, 1, 1]
+    assert "skipped" not in free.reports[0].metrics
+
+
+def test_an_update_is_skipped_for_its_largest_phase(
+    config: RunConfig, data: PreparedData, tmp_path: Path
+) -> None:
+    free, limited = Recorder(tmp_path / "free"), Recorder(tmp_path / "limited")
+    free.run(changed(config, updates=1), data)
+    metrics = free.reports[0].metrics
+    losses = (metrics["loss/representation"], metrics["loss/classifier"])
+    between = sum(losses) / 2
+    limited.run(changed(config, updates=1, skip_loss_above=between), data)
+    assert min(losses) < between < max(losses)
+    assert limited.reports[0].metrics["skipped"] == 1

@@ -8,9 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.config import RunConfig
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.evaluate.results import results_table
@@ -129,7 +128,7 @@ def compare(
     """
     from ltdd_ray.workflows.compare.run_methods import compare as run_methods
 
-    run_methods(config, known_methods() if methods is None else methods, Console(quiet=quiet))
+    run_methods(config, known_methods() if methods is None else methods, PlainConsole(quiet=quiet))
     rows = json.loads((config.folder / "compare.json").read_text())["rows"]
     return Comparison(config.folder / "compare.html", tuple(Row(**row) for row in rows), config)
 
@@ -149,7 +148,7 @@ def _spread(values: Mapping[str, float]) -> Spread:
 
 
 def _printed(table: Any) -> str:
-    console = Console(width=120, no_color=True)
+    console = PlainConsole(width=120, no_color=True)
     with console.capture() as capture:
         console.print(table)
     return capture.get().rstrip()

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from ltdd_ray.bench.result import Result, to_json
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_json
+from ltdd_ray.common.terminal import PlainConsole
 
 
 def run_question(question: str, repeats: int, json_file: str | None) -> None:
@@ -31,7 +31,7 @@ def run_question(question: str, repeats: int, json_file: str | None) -> None:
             "name one in an existing, writable folder"
         )
     results = import_module(f"ltdd_ray.bench.{question}").measure(repeats)
-    Console().print(results_table(question, results))
+    PlainConsole().print(results_table(question, results))
     if output is not None:
         write_json(output, to_json(results))
 

@@ -69,15 +69,14 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _data_info(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from ltdd_ray.cluster.image_cache import ray_writer
+    from ltdd_ray.common.terminal import PlainConsole
     from ltdd_ray.config.loading import load_config
     from ltdd_ray.data.info import data_table, describe
     from ltdd_ray.data.load import load_data
     from ltdd_ray.data.proposal import sensible_ipc
 
-    config, console = load_config(options.config, options.set), Console()
+    config, console = load_config(options.config, options.set), PlainConsole()
     splits = load_data(config.data, config.seed, ray_writer(config.compute))
     console.print(data_table(describe(splits, config.data)))
     ipc = sensible_ipc(splits.train.class_counts.tolist())

@@ -1,5 +1,7 @@
 """``ltdd-ray``: the entry point. It imports nothing heavy, so ``--help`` answers at once."""
 
+import errno
+import os
 import signal
 import sys
 import threading
@@ -10,6 +12,19 @@ from ltdd_ray.cli.commands import COMMANDS
 from ltdd_ray.cli.parser import build_parser
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.redact import mask
+
+LONGEST = 2000  # signs of an error that are shown
+_REMEDIES = {
+    errno.ENOSPC: "free some space and run the same command again; finished work is kept",
+    errno.EDQUOT: "free some space and run the same command again; finished work is kept",
+    errno.EROFS: "choose another place with --set output=...",
+    errno.EACCES: "check the permissions, or choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files with `ulimit -n`",
+    errno.ENFILE: "close other programs, as all of the system's files are open",
+    errno.ENOMEM: "free some memory, or choose smaller data or batches",
+    errno.EIO: "check the disk",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,8 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        message = mask(str(error)) if isinstance(error, UserError) else _unexpected(error)
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {_cut(mask(_sentence(error)))}", file=sys.stderr)
         return 2 if options.command == "store" else 1
     except KeyboardInterrupt:
         word, number = (
@@ -61,7 +75,21 @@ def _sigterm_as_interrupt(terminated: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _unexpected(error: Exception) -> str:
-    """One line. The text of an error can hold the stack trace of another process."""
+def _sentence(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "not enough memory; free some, or choose smaller data or batches"
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{os.strerror(error.errno).lower()}; {_REMEDIES[error.errno]}"
+    # The text of an error can hold the stack trace of another process.
     what = " ".join([type(error).__name__, *str(error).strip().splitlines()[-1:]])
-    return f"unexpected {what}; this is a bug: run the same command with --debug to see where"
+    return f"unexpected {_cut(what)}; this is a bug: run the same command with --debug to see where"
+
+
+def _cut(text: str) -> str:
+    """``text``, or the ends of a very long one. Control characters are shown as escapes."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

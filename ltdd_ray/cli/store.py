@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict
 
 from rich import filesize
-from rich.console import Console
 from rich.table import Table
 
+from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.store.garbage import collect_garbage
 from ltdd_ray.store.location import open_folder
 from ltdd_ray.store.manifest import METRICS
@@ -55,7 +55,7 @@ def ls(uri: str, as_json: bool) -> int:
             filesize.decimal(m.nbytes),
             *metrics,
         )
-    Console().print(table)
+    PlainConsole().print(table)
     return 0
 
 

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from rich.console import Console
-
 from ltdd_ray.cluster.session import ray_session
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.config import ComputeConfig
 from ltdd_ray.data.sources.imagenet import ImageShard, ShardWriter
 from ltdd_ray.runs.progress import StageProgress
@@ -33,7 +32,7 @@ def _write_on_ray(compute: ComputeConfig, shards: Sequence[ImageShard]) -> None:
             [vars(shard) for shard in shards], override_num_blocks=len(shards)
         ).map(_write_shard)
         total = sum(len(shard.paths) for shard in shards)
-        with StageProgress("images", total, "images", Console(stderr=True)) as progress:
+        with StageProgress("images", total, "images", PlainConsole(stderr=True)) as progress:
             for row in written.iter_rows():
                 if row["error"]:
                     raise UserError(row["error"])

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 # An address in a text. A key can hold any sign but a space, a quote too, so it ends at a space.
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://\S+")
 _AFTER = "'\"`)>]},;:.!"  # signs that close a quoted address, not a part of it
 
 

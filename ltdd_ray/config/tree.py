@@ -14,6 +14,9 @@ from ltdd_ray.config.model import ModelConfig
 from ltdd_ray.config.search import SearchConfig
 from ltdd_ray.config.section import Section, expand_home
 
+# As in ltdd_ray.nn.augment, which imports torch.
+AUGMENTATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+
 
 class RunConfig(Section):
     """A whole run."""
@@ -105,6 +108,14 @@ class RunConfig(Section):
     @property
     def needs_experts(self) -> bool:
         return self.matches or "k_center" in self.evaluate.sets
+
+    @field_validator("augmentation")
+    @classmethod
+    def _known_operations(cls, strategy: str) -> str:
+        for name in strategy.split("_") if strategy else ():
+            if name not in AUGMENTATIONS:
+                raise ValueError(f"no operation `{name}`; choose among {'_'.join(AUGMENTATIONS)}")
+        return strategy
 
     @model_validator(mode="after")
     def _consistent(self) -> "RunConfig":

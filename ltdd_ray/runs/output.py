@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
+from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.evaluate.results import architectures_table, results_table
 from ltdd_ray.runs.progress import JsonProgress, Progress, StageProgress, print_json
 
@@ -36,7 +37,7 @@ class TextOutput:
     """Text for a terminal or a log; nothing at all if ``quiet``."""
 
     def __init__(self, console: Console | None = None, quiet: bool = False) -> None:
-        self._console = console or Console(quiet=quiet)
+        self._console = console or PlainConsole(quiet=quiet)
 
     def say(self, stage: str, sentence: str) -> None:
         self._console.print(f"{stage}: {sentence}", soft_wrap=True, highlight=False)

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.common.units import duration
 from ltdd_ray.runs.events import EVENTS, PROGRESS
 
@@ -55,7 +54,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 def show_status(folder: str, as_json: bool) -> None:
     """Print :func:`read_status` as text or JSON."""
     status = read_status(Path(folder))
-    print(json.dumps(status)) if as_json else Console().print(
+    print(json.dumps(status)) if as_json else PlainConsole().print(
         "\n".join(_lines(status)), soft_wrap=True, highlight=False
     )
 

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
-from rich.console import Console
-
 from ltdd_ray.cluster.pool import run_tasks
 from ltdd_ray.cluster.session import alive_nodes, capacity
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.config import ComputeConfig, RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.experts.plan import missing_experts
@@ -77,7 +76,7 @@ def _run_method(
     configs: MethodConfigs, data: PreparedData, method: str, report: Callable[[str], None]
 ) -> None:
     _await_shared_experts(configs, data, method)
-    console = Console(file=_Lines(lambda line: report(f"{method}: {line}")), width=LINE_WIDTH)
+    console = PlainConsole(file=_Lines(lambda line: report(f"{method}: {line}")), width=LINE_WIDTH)
     with ExitStack() as session:
         run_stages(configs[method], data, tuple(STAGES), TextOutput(console), session)
 

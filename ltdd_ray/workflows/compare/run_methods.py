@@ -9,6 +9,7 @@ from rich.console import Console
 from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.session import ray_session
 from ltdd_ray.common.files import write_atomic, write_json
+from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.report.comparison import write_comparison
@@ -37,7 +38,7 @@ def compare(base: RunConfig, methods: Sequence[str], console: Console | None = N
     empty list, unusable data, and a folder with other files. An error in one run ends the
     comparison; the tables then hold the methods that finished before.
     """
-    console = console or Console()
+    console = console or PlainConsole()
     require_lasting_output(base)
     configs = plan_comparison(base, methods)
     for config in configs.values():

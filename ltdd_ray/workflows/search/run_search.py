@@ -10,6 +10,7 @@ from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.session import ray_session, require_capacity
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.hardware import peak_memory
+from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.config import RunConfig
 from ltdd_ray.runs.output import TextOutput
 from ltdd_ray.workflows.pipeline import (
@@ -37,7 +38,7 @@ def search(config: RunConfig, console: Console | None = None) -> Path:
     check_search(config)
     make_sampler(config, 0)  # a sampler that is not installed fails here, before training
     require_lasting_output(config)
-    console = console or Console()
+    console = console or PlainConsole()
     data = search_data(config, ray_writer(config.compute))
     run, began = _with_own_experts(open_run(config, data, TextOutput(console))), time.monotonic()
     with run.folder.locked():

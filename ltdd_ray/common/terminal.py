@@ -1,0 +1,31 @@
+"""What is shown in a terminal: names come from files and folders, and are text, never commands."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters and lone surrogates as escapes, such as ``\\x1b``.
+
+    Line breaks and tabs stay.
+    """
+    return "".join(
+        sign if sign in "\n\t" or not _controls(sign) else repr(sign)[1:-1] for sign in text
+    )
+
+
+def _controls(sign: str) -> bool:
+    code = ord(sign)
+    return code < 32 or 127 <= code < 160 or 0xD800 <= code < 0xE000
+
+
+class PlainConsole(Console):
+    """A console that takes all strings as they are: ``[bold]`` and ``:smile:`` have no meaning."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)

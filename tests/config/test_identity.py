@@ -44,9 +44,9 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
     } == {
         "trajectories": ["e3f51ce10d18cae4", "527c732d91d44801"],
         "store": "4807b9df3b876977",
-        "run": "0e0d89598a9262c7",
-        "network": {"265866b1f59a3a2a"},
-        "trial": "9d6f07974a6eaffe",
+        "run": "4e019057eb26dcb8",
+        "network": {"4d62b9dd7a95aa2f"},
+        "trial": "0b6d79b1306c5f83",
     }
 
 

@@ -139,7 +139,7 @@ def _unreadable(name: str, error: Exception) -> UserError:
     if isinstance(error, Image.UnidentifiedImageError):
         formats = ", ".join(FORMATS)
         return UserError(
-            f"{name} is not a readable image (none of {formats}); repair or remove it, or convert it"
+            f"{name} is not a readable image (none of {formats}); repair, convert or remove it"
         )
     return UserError(
         f"{name} is not a readable image ({printable(str(error))}); repair or remove it"

@@ -185,7 +185,8 @@ def _read_files(
     """A dataset of (file, label) pairs found below ``root``."""
     if not files:
         raise UserError(
-            f"{root} holds no image files ({', '.join(FORMATS)}); check that it was extracted in full"
+            f"{root} holds no image files ({', '.join(FORMATS)}); check that it was extracted "
+            "in full"
         )
     labels = np.array([label for _, label in files], dtype=np.int64)
     encoded = ((str(file), file) for file, _ in files)

@@ -85,7 +85,7 @@ def _real_images(
     wanted: tuple[int, ...],
     device: torch.device,
 ) -> tuple[Tensor, Tensor, list[str]]:
-    """Stored images (M, K, H, W), label logits (P, C), and sentences on classes that were filled."""
+    """Stored images (M, K, H, W), label logits (P, C), and sentences on filled classes."""
     settings, train = config.distill, data.train
     images, labels = model_space(train, data.normalisation, device)
     sentences: list[str] = []

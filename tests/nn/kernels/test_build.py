@@ -1,4 +1,4 @@
-"""The cache of compiled kernels: whole libraries only, in a folder that only this user can change."""
+"""The cache of compiled kernels: whole libraries, in a folder that only this user can change."""
 
 import subprocess
 import sys

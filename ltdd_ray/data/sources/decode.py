@@ -139,7 +139,8 @@ def _unreadable(name: str, error: Exception) -> UserError:
     if isinstance(error, Image.UnidentifiedImageError):
         formats = ", ".join(FORMATS)
         return UserError(
-            f"{name} is not a readable image (none of {formats}); repair, convert or remove it"
+            f"{name} is not a readable image (none of {formats}); repair or remove it, or convert "
+            "it to one of these"
         )
     return UserError(
         f"{name} is not a readable image ({printable(str(error))}); repair or remove it"

@@ -11,7 +11,7 @@
 // as zeros and not written.
 //
 // N images, K channels in, C channels out; x (N, H, W, K) and y (N, H, W, C) channels-last, taps
-// (3x3, K, C), K and C multiples of DEPTH. Every sum has a fixed order, so results do not depend on
+// (3x3, K, C), K and C multiples of NARROW. Every sum has a fixed order, so results do not depend on
 // the number of threads.
 
 #include <omp.h>
@@ -22,7 +22,8 @@
 #include "vector.h"
 
 enum { OUT = 4, SIDE = 6, POINTS = SIDE * SIDE, TAPS = 9 };
-enum { PANEL = 2 * LANES, DEPTH = 64 };    // output channels of a product; divisor of channels
+enum { PANEL = 2 * LANES };                // output channels of a product
+enum { NARROW = 32, WIDE = 64 };           // channels of a block of the gradient
 enum { TILES = 32, GRADIENT_TILES = 16 };  // the most of a block, to fit a core's second cache
 #if defined(__AVX512F__) || defined(__aarch64__)
 enum { ROWS = 8 };  // of a product, whose ROWS x PANEL sums fit 32 registers
@@ -220,11 +221,13 @@ void convolve(
     }
 }
 
-// taps_bar (pieces, 3x3, K, C): the gradient of each piece of the tiles, for the caller to sum.
-void taps_gradient(const Shape *s, Int pieces, const Real *x, const Real *y_bar, Real *taps_bar) {
+// The work of `taps_gradient` in blocks of `depth` channels; a constant, so that loops unroll.
+INLINE void taps_gradient_by(
+    const Int depth, const Shape *s, Int pieces, const Real *x, const Real *y_bar, Real *taps_bar)
+{
     const Int K = s->inputs, C = s->outputs, tiles = tiles_of(s);
-    const Int across = C / DEPTH, items = K / DEPTH * across;
-    const Int stride = GRADIENT_TILES * DEPTH + LANES, u_stride = DEPTH * DEPTH + LANES;
+    const Int across = C / depth, items = K / depth * across;
+    const Int stride = GRADIENT_TILES * depth + LANES, u_stride = depth * depth + LANES;
     _Pragma("omp parallel")
     {
         Real *v = scratch(INPUT_POINTS, POINTS * stride);
@@ -233,30 +236,38 @@ void taps_gradient(const Shape *s, Int pieces, const Real *x, const Real *y_bar,
         _Pragma("omp for schedule(static)")
         for (Int item = 0; item < pieces * items; item++) {
             const Int piece = item / items;
-            const Int k0 = item % items / across * DEPTH, c0 = item % across * DEPTH;
+            const Int k0 = item % items / across * depth, c0 = item % across * depth;
             const Int end = (piece + 1) * tiles / pieces;
             memset(u, 0, POINTS * u_stride * sizeof(Real));
             for (Int first = piece * tiles / pieces; first < end; first += GRADIENT_TILES) {
                 const Int count = end - first < GRADIENT_TILES ? end - first : GRADIENT_TILES;
                 for (Int t = 0; t < count; t++)
-                    for (Int d = 0; d < DEPTH; d += LANES) {
+                    for (Int d = 0; d < depth; d += LANES) {
                         const Place at = place(s, first + t);
-                        input_to_points(s, at, x + k0 + d, v + t * DEPTH + d, stride);
-                        gradient_to_points(s, at, y_bar + c0 + d, m + t * DEPTH + d, stride);
+                        input_to_points(s, at, x + k0 + d, v + t * depth + d, stride);
+                        gradient_to_points(s, at, y_bar + c0 + d, m + t * depth + d, stride);
                     }
                 for (Int p = 0; p < POINTS; p++)
-                    for (Int c = 0; c < DEPTH; c += PANEL)
-                        for (Int k = 0; k < DEPTH; k += ROWS) {
-                            Real *to = u + p * u_stride + k * DEPTH + c;
+                    for (Int c = 0; c < depth; c += PANEL)
+                        for (Int k = 0; k < depth; k += ROWS) {
+                            Real *to = u + p * u_stride + k * depth + c;
                             product(
-                                v + p * stride + k, 1, DEPTH, m + p * stride + c, DEPTH, count,
-                                to, DEPTH, 1, to + u_stride);
+                                v + p * stride + k, 1, depth, m + p * stride + c, depth, count,
+                                to, depth, 1, to + u_stride);
                         }
             }
-            for (Int k = 0; k < DEPTH; k++)
-                for (Int c = 0; c < DEPTH; c += LANES)
-                    points_to_taps(u + k * DEPTH + c, u_stride,
+            for (Int k = 0; k < depth; k++)
+                for (Int c = 0; c < depth; c += LANES)
+                    points_to_taps(u + k * depth + c, u_stride,
                         taps_bar + (piece * TAPS * K + k0 + k) * C + c0 + c, K * C);
         }
     }
+}
+
+// taps_bar (pieces, 3x3, K, C): the gradient of each piece of the tiles, for the caller to sum.
+void taps_gradient(const Shape *s, Int pieces, const Real *x, const Real *y_bar, Real *taps_bar) {
+    if (s->inputs % WIDE || s->outputs % WIDE)
+        taps_gradient_by(NARROW, s, pieces, x, y_bar, taps_bar);
+    else
+        taps_gradient_by(WIDE, s, pieces, x, y_bar, taps_bar);
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ltdd_ray.nn.kernels.build import kernels_for
 
-_DEPTH, _TILE = 64, 4  # as in winograd.c
+_CHANNELS, _TILE = 32, 4  # as in winograd.c; channels are multiples of 32
 # With fewer tiles the transform of the weights costs more than the kernels save. So does computing
 # tiles that have fewer than 9 of their 16 pixels inside the image.
 _FEWEST_TILES, _FEWEST_PIXELS = 64, 9
@@ -25,7 +25,7 @@ def suits(x: Tensor, channels_out: int) -> bool:
     """Whether there are kernels for a convolution of x (B, K, H, W), faster than torch's."""
     batch, channels_in, height, width = x.shape
     tiles = batch * -(-height // _TILE) * -(-width // _TILE)
-    wide = channels_in % _DEPTH == 0 and channels_out % _DEPTH == 0
+    wide = channels_in % _CHANNELS == 0 and channels_out % _CHANNELS == 0
     fewest = max(_FEWEST_TILES, (channels_in + channels_out) // 4)
     enough = tiles >= fewest and batch * height * width >= _FEWEST_PIXELS * tiles
     return wide and enough and kernels_for(x) is not None

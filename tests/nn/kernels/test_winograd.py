@@ -21,6 +21,8 @@ SHAPES = [
     (70, 64, 64, 4, 4),
     (8, 192, 64, 13, 18),
     (1, 64, 64, 64, 64),
+    (16, 32, 32, 16, 16),
+    (9, 32, 96, 10, 13),
 ]
 
 
@@ -128,8 +130,8 @@ def test_nan_comes_through() -> None:
 @pytest.mark.parametrize(
     ("shape", "channels_out", "dtype"),
     [
-        ((64, 32, 16, 16), 64, torch.float32),  # too narrow
-        ((64, 64, 16, 16), 96, torch.float32),
+        ((64, 16, 16, 16), 64, torch.float32),  # too narrow
+        ((64, 64, 16, 16), 80, torch.float32),
         ((1, 64, 16, 16), 64, torch.float32),  # too few tiles
         ((4, 256, 16, 16), 256, torch.float32),
         ((64, 64, 5, 5), 64, torch.float32),  # tiles mostly outside of the image

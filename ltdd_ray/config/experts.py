@@ -22,7 +22,18 @@ class RepresentationStage(Section):
         gt=0,
         description="Learning rate of SGD. Published: 0.01; a short training needs a higher one.",
     )
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant",
+        description="Learning rate over the stage: `constant`, as published, or falling from `lr` "
+        "to 0 along half a cosine, which gives better labels after a short training.",
+    )
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of SGD. Published: 0.")
+    criterion: Literal["cross_entropy", "balanced_softmax"] = Field(
+        default="cross_entropy",
+        description="Loss. `cross_entropy`, as published, gives experts that favour large classes. "
+        "`balanced_softmax` adds the log class prior to the logits in training, so the network "
+        "treats classes alike (Ren et al., NeurIPS 2020).",
+    )
     weight_decay: float = Field(
         default=5e-3, ge=0, description="L2 penalty of SGD, added to the gradient."
     )

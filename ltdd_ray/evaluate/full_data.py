@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from ltdd_ray.common.errors import NonFiniteLossError
 from ltdd_ray.common.seeding import generator
@@ -17,7 +16,7 @@ from ltdd_ray.data.prepare import Images
 from ltdd_ray.experts.train import Epoch, classifier_stage, representation_stage
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.nn.losses import BalancedSoftmax
+from ltdd_ray.nn.losses import hard_label_loss
 
 FULL_DATA = ("full_ce", "full_balanced_softmax", "full_decoupled")
 
@@ -46,8 +45,8 @@ def train_on_all(
     Raises ``NonFiniteLossError`` where a loss is not finite.
     """
     flat, augment = FlatModel(model), Augmentation(config.augmentation)
-    prior = torch.bincount(labels).float() / len(labels)
-    criterion = BalancedSoftmax(prior.log()) if name == "full_balanced_softmax" else cross_entropy
+    balanced = name == "full_balanced_softmax"
+    criterion = hard_label_loss("balanced_softmax" if balanced else "cross_entropy", labels)
     stage = RepresentationStage(**config.evaluate.full_data.model_dump(), sharpness="none")
     try:
         first = representation_stage(stage, flat, images, labels, augment, seed, 0, criterion)

@@ -22,6 +22,7 @@ from ltdd_ray.experts.plan import (
 from ltdd_ray.experts.train import Epoch, classifier_stage, representation_stage
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.losses import hard_label_loss
 from ltdd_ray.store import Stage, TrajectoryHeader, TrajectoryStore, TrajectoryWriter
 
 
@@ -60,8 +61,9 @@ def run_expert(
     stages, augment = config.experts, Augmentation(config.augmentation)
 
     if "representation" in missing:
+        criterion = hard_label_loss(stages.representation.criterion, labels)
         epochs = representation_stage(
-            stages.representation, flat, images, labels, augment, config.seed, expert
+            stages.representation, flat, images, labels, augment, config.seed, expert, criterion
         )
         timed = _reporting(
             epochs, expert, "representation", stages.representation.epochs, len(labels), on_epoch

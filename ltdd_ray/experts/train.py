@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from ltdd_ray.common.device import to_device
 from ltdd_ray.common.errors import NonFiniteLossError
@@ -76,6 +77,8 @@ def representation_stage(
     """
     theta = flat.initial().to(images.device).requires_grad_()
     optimiser = SGD([theta], stage.lr, stage.momentum, weight_decay=stage.weight_decay)
+    steps = stage.epochs * -(-len(images) // stage.batch_size)
+    falling = CosineAnnealingLR(optimiser, steps) if stage.schedule == "cosine" else None
     yield Epoch(0, theta.detach().clone(), None, None)
     for epoch in range(1, stage.epochs + 1):
         draw = generator(seed, "representation", expert, epoch)
@@ -102,6 +105,8 @@ def representation_stage(
                 stage.adaptive,
             )
             optimiser.step()
+            if falling is not None:
+                falling.step()
         yield Epoch(
             epoch,
             theta.detach().clone(),

@@ -4,6 +4,7 @@ B batch, C classes; logits z (B, C), soft labels p (B, C) with rows that sum to 
 s_k = n_k / N.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +30,18 @@ class BalancedSoftmax:
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         return cross_entropy(logits + self.log_prior, labels)
+
+
+def hard_label_loss(
+    name: Literal["cross_entropy", "balanced_softmax"], labels: Tensor
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss ``name`` of logits (B, C) and hard labels (B,).
+
+    ``labels`` (N,) are those of all training images, whose shares are the prior.
+    """
+    if name == "cross_entropy":
+        return cross_entropy
+    return BalancedSoftmax((torch.bincount(labels).float() / len(labels)).log())
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,9 @@
 """The stages on problems small enough to reason about."""
 
+import math
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -7,12 +11,17 @@ from torch.optim import SGD
 
 from ltdd_ray.common.errors import NonFiniteLossError
 from ltdd_ray.common.seeding import generator
-from ltdd_ray.config import ClassifierStage, ModelConfig, RepresentationStage
+from ltdd_ray.config import ClassifierStage, ModelConfig, RepresentationStage, RunConfig
+from ltdd_ray.data.prepare import model_space, prepare_data
+from ltdd_ray.experts.expert import run_expert
+from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.experts.sam import sharpen
 from ltdd_ray.experts.train import balanced_indices, classifier_stage, representation_stage
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.losses import hard_label_loss
 from ltdd_ray.nn.networks import build_network
+from ltdd_ray.store import TrajectoryStore
 
 PLAIN = Augmentation("")
 LABELS = torch.tensor([0] * 12 + [1] * 5 + [2])
@@ -46,6 +55,53 @@ def test_representation_stage_is_torchs_sgd(flat: FlatModel, images: torch.Tenso
         torch.testing.assert_close(epochs[epoch].theta, FlatModel(model).initial())
     assert [e.epoch for e in epochs] == [0, 1, 2]
     assert epochs[0].loss is None and 0 < epochs[2].accuracy <= 1
+
+
+def test_a_debiased_expert_on_a_falling_rate_is_torchs_sgd(
+    flat: FlatModel, images: torch.Tensor
+) -> None:
+    stage = RepresentationStage(
+        epochs=2, batch_size=7, lr=0.1, schedule="cosine", weight_decay=0.01, sharpness="none"
+    )
+    loss = hard_label_loss("balanced_softmax", LABELS)
+    epochs = list(representation_stage(stage, flat, images, LABELS, PLAIN, 3, 1, loss))
+    model = build_network(ModelConfig(width=4, depth=1), (1, 8, 8), 3, seed=0)
+    log_prior, step = torch.tensor([12 / 18, 5 / 18, 1 / 18]).log(), 0
+    for epoch in (1, 2):
+        for index in torch.randperm(18, generator=generator(3, "representation", 1, epoch)).split(
+            7
+        ):
+            rate = 0.1 * (1 + math.cos(math.pi * step / 6)) / 2  # six batches in all
+            model.zero_grad()
+            cross_entropy(model(images[index]) + log_prior, LABELS[index]).backward()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    assert parameter.grad is not None
+                    parameter -= rate * (parameter.grad + 0.01 * parameter)
+            step += 1
+        torch.testing.assert_close(epochs[epoch].theta, FlatModel(model).initial())
+
+
+def test_the_criterion_of_the_config_reaches_the_experts(
+    tiny: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """Debiased experts give the smallest class a larger share of their predictions."""
+    shares = {}
+    for criterion in ("cross_entropy", "balanced_softmax"):
+        stage = {"epochs": 5, "batch_size": 32, "lr": 0.1, "sharpness": "none"}
+        experts = {"count": 1, "representation": {**stage, "criterion": criterion}}
+        config = tiny(tmp_path / criterion, experts=experts)
+        data = prepare_data(config)
+        run_expert(config, data, 0, lambda report: None)
+        store = TrajectoryStore.open(config.store_uri, expect=expectation(config, data.train))
+        last = store.epochs(0, "representation")[-1]
+        end = store.segment(0, "representation", last, last)
+        theta = torch.cat([end.start_backbone, end.start_classifier])
+        flat = expert_network(config, data.train, 0)
+        images, _ = model_space(data.evaluation, data.normalisation, torch.device("cpu"))
+        smallest = int(data.train.class_counts.argmin())
+        shares[criterion] = float(flat.logits(theta, images).softmax(-1)[:, smallest].mean())
+    assert shares["balanced_softmax"] > 1.2 * shares["cross_entropy"]
 
 
 def test_classifier_stage_trains_the_head_alone_on_frozen_features(

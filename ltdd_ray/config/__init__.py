@@ -7,7 +7,7 @@ before any work starts.
 from ltdd_ray.config.compute import ComputeConfig
 from ltdd_ray.config.data import DataConfig
 from ltdd_ray.config.distill import Budget, DistillConfig
-from ltdd_ray.config.distribution import DistributionConfig, QueueConfig
+from ltdd_ray.config.distribution import DistributionConfig, QueueConfig, Snapshots
 from ltdd_ray.config.evaluate import EvaluateConfig, EvaluationSet, FullDataConfig
 from ltdd_ray.config.experts import ClassifierStage, ExpertsConfig, RepresentationStage
 from ltdd_ray.config.identity import decides, fingerprint, result_fingerprint
@@ -39,6 +39,7 @@ __all__ = [
     "RunConfig",
     "SearchConfig",
     "Section",
+    "Snapshots",
     "StartEpochs",
     "decides",
     "fingerprint",

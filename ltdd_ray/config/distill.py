@@ -69,16 +69,16 @@ class DistillConfig(Section):
         "pictures cut out and enlarged, each with its own label. Batch sizes count pictures. With "
         "2 a set of equal bytes shows four times as many pictures at half the resolution.",
     )
-    engine: Literal["matching", "dm", "idm"] = Field(
+    engine: Literal["matching", "dm", "idm", "tgdd"] = Field(
         default="matching",
-        description="Trajectory matching, which needs experts, or distribution matching (`dm`, "
-        "`idm`), which does not.",
+        description="Trajectory matching, or distribution matching: under fresh networks (`dm`), "
+        "networks trained along the way (`idm`), or the experts' snapshots (`tgdd`).",
     )
     distribution: DistributionConfig = Field(
         default=DistributionConfig(),
-        description="Settings of the engines `dm` (Zhao & Bilen, WACV 2023) and `idm` (Zhao et "
-        "al., CVPR 2023). The defaults suit CIFAR-10 and a few minutes of one CPU core; the "
-        "published values are meant for a GPU.",
+        description="Settings of the engines `dm` (Zhao & Bilen, WACV 2023), `idm` (Zhao et "
+        "al., CVPR 2023) and `tgdd` (AAAI 2026). The defaults suit CIFAR-10 and a few minutes of "
+        "one CPU core; the published values are meant for a GPU.",
     )
     updates: int = Field(
         default=10_000,

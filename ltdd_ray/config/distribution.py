@@ -1,6 +1,6 @@
 """Distribution matching."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ltdd_ray.config.section import Section
 
@@ -33,6 +33,24 @@ class QueueConfig(Section):
     )
 
 
+class Snapshots(Section):
+    """The expert snapshots of `tgdd`."""
+
+    min: int = Field(default=1, ge=0, description="First epoch of the representation stage.")
+    max: int = Field(
+        default=10,
+        ge=0,
+        description="Last epoch, which the trajectories must reach. Later snapshots know the "
+        "classes better.",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Snapshots":
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}; lower min")
+        return self
+
+
 class DistributionConfig(Section):
     """Distribution matching."""
 
@@ -52,7 +70,7 @@ class DistributionConfig(Section):
         default=1.0,
         ge=0,
         description="Learning rate of SGD on the images. Published at width 128: 1 for `dm`, 0.2 "
-        "for `idm`.",
+        "for `idm`. For `tgdd` the first rate of Adam, about 0.02.",
     )
     momentum_image: float = Field(
         default=0.5, ge=0, lt=1, description="Momentum of SGD on the images. Published: 0.5."
@@ -60,9 +78,13 @@ class DistributionConfig(Section):
     class_weight: float = Field(
         default=5.0,
         ge=0,
-        description="`idm`: weight of the pictures' cross-entropy, multiplied by the share of real "
-        "images that the network classifies correctly. Published: 50 at 10 images per class and "
-        "width 128 (0.5 times a share in percent).",
+        description="Weight of the pictures' cross-entropy. For `idm` it is multiplied by the "
+        "share of real images that the network classifies correctly. Published for `idm`: 50 at 10 "
+        "images per class and width 128 (0.5 times a share in percent).",
+    )
+    snapshots: Snapshots = Field(
+        default=Snapshots(),
+        description="`tgdd`: epochs of the experts whose networks embed images.",
     )
     queue: QueueConfig = Field(
         default=QueueConfig(),

@@ -107,7 +107,8 @@ class RunConfig(Section):
 
     @property
     def needs_experts(self) -> bool:
-        return self.matches or "k_center" in self.evaluate.sets
+        guided = self.distils and self.distill.engine == "tgdd"
+        return self.matches or guided or "k_center" in self.evaluate.sets
 
     @field_validator("augmentation")
     @classmethod
@@ -123,6 +124,8 @@ class RunConfig(Section):
             raise ValueError(f"name {self.name!r} leads out of the output folder; leave `..` out")
         if self.distill.engine == "matching":
             _check_matching(self)
+        if self.distill.engine == "tgdd":
+            _check_snapshots(self)
         checks = self.distill.checks
         if checks.every and not self.data.validation_fraction:
             raise ValueError(
@@ -139,14 +142,24 @@ class RunConfig(Section):
         return self
 
 
+def _last_kept_epoch(experts: ExpertsConfig) -> int:
+    """The last epoch of the representation stage before which no epoch is missing."""
+    last = experts.representation.epochs
+    return last if experts.keep_epochs is None else min(experts.keep_epochs, last)
+
+
+def _check_snapshots(config: RunConfig) -> None:
+    last, kept = config.distill.distribution.snapshots.max, _last_kept_epoch(config.experts)
+    if last > kept:
+        raise ValueError(
+            f"distill.distribution.snapshots.max {last} lies beyond the trajectory, whose last "
+            f"kept epoch is {kept}; lower it or train experts.representation longer"
+        )
+
+
 def _check_matching(config: RunConfig) -> None:
     distill, experts = config.distill, config.experts
-    kept = (
-        experts.representation.epochs
-        if experts.keep_epochs is None
-        else min(experts.keep_epochs, experts.representation.epochs)
-    )
-    _segment_fits("representation", distill.representation, kept)
+    _segment_fits("representation", distill.representation, _last_kept_epoch(experts))
     _segment_fits("classifier", distill.classifier, experts.classifier.epochs)
     if not distill.lambda_rep and not distill.lambda_cls:
         raise ValueError(

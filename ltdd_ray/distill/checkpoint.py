@@ -12,25 +12,26 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_atomic
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
+OPTIMISER_STATE = ("momentum_buffer", "exp_avg", "exp_avg_sq", "step")  # of SGD and of Adam
 
 
 def save_checkpoint(
-    folder: Path, synthetic: nn.Module, optimiser: torch.optim.SGD, update: int
+    folder: Path, synthetic: nn.Module, optimiser: torch.optim.Optimizer, update: int
 ) -> None:
-    """Write parameters, momenta and the number of finished updates into ``folder``.
+    """Write parameters, the optimiser's state and the number of updates done into ``folder``.
 
     All randomness is a function of that number.
     """
     tensors = {name: p.detach().cpu().contiguous() for name, p in synthetic.state_dict().items()}
     for name, parameter in synthetic.named_parameters():
-        momentum = optimiser.state.get(parameter, {}).get("momentum_buffer")
-        if momentum is not None:
-            tensors[f"momentum.{name}"] = momentum.cpu().contiguous()
+        for key, value in optimiser.state.get(parameter, {}).items():
+            if value is not None:
+                tensors[f"{key}.{name}"] = value.cpu().contiguous()
     write_atomic(folder / STATE, save(tensors))
     write_atomic(folder / PROGRESS, json.dumps({"update": update}))
 
 
-def load_checkpoint(folder: Path, synthetic: nn.Module, optimiser: torch.optim.SGD) -> int:
+def load_checkpoint(folder: Path, synthetic: nn.Module, optimiser: torch.optim.Optimizer) -> int:
     """Load a checkpoint into ``synthetic`` and ``optimiser``; return the number of updates done.
 
     Raises ``UserError`` for a file that is not safetensors.
@@ -43,8 +44,9 @@ def load_checkpoint(folder: Path, synthetic: nn.Module, optimiser: torch.optim.S
         ) from None
     synthetic.load_state_dict({name: tensors[name] for name in synthetic.state_dict()})
     for name, parameter in synthetic.named_parameters():
-        if f"momentum.{name}" in tensors:
-            optimiser.state[parameter]["momentum_buffer"] = tensors[f"momentum.{name}"].to(
-                parameter.device
-            )
+        for key in OPTIMISER_STATE:
+            if f"{key}.{name}" in tensors:
+                # Adam keeps its count of steps on the CPU.
+                device = torch.device("cpu") if key == "step" else parameter.device
+                optimiser.state[parameter][key] = tensors[f"{key}.{name}"].to(device)
     return int(json.loads((folder / PROGRESS).read_text())["update"])

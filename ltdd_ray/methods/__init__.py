@@ -18,6 +18,7 @@ from ltdd_ray.config.loading import merge, parse_config
 # In the order of a comparison: LTDD and its ablations, other distillation, selection, all images.
 METHODS = (
     *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm"),
+    *("tgdd", "tgdd_mosaic"),
     *("random", "random_mosaic", "k_center", "k_center_mosaic"),
     *("full_ce", "full_balanced_softmax", "full_decoupled"),
 )

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 from torch.autograd import grad
-from torch.optim import SGD
+from torch.nn.functional import one_hot
+from torch.optim import SGD, Optimizer
 
 from ltdd_ray.common.errors import NonFiniteLossError
 from ltdd_ray.common.seeding import derive_seed, generator
@@ -32,8 +33,7 @@ class DistributionMatching(nn.Module):
     """The images x (M, K, H, W) of ``classes`` (M,), and one update of them.
 
     The complete state is that of the module and of its optimiser.
-    :class:`~ltdd_ray.distill.distribution.idm.ImprovedDistributionMatching` overrides ``network``,
-    ``loss``, ``between_updates`` and ``optimiser``.
+    The engines ``idm`` and ``tgdd`` override its methods.
     """
 
     classes: Tensor
@@ -68,11 +68,23 @@ class DistributionMatching(nn.Module):
         chosen = take_images(self.real, index, repeat, self.augment, self.config.seed)
         return encode(chosen, self.config.distill.pictures_per_side)
 
+    def describe_initial(self, data: PreparedData) -> list[str]:
+        """A sentence for each class that has fewer real images than it starts from."""
+        ipc = self.config.distill.ipc
+        assert ipc is not None  # the config refuses a budget for this engine
+        wanted = ipc * self.config.distill.pictures_per_image
+        return [
+            f"class {name}: {count} real images for {wanted} initial ones; {wanted - count} "
+            "augmented repeats fill it"
+            for name, count in zip(data.train.class_names, data.train.class_counts)
+            if count < wanted
+        ]
+
     def pictures(self) -> Tensor:
         """What networks see, (P, K, H, W); differentiable in the images."""
         return decode(self.images, self.config.distill.pictures_per_side)
 
-    def step(self, optimiser: SGD, update: int) -> dict[str, float]:
+    def step(self, optimiser: Optimizer, update: int) -> dict[str, float]:
         """Make one update and return its losses, as means over classes.
 
         Raises ``NonFiniteLossError`` before a loss can spoil the set.
@@ -107,12 +119,12 @@ class DistributionMatching(nn.Module):
                 into.append(self.augment(images, draw, siamese=True))
         return torch.cat(synthetic), classes, torch.cat(real), self.labels[index.flatten()]
 
-    def optimiser(self) -> SGD:
+    def optimiser(self) -> Optimizer:
         settings = self.config.distill.distribution
         momentum = settings.momentum_image
         return SGD([{"params": [self.images], "lr": settings.lr_image, "momentum": momentum}])
 
-    def network(self, optimiser: SGD, update: int) -> Network:
+    def network(self, optimiser: Optimizer, update: int) -> Network:
         """The network to embed with."""
         return self.fresh_network(update)
 
@@ -130,7 +142,11 @@ class DistributionMatching(nn.Module):
         means = class_means(network.backbone(synthetic), classes, self.num_classes)
         return (means - target).square().sum(), {}
 
-    def between_updates(self, optimiser: SGD, update: int) -> None:
+    def soft_labels(self) -> Tensor:
+        """(P, C), the label of each picture as it is stored."""
+        return one_hot(self.picture_classes, self.num_classes).float()
+
+    def between_updates(self, optimiser: Optimizer, update: int) -> None:
         """Nothing; IDM trains its networks here."""
 
     def fresh_network(self, number: int) -> Network:

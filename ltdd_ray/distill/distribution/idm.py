@@ -12,7 +12,7 @@ The letters are those of ``dm.py``.
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
@@ -40,7 +40,7 @@ class ImprovedDistributionMatching(DistributionMatching):
         entered = update // self.settings.enter_every + 1
         return range(max(0, entered - self.settings.size), entered)
 
-    def optimiser(self) -> SGD:
+    def optimiser(self) -> Optimizer:
         optimiser, queue = super().optimiser(), self.settings
         group = {
             "params": list(self.slots.parameters()),
@@ -50,7 +50,7 @@ class ImprovedDistributionMatching(DistributionMatching):
         optimiser.add_param_group({**group, "weight_decay": queue.weight_decay})
         return optimiser
 
-    def network(self, optimiser: SGD, update: int) -> Network:
+    def network(self, optimiser: Optimizer, update: int) -> Network:
         newest = self.members_at(update)[-1]
         if update % self.settings.enter_every == 0 and newest >= self.settings.size:
             self._replace_oldest(optimiser, newest)
@@ -75,7 +75,7 @@ class ImprovedDistributionMatching(DistributionMatching):
         weighted = self.config.distill.distribution.class_weight * known * entropy
         return distance + weighted, {"loss/distance": distance, "loss/class": entropy}
 
-    def between_updates(self, optimiser: SGD, update: int) -> None:
+    def between_updates(self, optimiser: Optimizer, update: int) -> None:
         """Train members of the queue on the pictures."""
         pictures, classes = self.pictures().detach(), self.picture_classes
         for turn, network in enumerate(
@@ -99,7 +99,7 @@ class ImprovedDistributionMatching(DistributionMatching):
         )[:count]
         return [self.slots[members[int(place)] % self.settings.size] for place in chosen]  # pyright: ignore[reportReturnType]
 
-    def _replace_oldest(self, optimiser: SGD, number: int) -> None:
+    def _replace_oldest(self, optimiser: Optimizer, number: int) -> None:
         slot = self.slots[number % self.settings.size]
         slot.load_state_dict(self.fresh_network(number).state_dict())
         for parameter in slot.parameters():

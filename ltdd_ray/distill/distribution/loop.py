@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.nn.functional import one_hot
 
 from ltdd_ray.common.device import default_device
 from ltdd_ray.config import RunConfig
@@ -14,10 +13,15 @@ from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.checks import Checks
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.idm import ImprovedDistributionMatching
+from ltdd_ray.distill.distribution.tgdd import TrajectoryGuidedMatching
 from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.distill.provenance import provenance
 
-ENGINES = {"dm": DistributionMatching, "idm": ImprovedDistributionMatching}
+ENGINES: dict[str, type[DistributionMatching]] = {
+    "dm": DistributionMatching,
+    "idm": ImprovedDistributionMatching,
+    "tgdd": TrajectoryGuidedMatching,
+}
 
 
 def match_distributions(
@@ -42,7 +46,7 @@ def match_distributions(
     optimiser = method.optimiser()
     if resume_from is None:
         start = snapshot(config, data, method, 0)
-        on_initial(start, describe_initial(config, data))
+        on_initial(start, method.describe_initial(data))
         if checks:
             checks.run(0, start)
     done = load_checkpoint(resume_from, method, optimiser) if resume_from else 0
@@ -64,11 +68,11 @@ def match_distributions(
 def snapshot(
     config: RunConfig, data: PreparedData, method: DistributionMatching, update: int
 ) -> DistilledSet:
-    """The set as it is after ``update`` updates, on the CPU; each picture has a one-hot label."""
+    """The set as it is after ``update`` updates, on the CPU."""
     classes = method.picture_classes.cpu()
     return DistilledSet(
         images=method.images.detach().cpu().clone(),
-        soft_labels=one_hot(classes, data.train.num_classes).float(),
+        soft_labels=method.soft_labels().cpu(),
         classes=classes,
         learning_rate=config.evaluate.lr,
         normalisation=data.normalisation.to(torch.device("cpu")),
@@ -78,16 +82,3 @@ def snapshot(
         class_counts=tuple(data.train.class_counts.tolist()),
         provenance=provenance(config, data.train, update),
     )
-
-
-def describe_initial(config: RunConfig, data: PreparedData) -> list[str]:
-    """A sentence for each class that has fewer real images than it starts from."""
-    ipc = config.distill.ipc
-    assert ipc is not None  # the config refuses a budget for these engines
-    wanted = ipc * config.distill.pictures_per_image
-    return [
-        f"class {name}: {count} real images for {wanted} initial ones; {wanted - count} augmented "
-        "repeats fill it"
-        for name, count in zip(data.train.class_names, data.train.class_counts)
-        if count < wanted
-    ]

@@ -42,11 +42,11 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
         "network": {record.identity for record in records},
         "trial": trial_identity(shipped, DATA, {"distill.lambda_rep": 2.0}),
     } == {
-        "trajectories": ["e3f51ce10d18cae4", "527c732d91d44801"],
-        "store": "4807b9df3b876977",
-        "run": "4e019057eb26dcb8",
-        "network": {"4d62b9dd7a95aa2f"},
-        "trial": "0b6d79b1306c5f83",
+        "trajectories": ["41a307787b2ffa51", "339cf79d9dda0387"],
+        "store": "d11435095f6784ff",
+        "run": "d02819860fb10756",
+        "network": {"ad171720305c2c1c"},
+        "trial": "5cd730802e1f7c92",
     }
 
 

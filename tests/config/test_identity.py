@@ -44,9 +44,9 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
     } == {
         "trajectories": ["41a307787b2ffa51", "339cf79d9dda0387"],
         "store": "d11435095f6784ff",
-        "run": "d02819860fb10756",
-        "network": {"ad171720305c2c1c"},
-        "trial": "5cd730802e1f7c92",
+        "run": "153a2b8371d1b240",
+        "network": {"eb32f716b18d6c28"},
+        "trial": "4897f5f296670700",
     }
 
 

@@ -60,8 +60,8 @@ def initial_set(
     if settings.initial_images == "noise":
         stored = _noise(config, train, device)
         pictures = decode(stored, settings.pictures_per_side)
-        logits = _expert_logits(config, flat, store, pictures, as_they_are=True)
-        label_logits = _labels(config, classes, train.num_classes, logits)
+        logits = expert_logits(config, flat, store, pictures, as_they_are=True)
+        label_logits = soft_label_logits(config, classes, train.num_classes, logits)
     else:
         stored, label_logits, sentences = _real_images(config, data, flat, store, wanted, device)
     synthetic = SyntheticSet(
@@ -94,19 +94,19 @@ def _real_images(
     if settings.initial_labels == "expert" and settings.initial_images != "random":
         # Two passes through the experts: their logits on all images may not fit in memory.
         experts = 1 if settings.initial_images == "first_expert" else config.experts.count
-        logits = islice(_expert_logits(config, flat, store, images), experts)
+        logits = islice(expert_logits(config, flat, store, images), experts)
         right = torch.stack([one.argmax(-1) == labels for one in logits])
         sentences = describe_initial(right, labels, wanted, train.class_names, fill)
     index, repeat = choose_initial(right, labels, wanted, config.seed, fill)
-    logits = _expert_logits(config, flat, store, images[index])
+    logits = expert_logits(config, flat, store, images[index])
     # The predictions of the first pass decide which experts are right, where all were asked.
     known = right[:, index] if len(right) == config.experts.count else None
-    label_logits = _labels(config, labels[index], train.num_classes, logits, known)
+    label_logits = soft_label_logits(config, labels[index], train.num_classes, logits, known)
     chosen = take_images(images, index, repeat, Augmentation(config.augmentation), config.seed)
     return encode(chosen, settings.pictures_per_side), label_logits, sentences
 
 
-def _labels(
+def soft_label_logits(
     config: RunConfig,
     classes: Tensor,
     num_classes: int,
@@ -125,7 +125,7 @@ def _labels(
     count = 1 if settings.initial_label_rule == "one_expert" else config.experts.count
     logits = torch.stack([*islice(expert_logits, count)])
     right = logits.argmax(-1) == classes if right is None else right
-    return expert_labels(logits, right, settings.initial_label_rule)
+    return expert_labels(logits, right, settings.initial_label_rule) / settings.label_temperature
 
 
 def _classes(budget: tuple[int, ...], device: torch.device) -> Tensor:
@@ -136,7 +136,7 @@ def _classes(budget: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 @torch.no_grad()
-def _expert_logits(
+def expert_logits(
     config: RunConfig,
     flat: FlatModel,
     store: TrajectoryStore,

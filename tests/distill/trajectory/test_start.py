@@ -67,3 +67,23 @@ def test_debiased_experts_give_the_labels(config: RunConfig, data: PreparedData)
     others = start(changed(config, label_expert="classifier", initial_images="random"), data)
     same = start(changed(config, initial_images="random"), data)
     assert not torch.allclose(others.labels, same.labels, atol=1e-2)
+
+
+@pytest.mark.parametrize("images", ["correct", "noise"])
+def test_a_label_temperature_divides_the_logits(
+    config: RunConfig, data: PreparedData, images: str
+) -> None:
+    plain = start(changed(config, initial_images=images), data)
+    warm = start(changed(config, initial_images=images, label_temperature=2.5), data)
+    assert torch.equal(warm.images, plain.images)
+    # softmax(z / T) is proportional to softmax(z) to the power of 1 / T
+    power = plain.labels.detach().double().softmax(-1) ** (1 / 2.5)
+    expected = (power / power.sum(-1, keepdim=True)).float()
+    torch.testing.assert_close(warm.labels.detach().softmax(-1), expected)
+    assert not torch.allclose(plain.labels.detach().softmax(-1), expected, atol=1e-3)
+
+
+def test_hard_labels_have_no_temperature(config: RunConfig, data: PreparedData) -> None:
+    found = start(changed(config, initial_labels="one_hot", label_temperature=100.0), data)
+    one_hot = torch.nn.functional.one_hot(found.classes, data.train.num_classes).float()
+    assert torch.equal(found.labels.detach().softmax(-1), one_hot)

@@ -152,6 +152,12 @@ class DistillConfig(Section):
         "the image correctly, as published for CIFAR-10; expert 0 alone, as published for "
         "CIFAR-100 and Tiny-ImageNet; or all.",
     )
+    label_temperature: float = Field(
+        default=1.0,
+        gt=0,
+        description="The initial soft-label logits are divided by this. Above 1 labels start less "
+        "certain, below 1 more certain. Published: 1. `one_hot` labels have no temperature.",
+    )
     lr_image: float = Field(
         default=1000.0,
         ge=0,

@@ -44,9 +44,9 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
     } == {
         "trajectories": ["41a307787b2ffa51", "339cf79d9dda0387"],
         "store": "d11435095f6784ff",
-        "run": "a6827c18fea24437",
-        "network": {"5060b9df35e80eb3"},
-        "trial": "44ee62934a98d32e",
+        "run": "c5b199979b10c9e4",
+        "network": {"59efc3cc93e4cb61"},
+        "trial": "bd133d59466299be",
     }
 
 

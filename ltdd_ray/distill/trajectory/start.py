@@ -125,7 +125,7 @@ def soft_label_logits(
     count = 1 if settings.initial_label_rule == "one_expert" else config.experts.count
     logits = torch.stack([*islice(expert_logits, count)])
     right = logits.argmax(-1) == classes if right is None else right
-    return expert_labels(logits, right, settings.initial_label_rule)
+    return expert_labels(logits, right, settings.initial_label_rule) / settings.label_temperature
 
 
 def _classes(budget: tuple[int, ...], device: torch.device) -> Tensor:

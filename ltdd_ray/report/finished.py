@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.shell import command
+from ltdd_ray.config.yaml_text import parse_yaml
 from ltdd_ray.methods.published import published_accuracy
 from ltdd_ray.runs.folder import leaves
 
@@ -57,8 +59,8 @@ class FinishedRun:
     def settings(self) -> dict[str, Any]:
         """{dotted key: value} as in the file, which may be the config of another version."""
         try:
-            return dict(leaves(yaml.safe_load(self.config) or {}))
-        except (yaml.YAMLError, AttributeError):
+            return dict(leaves(parse_yaml(self.config, str(self.folder / "config.yaml")) or {}))
+        except (yaml.YAMLError, AttributeError, UserError):
             raise UserError(
                 f"{self.folder / 'config.yaml'}: not readable as a config; restore or remove it"
             ) from None
@@ -93,7 +95,7 @@ def _read_results(folder: Path) -> dict[str, Any]:
             )
         stage = "evaluate" if (folder / "distilled" / "distilled.safetensors").exists() else "run"
         raise UserError(
-            f"{folder}: there is no results.json to report; run `ltdd-ray {stage} {config}` first"
+            f"{folder}: there is no results.json to report; run `{command(stage, config)}` first"
         )
     missing = [key for key in REQUIRED if key not in results]
     if missing:
@@ -107,8 +109,11 @@ def _read_results(folder: Path) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any] | None:
     text = _read_text(path)
     try:
-        return json.loads(text) if text else None
-    except json.JSONDecodeError as error:
+        content = json.loads(text) if text else None
+        if not isinstance(content, dict | None):
+            raise ValueError("not an object")
+        return content
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: not readable as JSON ({error}); "
             "delete the file and run the stage that writes it again"
@@ -117,4 +122,10 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _read_text(path: Path) -> str:
     """The text of the file; empty where there is no file."""
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(
+            f"{path}: not readable ({error}); delete the file and run the stage that writes it "
+            "again"
+        ) from None

@@ -4,6 +4,8 @@ Fetched rows are kept on local disk. A row is checked against its CRC-32 when a 
 it, and at every fetch.
 """
 
+import errno
+import os
 import tempfile
 import zlib
 from collections import OrderedDict
@@ -27,7 +29,10 @@ class DamagedRowError(Exception):
 
 
 class MappedRows:
-    """Rows of local files. Each read is a private copy-on-write mapping, loaded when touched."""
+    """Rows of local files. Each read is a private copy-on-write mapping, loaded when touched.
+
+    Where the system has no mapping left (``vm.max_map_count``), a read is a copy.
+    """
 
     def __init__(self, folder: LocalFolder):
         self._folder = folder
@@ -37,6 +42,7 @@ class MappedRows:
         """``length`` bytes (uint8) of a row. Raises ``DamagedRowError``."""
         # Not mmap, which keeps a file descriptor open as long as a tensor lives. The way through
         # numpy gives the tensor a storage of the row alone, so that pickling copies only that.
+        values: np.ndarray
         try:
             mapped = torch.from_file(
                 str(self._folder.path / file),
@@ -44,12 +50,32 @@ class MappedRows:
                 size=column.offset + length,
                 dtype=torch.uint8,
             )
+            values = mapped.numpy()[column.offset :]
         except RuntimeError:
-            raise DamagedRowError("cut") from None
-        values = mapped.numpy()[column.offset :]
+            values = self._read(file, column, length)
         if (file, column.offset) not in self._checked:
             _check(values, column)
             self._checked.add((file, column.offset))
+        return values
+
+    def _read(self, file: str, column: Column, length: int) -> np.ndarray:
+        """The row copied into memory, where the system refuses one more mapping.
+
+        torch tells a missing or cut file and an exhausted system alike; reading tells them apart.
+        """
+        try:
+            values = np.empty(length, np.uint8)
+            with (self._folder.path / file).open("rb", buffering=0) as source:
+                source.seek(column.offset)
+                done = 0
+                while count := source.readinto(values[done:].data):
+                    done += count
+        except FileNotFoundError:
+            raise DamagedRowError("cut") from None
+        except MemoryError:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
+        if done < length:
+            raise DamagedRowError("cut")
         return values
 
 
@@ -77,7 +103,8 @@ class CachedRows:
         if len(values) < length:
             raise DamagedRowError("cut")
         _check(values, column)
-        with self._lock, suppress(OSError):  # a full disk makes the next read slower, not wrong
+        # A full disk, or no mapping left, makes the next read slower, not wrong.
+        with self._lock, suppress(OSError, RuntimeError):
             self._keep(key, values)
         return values
 

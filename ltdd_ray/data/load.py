@@ -10,6 +10,7 @@ from ltdd_ray.data.count_estimate import CountEstimate, estimate_counts
 from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.data.longtail import long_tail_indices
 from ltdd_ray.data.sources import load_source
+from ltdd_ray.data.sources.checks import without_test_images
 from ltdd_ray.data.sources.folders import load_unlabelled
 from ltdd_ray.data.sources.imagenet import ShardWriter, write_in_process
 from ltdd_ray.data.split import hold_out, labelled_subset
@@ -64,6 +65,8 @@ def load_data(
             )
         train, test = hold_out(train, config.test_fraction, TEST_SPLIT_SEED, "test split")
     test = _with_classes_of(train, test)
+    empty = np.flatnonzero(test.class_counts == 0)
+    notes += without_test_images([test.class_names[k] for k in empty], test.num_classes)
     if config.imbalance_factor is not None:
         profile = config.imbalance_factor, config.selection, config.largest_class
         train = train.subset(long_tail_indices(train.labels, train.class_names, *profile))
@@ -105,11 +108,4 @@ def _with_classes_of(train: LongTailedDataset, test: LabelledImages) -> Labelled
             )
         numbers = np.array([train.class_names.index(name) for name in test.class_names])
         test = LabelledImages(test.images, numbers[test.labels], train.class_names)
-    missing = [train.class_names[k] for k in np.flatnonzero(test.class_counts == 0)]
-    if missing:
-        raise UserError(
-            f"{len(missing)} of {train.num_classes} classes have training but no test images, the "
-            f"first being {missing[0]!r}; move an image of each to the test part, or leave the "
-            "test part out and set data.test_fraction"
-        )
     return test

@@ -65,8 +65,10 @@ def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> 
         per_class=distilled.classes.bincount().tolist(),
         name=results.get("name", "distilled set"),
         form=form,
-        results=results,
+        results={"unmeasured_classes": [], **results},
         rows=[(title, measured[key]) for key, title in SETS.items() if key in measured],
+        # Results of older versions lack it.
+        over_images=all("accuracy_over_images" in one for one in measured.values()),
         size_category=next(
             (name for limit, name in SIZES.items() if len(distilled) < limit), "n>1M"
         ),

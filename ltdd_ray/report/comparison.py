@@ -1,8 +1,8 @@
 """A self-contained HTML page that compares several runs, made from the files in their folders.
 
-Accuracies are fractions 0..1 and those of the first set in ``evaluate.sets``. The style of a run,
-``run-0`` and so on, is its class in the HTML. Elements of this class have the colour of the run and
-are hidden together with it.
+Accuracies are fractions 0..1 and those of the first set in ``evaluate.sets``: means over classes
+unless they are said to be over images. The style of a run, ``run-0`` and so on, is its class in the
+HTML. Elements of this class have the colour of the run and are hidden together with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -89,16 +89,29 @@ def _accuracies(runs: Runs) -> dict[str, Any]:
         for group in ("many", "medium", "few")
     }
     groups = {group: values for group, values in found.items() if values}
+    over_images = {
+        style: run.results["accuracy_over_images"]
+        for style, run in runs.items()
+        if "accuracy_over_images" in run.results  # results of older versions lack it
+    }
     published = {
         style: share
         for style, run in runs.items()
         if (share := run.published(run.results["set"])) is not None
     }
     reach = [
-        upper_end(value) for values in (overall, *groups.values()) for value in values.values()
+        upper_end(value)
+        for values in (overall, over_images, *groups.values())
+        for value in values.values()
     ]
     limit = axis_limit([*reach, *published.values()])
-    return {"overall": overall, "groups": groups, "published": published, "limit": limit}
+    return {
+        "overall": overall,
+        "over_images": over_images,
+        "groups": groups,
+        "published": published,
+        "limit": limit,
+    }
 
 
 def _classes(runs: Runs) -> dict[str, Any]:
@@ -110,7 +123,12 @@ def _classes(runs: Runs) -> dict[str, Any]:
     first = next(iter(runs.values())).results
     if any(run.results["class_names"] != first["class_names"] for run in runs.values()):
         return {}
-    order = [k for members in class_groups(first["class_counts"]).values() for k in members]
+    order = [
+        k
+        for members in class_groups(first["class_counts"]).values()
+        for k in members
+        if all(run.results["per_class"]["mean"][k] is not None for run in runs.values())
+    ]
     means, stds = (
         {s: [run.results["per_class"][key][k] for k in order] for s, run in runs.items()}
         for key in ("mean", "std")

@@ -1,18 +1,19 @@
 """The report of one run: a self-contained HTML page made from the files in its folder.
 
-Accuracies are fractions 0..1. A series is a set that networks were trained on, by its name in
-``evaluate.sets``: the distilled set, random images, and so on. The first one is the leading series,
-whose accuracy is the run's result.
+Accuracies are fractions 0..1, and means over classes unless they are said to be over images.
+Classes without test images are left out. A series is a set that networks were trained on, by its
+name in ``evaluate.sets``: the distilled set, random images, and so on. The first one is the leading
+series, whose accuracy is the run's result.
 """
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ltdd_ray.common.shell import command
 from ltdd_ray.common.units import size
 from ltdd_ray.data.groups import class_groups
-from ltdd_ray.evaluate.results import start_warning
+from ltdd_ray.evaluate.results import some, start_warning
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, upper_end
 from ltdd_ray.report.finished import FinishedRun
@@ -60,8 +61,7 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
             )
         ),
         "config": run.config,
-        "command": "ltdd-ray run "
-        f"{shlex.quote(str(run_folder / 'config.yaml'))} --set output=repeat",
+        "command": command("run", run_folder / "config.yaml", "--set", "output=repeat"),
     }
     return write_page(path or run_folder / "report.html", "run.html", view)
 
@@ -82,6 +82,11 @@ def _comparisons(
     """
     series, leading = results["sets"], results["set"]
     overall = {key: one["accuracy"] for key, one in series.items()}
+    over_images = {
+        key: one["accuracy_over_images"]
+        for key, one in series.items()
+        if "accuracy_over_images" in one  # results of older versions lack it
+    }
     counts = results["class_counts"]
     groups = {
         group: {
@@ -89,6 +94,7 @@ def _comparisons(
             "accuracy": {key: one["groups"][group] for key, one in series.items()},
         }
         for group, members in class_groups(counts).items()
+        if group in series[leading]["groups"]
     }
     classes = [
         {
@@ -105,17 +111,20 @@ def _comparisons(
             ],
         }
         for k in sorted(range(len(counts)), key=lambda k: -counts[k])
+        if series[leading]["per_class"]["mean"][k] is not None
     ]
     return {
         "leading": leading,
         "names": {key: one["title"] for key, one in series.items()},
         "overall": overall,
+        "over_images": over_images,
+        "unmeasured": some(results.get("unmeasured_classes", [])),
         "published": published,
         "groups": groups,
         "classes": classes,
         "limit": axis_limit(
             [
-                *_reach([overall, *(group["accuracy"] for group in groups.values())]),
+                *_reach([overall, over_images, *(group["accuracy"] for group in groups.values())]),
                 *published.values(),
             ]
         ),

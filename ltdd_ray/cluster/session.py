@@ -2,10 +2,12 @@
 
 import logging
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 
@@ -92,7 +94,25 @@ def _join_cluster(address: str, origin: str) -> None:
         ) from error
 
 
+def _give_token() -> None:
+    """Put a token for the new cluster into the environment where the home folder cannot hold it.
+
+    Ray writes the token that protects a new cluster to ``~/.ray/auth_token``.
+    """
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    try:
+        folder = Path.home() / ".ray"
+        folder.mkdir(parents=True, exist_ok=True)
+        usable = (folder / "auth_token").exists() or os.access(folder, os.W_OK)
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home
+        usable = False
+    if not usable:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
 def _start_cluster(num_cpus: int | None, object_store_memory: int) -> None:
+    _give_token()
     try:
         ray.init(
             address="local",
@@ -110,9 +130,10 @@ def _start_cluster(num_cpus: int | None, object_store_memory: int) -> None:
                 f"{folder}: too long a name for the sockets of Ray; set RAY_TMPDIR to a folder "
                 f"whose name has at most {LONGEST_TMPDIR} characters, such as /tmp"
             ) from None
+        place = f" ({error.filename})" if error.filename else ""
         raise UserError(
-            f"{folder}: Ray cannot start there: {error.strerror or error}; set RAY_TMPDIR to a "
-            "folder that can be written to"
+            f"{folder}: Ray cannot start there: {error.strerror or error}{place}; set RAY_TMPDIR "
+            "to a folder that can be written to"
         ) from error
 
 

@@ -1,6 +1,7 @@
 """Load the images that the data section of a config describes, and divide them into parts."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class DataSplits:
 
     ``validation`` is cut from the training images. ``estimate`` counts all training images,
     including those without a known label, which are in no part. ``notes`` are sentences about what
-    was converted or passed over.
+    was converted, passed over or found twice.
     """
 
     train: LongTailedDataset
@@ -86,7 +87,22 @@ def load_data(
     if config.class_counts == "estimate":
         assert unlabelled is not None  # the config requires it
         estimate = estimate_counts(train, unlabelled, seed, true)
+    notes += _in_both_parts(train, test)
     return DataSplits(train, validation, test, estimate, tuple(notes))
+
+
+def _in_both_parts(train: LabelledImages, test: LabelledImages) -> list[str]:
+    """A note about images that stand in both parts, or none. Mapped images are not compared."""
+    if not isinstance(train.images, np.ndarray) or not isinstance(test.images, np.ndarray):
+        return []
+    seen = {sha256(image.tobytes()).digest() for image in train.images}
+    twice = sum(sha256(image.tobytes()).digest() in seen for image in test.images)
+    if not twice:
+        return []
+    return [
+        f"{twice:,} of {len(test):,} test images are pixel for pixel training images too, which "
+        "raises the accuracy; remove them from one part"
+    ]
 
 
 def _with_classes_of(train: LongTailedDataset, test: LabelledImages) -> LabelledImages:

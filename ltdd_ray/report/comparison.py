@@ -32,6 +32,7 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
     """
     runs = {f"run-{i}": FinishedRun.read(folder) for i, folder in enumerate(folders)}
     view = {
+        "made_from": None,
         "runs": runs,
         "names": dict(zip(runs, _names(list(runs.values())))),
         "styles": {style: style for style in runs},

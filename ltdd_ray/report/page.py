@@ -6,6 +6,7 @@ name in ``evaluate.sets``: the distilled set, random images, and so on. The firs
 series, whose accuracy is the run's result.
 """
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ from ltdd_ray.report.template import write_page
 
 # Colours in the style sheet for all but the leading series and random selection.
 OTHER_STYLES = 4
+_SOURCES = (
+    *("results.json", "config.yaml", "distilled/distilled.safetensors"),
+    *("distilled/initial.safetensors", "distilled/history.jsonl"),
+)
+_HEAD = 2000  # bytes, at the start of a page
 
 
 def write_report(run_folder: Path, path: Path | None = None) -> Path:
@@ -61,9 +67,34 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
             )
         ),
         "config": run.config,
+        "made_from": fingerprint(run_folder),
         "command": command("run", run_folder / "config.yaml", "--set", "output=repeat"),
     }
     return write_page(path or run_folder / "report.html", "run.html", view)
+
+
+def fingerprint(run_folder: Path) -> str:
+    """Hash of the files that the page of a run is made from.
+
+    Not of run.json, to which the report's own time is added; results.json holds what it says of the
+    stages before.
+    """
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        file = run_folder / name
+        content = file.read_bytes() if file.is_file() else b""
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def is_current(run_folder: Path) -> bool:
+    """Whether ``report.html`` of the run was made from the files that are there now."""
+    try:
+        with (run_folder / "report.html").open("rb") as page:
+            head = page.read(_HEAD)
+    except OSError:
+        return False
+    return f'content="{fingerprint(run_folder)}"'.encode() in head
 
 
 def _styles(results: dict[str, Any]) -> dict[str, str]:

@@ -29,20 +29,19 @@ class DamagedRowError(Exception):
 
 
 class MappedRows:
-    """Rows of local files. Each read is a private copy-on-write mapping, loaded when touched.
-
-    Where the system has no mapping left (``vm.max_map_count``), a read is a copy.
-    """
+    """Rows of local files. Each read is a private copy-on-write mapping, loaded when touched."""
 
     def __init__(self, folder: LocalFolder):
         self._folder = folder
         self._checked: set[tuple[str, int]] = set()
 
     def fetch(self, file: str, column: Column, length: int) -> np.ndarray:
-        """``length`` bytes (uint8) of a row. Raises ``DamagedRowError``."""
+        """``length`` bytes (uint8) of a row.
+
+        Raises ``DamagedRowError``, and ``OSError`` where the system refuses one more mapping.
+        """
         # Not mmap, which keeps a file descriptor open as long as a tensor lives. The way through
         # numpy gives the tensor a storage of the row alone, so that pickling copies only that.
-        values: np.ndarray
         try:
             mapped = torch.from_file(
                 str(self._folder.path / file),
@@ -50,33 +49,25 @@ class MappedRows:
                 size=column.offset + length,
                 dtype=torch.uint8,
             )
-            values = mapped.numpy()[column.offset :]
         except RuntimeError:
-            values = self._read(file, column, length)
+            raise self._refusal(file, column.offset + length) from None
+        values = mapped.numpy()[column.offset :]
         if (file, column.offset) not in self._checked:
             _check(values, column)
             self._checked.add((file, column.offset))
         return values
 
-    def _read(self, file: str, column: Column, length: int) -> np.ndarray:
-        """The row copied into memory, where the system refuses one more mapping.
-
-        torch tells a missing or cut file and an exhausted system alike; reading tells them apart.
-        """
+    def _refusal(self, file: str, end: int) -> Exception:
+        """What a refused mapping means: torch says the same of a cut file and a full system."""
         try:
-            values = np.empty(length, np.uint8)
-            with (self._folder.path / file).open("rb", buffering=0) as source:
-                source.seek(column.offset)
-                done = 0
-                while count := source.readinto(values[done:].data):
-                    done += count
+            size = (self._folder.path / file).stat().st_size
+            with (self._folder.path / file).open("rb"):
+                pass  # raises where no descriptor is left, or the file may not be read
         except FileNotFoundError:
-            raise DamagedRowError("cut") from None
-        except MemoryError:
-            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
-        if done < length:
-            raise DamagedRowError("cut")
-        return values
+            return DamagedRowError("cut")
+        if size < end:
+            return DamagedRowError("cut")
+        return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 class CachedRows:

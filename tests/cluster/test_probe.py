@@ -134,3 +134,21 @@ def test_a_temporary_folder_that_ray_cannot_use(monkeypatch, error, words):
     with pytest.raises(UserError, match=f"/some/place: .*{words}"), ray_session(ComputeConfig()):
         pytest.fail("entered")
     assert os.environ["RAY_TMPDIR"] == "/some/place"
+
+
+@pytest.mark.parametrize("home", ["/proc", "writable", "with a token"])
+def test_a_home_that_cannot_be_written_to_is_no_obstacle(tmp_path, monkeypatch, home):
+    """Ray keeps the token of a new cluster there."""
+    seen = []
+    monkeypatch.setattr(ray, "init", lambda **_: seen.append(os.environ.get("RAY_AUTH_TOKEN")))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.setenv("HOME", "/proc" if home == "/proc" else str(tmp_path))
+    if home == "with a token":
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("mine")
+    with ray_session(ComputeConfig()):
+        pass
+    (token,) = seen
+    assert (token is not None and len(token) == 64) == (home == "/proc")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # restored to what it was at the end

@@ -45,8 +45,12 @@ class Results:
         """Read the results in a run's folder. Raises ``UserError`` where there are none."""
         folder = Path(path)
         try:
-            return cls(folder, json.loads((folder / "results.json").read_text()))
-        except (OSError, ValueError) as error:
+            values = json.loads((folder / "results.json").read_text())
+            missing = {"accuracy", "groups", "per_class", "class_names", "sets"} - {*values}
+            if missing:
+                raise ValueError(f"it lacks {min(missing)}")
+            return cls(folder, values)
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{folder}: no readable results.json ({error}); run the config to its end first"
             ) from None

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, rank_chart, upper_end
-from ltdd_ray.report.finished import FinishedRun
+from ltdd_ray.report.finished import FinishedRun, fitting_files
 from ltdd_ray.report.images import preview
 from ltdd_ray.report.template import write_page
 
@@ -31,7 +31,13 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
     Raises ``UserError`` for the reasons of :func:`~ltdd_ray.report.page.write_report`.
     """
     runs = {f"run-{i}": FinishedRun.read(folder) for i, folder in enumerate(folders)}
-    view = {
+    with fitting_files(folders[0].parent if len(folders) > 1 else folders[0]):
+        return write_page(path, "comparison.html", _view(runs, path))
+
+
+def _view(runs: Runs, path: Path) -> dict[str, Any]:
+    """The variables of the template."""
+    return {
         "made_from": None,
         "runs": runs,
         "names": dict(zip(runs, _names(list(runs.values())))),
@@ -56,7 +62,6 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
             if (link := _link(run.folder / "report.html", path))
         },
     }
-    return write_page(path, "comparison.html", view)
 
 
 def _link(page: Path, start: Path) -> str:

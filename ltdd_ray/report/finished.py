@@ -1,12 +1,15 @@
 """An evaluated run, read from the files in its folder."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import UndefinedError
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.shell import command
@@ -78,6 +81,27 @@ class FinishedRun:
             method if name == "distilled" else name,
             settings.get("distill.ipc"),
         )
+
+
+@contextmanager
+def fitting_files(folder: Path) -> Iterator[None]:
+    """Turn an error over the content of a run's files into a ``UserError`` that names the remedy.
+
+    Files of another version, or altered ones, may lack any value that a page shows.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise _unfit(folder, error) from error
+    except UndefinedError as error:  # of a template
+        raise _unfit(folder, error) from error
+
+
+def _unfit(folder: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{folder}: results.json lacks what the page shows ({type(error).__name__}: {error}); "
+        "delete the file and run `ltdd-ray evaluate` with the run's config again"
+    )
 
 
 def _read_results(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ltdd_ray.data.groups import class_groups
 from ltdd_ray.evaluate.results import some, start_warning
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, upper_end
-from ltdd_ray.report.finished import FinishedRun
+from ltdd_ray.report.finished import FinishedRun, fitting_files
 from ltdd_ray.report.history import curves
 from ltdd_ray.report.images import galleries
 from ltdd_ray.report.networks import architectures, classifier_norms
@@ -40,12 +40,19 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
     file that cannot be read or written.
     """
     run = FinishedRun.read(run_folder)
+    with fitting_files(run_folder):
+        return write_page(path or run_folder / "report.html", "run.html", _view(run))
+
+
+def _view(run: FinishedRun) -> dict[str, Any]:
+    """The variables of the template."""
+    run_folder = run.folder
     results, information = run.results, run.information
     styles = _styles(results)
     published = {
         name: share for name in results["sets"] if (share := run.published(name)) is not None
     }
-    view = {
+    return {
         "results": results,
         "styles": styles,
         **_comparisons(results, styles, published),
@@ -70,7 +77,6 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
         "made_from": fingerprint(run_folder),
         "command": command("run", run_folder / "config.yaml", "--set", "output=repeat"),
     }
-    return write_page(path or run_folder / "report.html", "run.html", view)
 
 
 def fingerprint(run_folder: Path) -> str:

@@ -37,12 +37,14 @@ def read_status(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: not the folder of a run, as it holds no run.json; {remedy}")
     progress = _json(folder / PROGRESS) or {}
     try:
-        return _status(folder, information, progress)
+        status = _status(folder, information, progress)
+        _lines(status)  # raises for values that cannot be shown
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(
             f"{folder}: run.json, {PROGRESS} or {EVENTS} was altered; run the same command again "
             "to rewrite them"
         ) from None
+    return status
 
 
 def _status(folder: Path, information: dict[str, Any], progress: dict[str, Any]) -> dict[str, Any]:

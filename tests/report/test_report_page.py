@@ -366,3 +366,30 @@ def test_results_without_the_accuracy_over_images_are_still_shown(run_folder):
     assert "53.8 % balanced accuracy" in text and "Over images" not in text
     compared = Page(write_comparison([run_folder], run_folder / "compare.html").read_text())
     assert "Over images" not in compared.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sets": {}},
+        {"sets": {"distilled": {}}},
+        {"class_counts": []},
+        {"class_counts": "many"},
+        {"set": "none"},
+        {"model": 5},
+        {"class_names": None},
+    ],
+)
+def test_results_that_lack_something_are_one_sentence(run_folder, change):
+    (run_folder / "results.json").write_text(json.dumps(results() | change))
+    for write in (
+        lambda: write_report(run_folder),
+        lambda: write_comparison([run_folder], run_folder / "compare.html"),
+    ):
+        try:
+            write()
+        except UserError as error:
+            assert "results.json lacks what the page shows" in str(error)
+            assert "delete the file and run `ltdd-ray evaluate` with" in str(error)
+    with pytest.raises(UserError, match="lacks what the page shows"):
+        write_report(run_folder)

@@ -116,6 +116,8 @@ def test_what_is_no_run_is_refused(folder: RunFolder, tmp_path: Path) -> None:
     ("file", "content"),
     [
         ("run.json", '{"finished": 5}'),
+        ("run.json", '{"timings": {"experts": "long"}}'),
+        ("run.json", '{"timings": [1]}'),
         ("progress.json", '{"stage": "distill"}'),
         ("progress.json", '{"stage": "distill", "time": "yesterday"}'),
         ("progress.json", '{"stage": "distill", "time": 5}'),

@@ -74,5 +74,11 @@ if test:
             network(distilled.normalisation.apply(pixels).expand(-1, 3, -1, -1)).argmax(1) == labels
             for pixels, labels in torch.utils.data.DataLoader(test, batch_size=256)
         ]
-    accuracy = 100 * torch.cat(right).float().mean()
-    print(f"accuracy on the {len(test)} images of {options.test}: {accuracy:.1f} %")
+    found = torch.cat(right).double()
+    labels = torch.tensor([labels_of[label] for label in test.targets])
+    balanced = torch.stack([found[labels == k].mean() for k in labels.unique()]).mean()
+    print(
+        f"on the {len(test)} images of {options.test}: balanced accuracy (mean over "
+        f"{len(labels.unique())} classes) {100 * balanced:.1f} %, accuracy over images "
+        f"{100 * found.mean():.1f} %"
+    )

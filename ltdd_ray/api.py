@@ -45,16 +45,25 @@ class Results:
         """Read the results in a run's folder. Raises ``UserError`` where there are none."""
         folder = Path(path)
         try:
-            return cls(folder, json.loads((folder / "results.json").read_text()))
-        except (OSError, ValueError) as error:
+            values = json.loads((folder / "results.json").read_text())
+            missing = {"accuracy", "groups", "per_class", "class_names", "sets"} - {*values}
+            if missing:
+                raise ValueError(f"it lacks {min(missing)}")
+            return cls(folder, values)
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise UserError(
                 f"{folder}: no readable results.json ({error}); run the config to its end first"
             ) from None
 
     @property
     def accuracy(self) -> Spread:
-        """Mean over classes of the accuracy on the evaluation images."""
+        """Balanced accuracy on the evaluation images: the mean over classes that have any."""
         return _spread(self.values["accuracy"])
+
+    @property
+    def accuracy_over_images(self) -> Spread:
+        """The share of all evaluation images predicted correctly; large classes weigh more."""
+        return _spread(self.values["accuracy_over_images"])
 
     @property
     def groups(self) -> dict[str, Spread]:
@@ -63,10 +72,10 @@ class Results:
 
     @property
     def per_class(self) -> dict[str, Spread]:
-        """The accuracy of each class by its name."""
+        """The accuracy of each class by its name; a class without test images is absent."""
         found = self.values["per_class"]
-        spreads = map(Spread, found["mean"], found["std"])
-        return dict(zip(self.values["class_names"], spreads, strict=True))
+        named = zip(self.values["class_names"], found["mean"], found["std"], strict=True)
+        return {name: Spread(mean, std) for name, mean, std in named if mean is not None}
 
     @cached_property
     def distilled(self) -> DistilledSet:

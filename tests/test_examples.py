@@ -49,7 +49,11 @@ def test_torchvision(
     assert torch.load(weights, weights_only=True)["fc.bias"].shape == (3,)
     output = capsys.readouterr().out
     assert "trained on 6 images" in output
-    assert re.search(r"accuracy on the 3 images of .*: 33.3 %", output)
+    assert re.search(
+        r"on the 3 images of .*: balanced accuracy \(mean over 3 classes\) 33\.3 %, accuracy over "
+        r"images 33\.3 %",
+        output,
+    )
 
 
 def test_test_folders_are_matched_with_classes_by_name(

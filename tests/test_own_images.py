@@ -103,10 +103,14 @@ def test_init_refuses_to_overwrite_and_names_what_is_wrong(
         return capsys.readouterr().err
 
     assert "nothing: no such folder" in complaint(lambda: None, photos / "nothing")
-    assert (
-        "expected a folder of images for each of at least two classes, found folders: none"
-        in complaint(lambda: None, photos / "digit 0")
-    )
+    loose = complaint(lambda: None, photos / "digit 0")
+    assert "digit 0: holds no class folders and 60 image files outside of any; move" in loose
+    assert "move the images of each class into a folder of its own" in loose
+    (photos.parent / "outer folder").mkdir()
+    photos.rename(photos.parent / "outer folder" / "photos")
+    outer = complaint(lambda: None, photos.parent / "outer folder")
+    assert f"run `ltdd-ray init '{photos.parent / 'outer folder' / 'photos'}'`" in outer
+    (photos.parent / "outer folder" / "photos").rename(photos)
     broken = photos / "digit 0" / "0.png"
     assert "not a readable image" in complaint(lambda: broken.write_bytes(b"cut"))
     broken.unlink()

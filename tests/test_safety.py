@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.redact import mask
 from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.config.loading import dump_config, load_config
+from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import PROGRESS, STATE, load_checkpoint
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
@@ -113,8 +115,9 @@ def test_a_malicious_checkpoint_is_refused(bomb: bytes, tmp_path: Path) -> None:
     (tmp_path / STATE).write_bytes(bomb)
     (tmp_path / PROGRESS).write_text('{"update": 3}')
     synthetic = SyntheticSet(torch.zeros(2, 1, 8, 8), torch.zeros(2, 2), torch.arange(2), 0.1)
+    train = LongTailedDataset(np.zeros((2, 1, 8, 8), np.uint8), np.arange(2), ("a", "b"))
     with pytest.raises(UserError, match="not a readable checkpoint"):
-        load_checkpoint(tmp_path, synthetic, torch.optim.SGD(synthetic.parameters(), 0.1))
+        load_checkpoint(tmp_path, synthetic, torch.optim.SGD(synthetic.parameters(), 0.1), train)
     assert not (tmp_path / "trace").exists()
 
 

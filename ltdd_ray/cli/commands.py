@@ -90,6 +90,7 @@ def _data_info(options: argparse.Namespace) -> None:
 
 def _init(options: argparse.Namespace) -> None:
     from ltdd_ray.common.hardware import describe_hardware
+    from ltdd_ray.common.shell import command
     from ltdd_ray.data.proposal import write_proposal
     from ltdd_ray.data.scan import scan_folder
 
@@ -99,8 +100,8 @@ def _init(options: argparse.Namespace) -> None:
     read = f"{sum(scan.class_counts.values()):,} training images"
     print("\n".join([f"read: {read}", *(f"note: {note}" for note in scan.notes)]))
     print(
-        f"wrote {output}; next: `ltdd-ray data info {output}` to estimate time and memory, "
-        f"`ltdd-ray run {output}` to run it"
+        f"wrote {output}; next: `{command('data', 'info', output)}` to estimate time and memory, "
+        f"`{command('run', output)}` to run it"
     )
 
 

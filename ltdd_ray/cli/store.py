@@ -12,8 +12,8 @@ from rich.table import Table
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.store.garbage import collect_garbage
 from ltdd_ray.store.location import open_folder
-from ltdd_ray.store.manifest import METRICS
 from ltdd_ray.store.reader import TrajectoryStore
+from ltdd_ray.store.terms import METRICS
 
 
 def ls(uri: str, as_json: bool) -> int:

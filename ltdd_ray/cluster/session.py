@@ -2,14 +2,18 @@
 
 import logging
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 
+from ltdd_ray.cluster.probe import require_cluster
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.redact import mask
 from ltdd_ray.config import ComputeConfig
 
 # Ray's own switches. The first hides all GPUs from a process that requests none, so that
@@ -28,6 +32,7 @@ RAY_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
+LONGEST_TMPDIR = 38  # characters; Ray adds up to 69 of the 107 that a socket's name may have
 LEAST_OBJECT_STORE = 100_000_000  # bytes; Ray's own minimum is 78,643,200
 
 
@@ -46,10 +51,11 @@ def ray_session(compute: ComputeConfig, shared_bytes: int = 0) -> Iterator[None]
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
     address = compute.address or os.environ.get("RAY_ADDRESS")
+    origin = "compute.address" if compute.address else "RAY_ADDRESS"
     try:
         with _kept_sigterm_handler():
             if address:
-                _join_cluster(address)
+                _join_cluster(address, origin)
             else:
                 _start_cluster(compute.num_cpus, LEAST_OBJECT_STORE + 2 * shared_bytes)
         yield
@@ -72,7 +78,8 @@ def inside_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def _join_cluster(address: str) -> None:
+def _join_cluster(address: str, origin: str) -> None:
+    require_cluster(address, origin)
     try:
         ray.init(
             address=address,
@@ -82,21 +89,52 @@ def _join_cluster(address: str) -> None:
         )
     except (ConnectionError, ValueError) as error:
         raise UserError(
-            f"no Ray cluster answers at {address}: {error}; "
-            "start one or set compute.address to null"
+            f"{origin}: no Ray cluster answers at {mask(address)}: {error}; "
+            "start one, or set compute.address to null and unset RAY_ADDRESS"
         ) from error
 
 
+def _give_token() -> None:
+    """Put a token for the new cluster into the environment where the home folder cannot hold it.
+
+    Ray writes the token that protects a new cluster to ``~/.ray/auth_token``.
+    """
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    try:
+        folder = Path.home() / ".ray"
+        folder.mkdir(parents=True, exist_ok=True)
+        usable = (folder / "auth_token").exists() or os.access(folder, os.W_OK)
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home
+        usable = False
+    if not usable:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
 def _start_cluster(num_cpus: int | None, object_store_memory: int) -> None:
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        object_store_memory=object_store_memory,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        _node_ip_address="127.0.0.1",
-    )
+    _give_token()
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            object_store_memory=object_store_memory,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+        )
+    except OSError as error:
+        folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+        if "AF_UNIX" in str(error):  # Ray's message about the longest name of a socket
+            raise UserError(
+                f"{folder}: too long a name for the sockets of Ray; set RAY_TMPDIR to a folder "
+                f"whose name has at most {LONGEST_TMPDIR} characters, such as /tmp"
+            ) from None
+        place = f" ({error.filename})" if error.filename else ""
+        raise UserError(
+            f"{folder}: Ray cannot start there: {error.strerror or error}{place}; set RAY_TMPDIR "
+            "to a folder that can be written to"
+        ) from error
 
 
 def require_capacity(setting: str, count: int, cpus: float, gpus: float) -> None:

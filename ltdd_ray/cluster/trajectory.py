@@ -24,7 +24,7 @@ from ltdd_ray.config import ComputeConfig, RunConfig
 from ltdd_ray.data.budget import picture_budget
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.distill.checkpoint import PROGRESS
+from ltdd_ray.distill.checkpoint import finished_updates
 from ltdd_ray.distill.metrics_log import MetricsLog, UpdateReport
 from ltdd_ray.distill.trajectory.loop import distill
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
@@ -193,7 +193,7 @@ def _distill_rank(
                 {"update": update}, checkpoint=ray.train.Checkpoint.from_directory(scratch)
             )
 
-    done = json.loads((resume_from / PROGRESS).read_text())["update"] if resume_from else 0
+    done = finished_updates(resume_from)
     log = _metrics_log(config, data, done) if rank == 0 else None
     checks = make_checks(config, data, done, outbox.add) if rank == 0 else None
 

@@ -18,7 +18,37 @@ from typing import IO, Any
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.redact import mask
 
+LONGEST_NAME, LONGEST_PATH = 255, 4095  # bytes, on Linux and most file systems
 LOCK = ".lock"  # in a locked folder; it names the process that holds it
+
+
+def usable_path(path: str) -> str:
+    """``path`` with a leading ``~`` or ``~user`` replaced by that home folder.
+
+    Addresses (``s3://...``) stay as they are. Raises ``UserError`` for an unknown user, and as
+    :func:`refuse_impossible` does.
+    """
+    refuse_impossible(path)
+    if "://" in path or not path.startswith("~"):
+        return path
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:
+        raise UserError(f"{path!r} starts with ~ but names no user; write the path out") from None
+
+
+def refuse_impossible(path: str) -> None:
+    """Raise ``UserError`` for what no system takes as a path: a NUL in it, too many characters."""
+    if "\0" in path:
+        raise UserError(f"{path!r} holds a NUL, which no path can; remove it")
+    if "://" in path:
+        return
+    longest = max(len(part.encode(errors="surrogatepass")) for part in path.split("/"))
+    if longest > LONGEST_NAME or len(path.encode(errors="surrogatepass")) > LONGEST_PATH:
+        raise UserError(
+            f"{path[:60]!r}... is too long for a path ({len(path):,} characters); "
+            "choose a shorter one"
+        )
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

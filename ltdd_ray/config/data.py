@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ltdd_ray.common.registry import Registry
-from ltdd_ray.config.section import NamingSection, expand_home
+from ltdd_ray.config.section import NamingSection, as_path
 
 SOURCES = Registry[Callable[..., Any]](
     "source",
@@ -130,7 +130,7 @@ class DataConfig(NamingSection):
     @field_validator("path", "test_path", "train_list", "test_list", "cache", "unlabelled")
     @classmethod
     def _home(cls, path: str | None) -> str | None:
-        return path and expand_home(path)
+        return as_path(path)
 
     @field_validator("background")
     @classmethod

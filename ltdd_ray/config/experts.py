@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from ltdd_ray.config.section import Section, expand_home
+from ltdd_ray.config.section import Section, as_path
 
 
 class RepresentationStage(Section):
@@ -140,4 +140,4 @@ class ExpertsConfig(Section):
     @field_validator("store")
     @classmethod
     def _home(cls, path: str | None) -> str | None:
-        return path and expand_home(path)
+        return as_path(path)

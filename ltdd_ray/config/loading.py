@@ -13,8 +13,10 @@ import yaml
 from pydantic import ValidationError
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import refuse_impossible
 from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.common.registry import import_plugins
+from ltdd_ray.common.shell import command
 from ltdd_ray.config.section import Section, section_of
 from ltdd_ray.config.shipped import find_config
 from ltdd_ray.config.tree import RunConfig
@@ -34,6 +36,7 @@ def load_config(
 
     Raises ``UserError`` naming the file or setting, the value and the remedy.
     """
+    refuse_impossible(str(path_or_name))
     tree = _read_yaml(find_config(path_or_name), ())
     for override in overrides:
         _apply_override(tree, override)
@@ -64,18 +67,21 @@ def dump_config(config: RunConfig) -> str:
 
 
 def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    refuse_impossible(str(path))
     if path.resolve() in seen:
         raise UserError(f"{path}: `extends` leads back to itself; remove one of the links")
     try:
-        tree = parse_yaml(path.read_text(), str(path))
+        tree = parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file; {_nearest(path)}") from None
     except IsADirectoryError:
         raise UserError(
             f"{path}: a folder, not a config file; "
-            f"`ltdd-ray init {path}` writes one for a folder of images"
+            f"`{command('init', path)}` writes one for a folder of images"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: no UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")

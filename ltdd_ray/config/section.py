@@ -1,11 +1,12 @@
 """What every section of the tree has in common, and how sections nest."""
 
-from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import usable_path
 from ltdd_ray.common.registry import Registry
 
 
@@ -15,14 +16,12 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def expand_home(path: str) -> str:
-    """``path`` with a leading ``~`` or ``~user`` replaced by that home folder."""
-    if not path.startswith("~"):
-        return path
+def as_path(path: str | None) -> str | None:
+    """:func:`~ltdd_ray.common.files.usable_path` as a check of a key; None stays."""
     try:
-        return str(Path(path).expanduser())
-    except RuntimeError:
-        raise ValueError(f"{path!r} starts with ~ but names no user; write the path out") from None
+        return path and usable_path(path)
+    except UserError as error:
+        raise ValueError(str(error)) from None
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:

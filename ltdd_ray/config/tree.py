@@ -12,7 +12,7 @@ from ltdd_ray.config.experts import ExpertsConfig
 from ltdd_ray.config.matching import ClassifierPhase, RepresentationPhase
 from ltdd_ray.config.model import ModelConfig
 from ltdd_ray.config.search import SearchConfig
-from ltdd_ray.config.section import Section, expand_home
+from ltdd_ray.config.section import Section, as_path
 
 # As in ltdd_ray.nn.augment, which imports torch.
 AUGMENTATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -80,7 +80,7 @@ class RunConfig(Section):
     @field_validator("output")
     @classmethod
     def _home(cls, path: str) -> str:
-        return expand_home(path)
+        return as_path(path) or path
 
     @property
     def folder(self) -> Path:

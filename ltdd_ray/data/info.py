@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -78,7 +77,7 @@ def describe(splits: DataSplits, config: DataConfig) -> DataSummary:
     measured = float(train.class_counts.max() / train.class_counts.min())
     errors = estimate.errors() if estimate else {}
     return DataSummary(
-        config.source, train.image_shape, measured, groups, rows, errors, _notes(splits)
+        config.source, train.image_shape, measured, groups, rows, errors, splits.notes
     )
 
 
@@ -135,20 +134,6 @@ def data_table(summary: DataSummary) -> RenderableType:
         lines.append(f"images counted in a wrong class: {errors}")
     lines += [f"note: {note}" for note in summary.notes]
     return Group(table, *map(Text, lines))
-
-
-def _notes(splits: DataSplits) -> tuple[str, ...]:
-    """Those of the splits, and one about images that stand in both parts."""
-    if isinstance(splits.train.images, np.ndarray) and isinstance(splits.test.images, np.ndarray):
-        seen = {image.tobytes() for image in splits.train.images}
-        twice = sum(image.tobytes() in seen for image in splits.test.images)
-        if twice:
-            return (
-                *splits.notes,
-                f"{twice:,} of {len(splits.test):,} test images are pixel for pixel training "
-                "images too, which raises the accuracy; remove them from one part",
-            )
-    return splits.notes
 
 
 def _counted_classes(count: int) -> str:

@@ -23,7 +23,8 @@ IMAGES_AT_ONCE = 2048
 class PreparedData:
     """Training images, the images of ``evaluate.split``, and the normalisation of the former.
 
-    ``held_out`` are the images of ``data.validation_fraction``, if any.
+    ``held_out`` are the images of ``data.validation_fraction``, if any. ``notes`` are sentences
+    about what was converted, passed over or found twice.
     """
 
     train: LongTailedDataset
@@ -31,6 +32,7 @@ class PreparedData:
     normalisation: Normalisation
     estimate: CountEstimate | None = None
     held_out: LabelledImages | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def prior(self) -> np.ndarray:
@@ -52,7 +54,9 @@ def prepare_data(config: RunConfig, write_shards: ShardWriter = write_in_process
     evaluation = splits.validation if config.evaluate.split == "validation" else splits.test
     assert evaluation is not None  # the config requires a validation_fraction
     normalisation = Normalisation.fit(splits.train.images, config.data.normalisation)
-    return PreparedData(splits.train, evaluation, normalisation, splits.estimate, splits.validation)
+    return PreparedData(
+        splits.train, evaluation, normalisation, splits.estimate, splits.validation, splits.notes
+    )
 
 
 class LazyImages:

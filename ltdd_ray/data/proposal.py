@@ -15,6 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_atomic
+from ltdd_ray.common.shell import command
+from ltdd_ray.data.names import printable
 from ltdd_ray.data.scan import Scan
 
 TEST_FRACTION = 0.2
@@ -62,7 +64,8 @@ def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
     epochs = min(max(IMAGES_PER_EXPERT // sum(train), EXPERT_EPOCHS[0]), EXPERT_EPOCHS[1])
     text = environment.get_template("proposal.yaml").render(
         scan=scan,
-        file=output,
+        info=printable(command("data", "info", output)),
+        run=printable(command("run", output)),
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", scan.root.resolve().name).strip("._-") or "images",
         counts=counts,
         test_fraction=TEST_FRACTION,

@@ -5,7 +5,10 @@ from pathlib import Path
 from statistics import median
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import refuse_impossible
+from ltdd_ray.common.shell import command
 from ltdd_ray.data.names import class_name, printable
+from ltdd_ray.data.sources.checks import without_test_images
 from ltdd_ray.data.sources.decode import read_head
 from ltdd_ray.data.sources.folders import image_files, locate_parts, passed_over, subfolders
 
@@ -40,6 +43,7 @@ def scan_folder(root: Path) -> Scan:
     Raises ``UserError`` for fewer than two classes, an empty class, a class with a single image if
     there are no test images, or an image that cannot be opened.
     """
+    refuse_impossible(str(root))
     if not root.is_dir():
         raise UserError(
             f"{root}: {'not a' if root.exists() else 'no such'} folder; "
@@ -52,10 +56,7 @@ def scan_folder(root: Path) -> Scan:
     train, test = locate_parts(root)
     files = {class_name(folder.name): image_files(folder) for folder in subfolders(train)}
     if len(files) < 2:
-        raise UserError(
-            f"{train}: expected a folder of images for each of at least two classes, "
-            f"found folders: {', '.join(files) or 'none'}"
-        )
+        raise _too_few_classes(train)
     empty = next((name for name, found in files.items() if not found), None)
     if empty:
         raise UserError(f"{train / empty}: holds no image files; add some or remove the folder")
@@ -78,5 +79,28 @@ def scan_folder(root: Path) -> Scan:
         sizes=frozenset(sizes),
         short_side=round(median(min(size) for size in sizes)),
         colour=any(colour for _, colour in heads),
-        notes=tuple(passed_over(root, train, test)),
+        notes=(*passed_over(root, train, test), *_unmeasured(files, test)),
     )
+
+
+def _unmeasured(files: dict[str, list[Path]], test: Path | None) -> list[str]:
+    """A note about classes that the test part lacks."""
+    if test is None:
+        return []
+    there = {class_name(folder.name) for folder in subfolders(test) if image_files(folder)}
+    return without_test_images([name for name in files if name not in there], len(files))
+
+
+def _too_few_classes(train: Path) -> UserError:
+    folders, loose = subfolders(train), len(image_files(train))
+    found = f"one class folder, {folders[0].name}" if folders else "no class folders"
+    if loose:
+        found += f" and {loose:,} image files outside of any"
+    inside = [folder for folder in folders if len(subfolders(folder)) > 1]
+    remedy = (
+        f"if the classes are the folders in {inside[0]}, run `{command('init', inside[0])}`"
+        if inside
+        else "move the images of each class into a folder of its own, as "
+        f"{train / 'CLASS' / 'image.jpg'}, at least two classes, and run the same command again"
+    )
+    return UserError(f"{train}: holds {found}; {remedy}")

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import write_atomic
+from ltdd_ray.common.files import usable_path, write_atomic
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.formation import decode
 from ltdd_ray.distill.validity import CHECKSUM, checksum, find_fault
@@ -141,7 +141,10 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         path = find_distilled(folder, name)
         try:
             return _from_file(path)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, UserError) as error:
+        except (
+            *(SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError),
+            *(RecursionError, UserError),
+        ) as error:
             reason = f"no {error} in it" if isinstance(error, KeyError) else error
             raise UserError(
                 f"{path}: not a readable distilled set ({reason}); restore the file, or delete it "
@@ -159,7 +162,7 @@ def find_distilled(place: Path | str, name: str = "distilled") -> Path:
 
     Raises ``UserError`` where there is none.
     """
-    place = Path(place).expanduser()
+    place = Path(usable_path(str(place)))
     if not place.exists():
         raise UserError(
             f"{place}: does not exist; give the folder of a run, or a {name}.safetensors"

@@ -1,6 +1,7 @@
 """The log of a distillation: a line of JSON per update for the report, and TensorBoard events."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class MetricsLog:
 
         self._make_grid = make_grid
         history.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in _lines(history) if json.loads(line)["update"] <= done]
+        kept = [line for line in _lines(history) if _update_of(line) <= done]
         history.write_text("".join(line + "\n" for line in kept))
         self._history = history.open("a")
         self._events = SummaryWriter(str(tensorboard), purge_step=done + 1)
@@ -61,6 +62,14 @@ class MetricsLog:
     def close(self) -> None:
         self._history.close()
         self._events.close()
+
+
+def _update_of(line: str) -> float:
+    """The update of a line; infinity, so that it is dropped, for a line that is no record."""
+    try:
+        return float(json.loads(line)["update"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return math.inf
 
 
 def _lines(path: Path) -> list[str]:

@@ -40,7 +40,7 @@ def evaluate(
         distilled: the set to train on.
         model: maps images (B, K, H, W) in model space to logits (B, C). It is trained in place,
             from the weights that it has.
-        test_images: pixels 0..255, uint8 (N, K, H, W), at least one of each class.
+        test_images: pixels 0..255, uint8 (N, K, H, W), at least one.
         test_labels: whole numbers 0..C-1 in the order of ``distilled.class_names``, (N,).
         learning_rate: None takes the rate of the set.
         augmentation: DSA operations joined by ``_``; None takes those of the set, ``""`` none.
@@ -48,7 +48,9 @@ def evaluate(
         device: None takes the GPU if there is one.
 
     Returns the share of test images predicted correctly for each class, ``.per_class`` (C,), its
-    mean ``.accuracy``, and the mean probability of the predicted and of the true class.
+    mean ``.accuracy`` (balanced accuracy), the share of all images ``.accuracy_over_images``, and
+    the mean probability of the predicted and of the true class. A class without test images has NaN
+    and is left out of the mean.
     Raises ``UserError`` for images or labels of another kind, and where the loss is not finite.
     """
     device = device or default_device()
@@ -82,10 +84,8 @@ def _check_test(distilled: DistilledSet, images: Tensor, labels: Tensor) -> None
     seen = set(labels.tolist())
     if outside := sorted(seen - set(range(len(names)))):
         raise UserError(f"test label {outside[0]} lies outside 0..{len(names) - 1}; renumber it")
-    if absent := [name for k, name in enumerate(names) if k not in seen]:
-        raise UserError(
-            f"class {absent[0]!r} has no test image, so its accuracy is unknown; add images of it"
-        )
+    if not seen:
+        raise UserError("there are no test images, so no accuracy is known; give some")
 
 
 @torch.no_grad()

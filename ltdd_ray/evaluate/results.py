@@ -14,6 +14,11 @@ from ltdd_ray.distill.checks import REMEDY
 from ltdd_ray.evaluate.sets import SETS
 from ltdd_ray.evaluate.train import NetworkResult
 
+MEASURES = {
+    "accuracy": "balanced accuracy: the mean over classes that have test images",
+    "accuracy_over_images": "share of all test images predicted correctly",
+}
+
 
 def summarise(
     config: RunConfig,
@@ -23,6 +28,9 @@ def summarise(
 ) -> dict[str, Any]:
     """The content of results.json: shares and probabilities 0..1, groups by class counts.
 
+    ``accuracy`` is balanced accuracy, the mean over classes; ``accuracy_over_images`` the share of
+    all images predicted correctly; ``measures`` says so in the file. A class without test images
+    (``unmeasured_classes``) has null in ``per_class``, and a group of such classes is left out.
     Every ``std`` is a sample standard deviation over networks; None (null) for a single network.
 
     ``sets`` holds every set of ``evaluate.sets`` in that order. The first is the result of the run
@@ -55,6 +63,12 @@ def summarise(
         "split": config.evaluate.split,
         "class_names": list(train.class_names),
         "class_counts": train.class_counts.tolist(),
+        "measures": MEASURES,
+        "unmeasured_classes": [
+            name
+            for name, share in zip(train.class_names, sets[first]["per_class"]["mean"])
+            if share is None
+        ],
         "set": first,
         **sets[first],
         "sets": sets,
@@ -99,11 +113,14 @@ def _summary(
 def _accuracies(
     networks: Sequence[NetworkResult], groups: dict[str, tuple[int, ...]]
 ) -> dict[str, Any]:
-    overall = [n.accuracy for n in networks]
+    overall, over_images = (
+        [getattr(n, key) for n in networks] for key in ("accuracy", "accuracy_over_images")
+    )
     per_class = np.array([n.per_class for n in networks])  # (networks, C)
     return {
         "accuracy": {**_spread(overall), "runs": overall},
-        "per_class": {"mean": per_class.mean(0).tolist(), "std": _deviations(per_class)},
+        "accuracy_over_images": {**_spread(over_images), "runs": over_images},
+        "per_class": {"mean": _plain(per_class.mean(0)), "std": _deviations(per_class)},
         "groups": _by_group(per_class, groups),
     }
 
@@ -111,8 +128,13 @@ def _accuracies(
 def _by_group(
     per_class: np.ndarray, groups: dict[str, tuple[int, ...]]
 ) -> dict[str, dict[str, float | None]]:
-    """Mean and deviation over networks of ``per_class`` (networks, C), averaged by group."""
-    return {name: _spread(per_class[:, list(classes)].mean(1)) for name, classes in groups.items()}
+    """Mean and deviation over networks of ``per_class`` (networks, C), averaged by group.
+
+    NaN marks a class without test images; a group of such classes alone is left out.
+    """
+    measured = ~np.isnan(per_class).all(0)
+    members = {name: [k for k in classes if measured[k]] for name, classes in groups.items()}
+    return {name: _spread(per_class[:, own].mean(1)) for name, own in members.items() if own}
 
 
 def _spread(values: Sequence[float] | np.ndarray) -> dict[str, float | None]:
@@ -127,7 +149,12 @@ def _deviations(values: np.ndarray) -> list[float | None]:
     """
     if len(values) == 1:
         return [None] * values.shape[1]
-    return values.std(0, ddof=1).tolist()
+    return _plain(values.std(0, ddof=1))
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    """A list with None, which is null in results.json, for NaN."""
+    return [None if np.isnan(value) else float(value) for value in values]
 
 
 def accuracy_text(mean: float, std: float | None) -> str:
@@ -136,7 +163,10 @@ def accuracy_text(mean: float, std: float | None) -> str:
 
 
 def results_table(results: dict[str, Any]) -> Table:
-    """A row for each set: labels, and accuracy in percent over all classes and per group."""
+    """A row for each set: labels, and accuracy in percent.
+
+    Balanced accuracy over all classes and per group, and the accuracy over images.
+    """
     pictures = results["pictures_per_image"]
     size = (
         f"{sum(results['images_per_class'])} images"
@@ -146,7 +176,7 @@ def results_table(results: dict[str, Any]) -> Table:
     if pictures > 1:
         size += f" of {pictures} pictures each, a label for each picture"
     table = _table(
-        f"{results['name']}: accuracy in % on the {results['split']} images, {size}",
+        f"{results['name']}: balanced accuracy in % on the {results['split']} images, {size}",
         results,
         "labels",
     )
@@ -157,8 +187,15 @@ def results_table(results: dict[str, Any]) -> Table:
             notes.append(f"{one['title']}: logits adjusted with tau {one['tau']:.2f}")
     if warning := start_warning(results):
         notes.append(warning)
+    if missing := results.get("unmeasured_classes"):
+        notes.append(f"not measured, as they have no {results['split']} images: {some(missing)}")
     table.caption = "\n".join(notes) or None
     return table
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of ``names`` in a sentence, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def start_warning(results: dict[str, Any]) -> str | None:
@@ -175,7 +212,7 @@ def start_warning(results: dict[str, Any]) -> str | None:
 
 def architectures_table(results: dict[str, Any]) -> Table:
     """A row for each architecture: its accuracy in percent with the first set."""
-    table = _table(f"{results['title']}: accuracy in % by architecture", results)
+    table = _table(f"{results['title']}: balanced accuracy in % by architecture", results)
     for label, one in results["cross_architecture"].items():
         table.add_row(label, *_cells(one))
     return table
@@ -185,11 +222,13 @@ def _table(title: str, results: dict[str, Any], *columns: str) -> Table:
     table = Table(title=title)
     for column in ("", *columns):
         table.add_column(column)
-    for column in ("all", *results["groups"]):
+    for column in ("all classes", *results["groups"], "over images"):
         table.add_column(column, justify="right")
     return table
 
 
 def _cells(one: dict[str, Any]) -> list[str]:
-    cells = (one["accuracy"], *one["groups"].values())
+    cells = [one["accuracy"], *one["groups"].values()]
+    if "accuracy_over_images" in one:  # results of older versions lack it
+        cells.append(one["accuracy_over_images"])
     return [accuracy_text(cell["mean"], cell["std"]) for cell in cells]

@@ -4,6 +4,7 @@ SGD at the set's own rate, with a tenth of it in the second half of the epochs; 
 decay from the config; DSA; the stored soft labels. M images, B batch, C classes.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -33,11 +34,14 @@ class Measurement:
     """What a network predicts, as means over the images of each class (C,).
 
     ``per_class`` is the share predicted correctly, ``confidence`` the probability of the predicted
-    class, ``true_confidence`` that of the true one. ``accuracy`` is the mean of ``per_class``, so
-    large and small classes have the same weight.
+    class, ``true_confidence`` that of the true one; NaN for a class without images. ``accuracy`` is
+    balanced accuracy, the mean of ``per_class`` over the classes that have images, so large and
+    small classes have the same weight. ``accuracy_over_images`` is the share of all images that is
+    predicted correctly.
     """
 
     accuracy: float
+    accuracy_over_images: float
     per_class: tuple[float, ...]
     confidence: tuple[float, ...]
     true_confidence: tuple[float, ...]
@@ -62,12 +66,21 @@ class NetworkResult(Measurement):
     seconds: float
 
     def to_json(self) -> dict:
-        return asdict(self)
+        """Plain values; None for NaN, which JSON lacks."""
+        return {
+            key: [None if share != share else share for share in value]
+            if isinstance(value, tuple)
+            else value
+            for key, value in asdict(self).items()
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "NetworkResult":
         values: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data.items()
+            key: tuple(math.nan if share is None else share for share in value)
+            if isinstance(value, list)
+            else value
+            for key, value in data.items()
         }
         return cls(**values)
 
@@ -217,9 +230,10 @@ def measure(model: nn.Module, images: Images, labels: Tensor) -> Measurement:
     counts = torch.bincount(labels, minlength=logits.shape[1])
     sums = values.new_zeros(logits.shape[1], 3).index_add(0, labels, values)
     per_class, confidence, true_confidence = map(tuple, (sums / counts[:, None]).T.tolist())
-    accuracy = sum(per_class) / len(per_class)
+    measured = [share for share, count in zip(per_class, counts.tolist()) if count]
     return Measurement(
-        accuracy=accuracy,
+        accuracy=sum(measured) / len(measured),
+        accuracy_over_images=float(right.double().mean()),
         per_class=per_class,
         confidence=confidence,
         true_confidence=true_confidence,

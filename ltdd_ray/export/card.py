@@ -34,14 +34,16 @@ def write_card(file: Path) -> Path:
 def read_results(file: Path) -> dict[str, Any]:
     """The results.json of the run that holds ``file`` (.../distilled/distilled.safetensors).
 
-    Empty before the evaluation, and for a file outside of a run.
+    Empty before the evaluation, for a cut one, and for a file outside of a run.
     """
     results = file.resolve().parent.parent / "results.json"
-    return (
-        json.loads(results.read_text())
-        if file.parent.name == "distilled" and results.exists()
-        else {}
-    )
+    if file.parent.name != "distilled":
+        return {}
+    try:
+        content = json.loads(results.read_text())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> str:
@@ -65,8 +67,10 @@ def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> 
         per_class=distilled.classes.bincount().tolist(),
         name=results.get("name", "distilled set"),
         form=form,
-        results=results,
+        results={"unmeasured_classes": [], **results},
         rows=[(title, measured[key]) for key, title in SETS.items() if key in measured],
+        # Results of older versions lack it.
+        over_images=all("accuracy_over_images" in one for one in measured.values()),
         size_category=next(
             (name for limit, name in SIZES.items() if len(distilled) < limit), "n>1M"
         ),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import new_folder
+from ltdd_ray.common.files import new_folder, usable_path
 from ltdd_ray.distill.artifact import DistilledSet, find_distilled
 from ltdd_ray.export.card import read_results, render_card
 from ltdd_ray.export.layouts import LAYOUTS
@@ -44,7 +44,8 @@ class Export:
         exact, rounded = (
             100 * sets[name]["accuracy"]["mean"] for name in ("distilled", "distilled_8bit")
         )
-        return f"accuracy is {exact:.1f} % before and {rounded:.1f} % after rounding to 8 bits"
+        shares = f"{exact:.1f} % before and {rounded:.1f} % after rounding to 8 bits"
+        return f"balanced accuracy is {shares}"
 
 
 def export(place: Path, layout: str, output: Path | None) -> Export:
@@ -55,7 +56,7 @@ def export(place: Path, layout: str, output: Path | None) -> Export:
     ``UserError`` where there is no set, and where ``output`` exists or cannot be written.
     """
     file = find_distilled(place)
-    folder = (output or file.with_name(layout)).expanduser()
+    folder = Path(usable_path(str(output or file.with_name(layout))))
     if folder.exists():
         raise UserError(
             f"{folder}: exists already and is not overwritten; "

@@ -1,8 +1,8 @@
 """A self-contained HTML page that compares several runs, made from the files in their folders.
 
-Accuracies are fractions 0..1 and those of the first set in ``evaluate.sets``. The style of a run,
-``run-0`` and so on, is its class in the HTML. Elements of this class have the colour of the run and
-are hidden together with it.
+Accuracies are fractions 0..1 and those of the first set in ``evaluate.sets``: means over classes
+unless they are said to be over images. The style of a run, ``run-0`` and so on, is its class in the
+HTML. Elements of this class have the colour of the run and are hidden together with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from urllib.parse import quote
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, rank_chart, upper_end
-from ltdd_ray.report.finished import FinishedRun
+from ltdd_ray.report.finished import FinishedRun, fitting_files
 from ltdd_ray.report.images import preview
 from ltdd_ray.report.template import write_page
 
@@ -31,7 +31,14 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
     Raises ``UserError`` for the reasons of :func:`~ltdd_ray.report.page.write_report`.
     """
     runs = {f"run-{i}": FinishedRun.read(folder) for i, folder in enumerate(folders)}
-    view = {
+    with fitting_files(folders[0].parent if len(folders) > 1 else folders[0]):
+        return write_page(path, "comparison.html", _view(runs, path))
+
+
+def _view(runs: Runs, path: Path) -> dict[str, Any]:
+    """The variables of the template."""
+    return {
+        "made_from": None,
         "runs": runs,
         "names": dict(zip(runs, _names(list(runs.values())))),
         "styles": {style: style for style in runs},
@@ -55,7 +62,6 @@ def write_comparison(folders: Sequence[Path], path: Path) -> Path:
             if (link := _link(run.folder / "report.html", path))
         },
     }
-    return write_page(path, "comparison.html", view)
 
 
 def _link(page: Path, start: Path) -> str:
@@ -89,16 +95,29 @@ def _accuracies(runs: Runs) -> dict[str, Any]:
         for group in ("many", "medium", "few")
     }
     groups = {group: values for group, values in found.items() if values}
+    over_images = {
+        style: run.results["accuracy_over_images"]
+        for style, run in runs.items()
+        if "accuracy_over_images" in run.results  # results of older versions lack it
+    }
     published = {
         style: share
         for style, run in runs.items()
         if (share := run.published(run.results["set"])) is not None
     }
     reach = [
-        upper_end(value) for values in (overall, *groups.values()) for value in values.values()
+        upper_end(value)
+        for values in (overall, over_images, *groups.values())
+        for value in values.values()
     ]
     limit = axis_limit([*reach, *published.values()])
-    return {"overall": overall, "groups": groups, "published": published, "limit": limit}
+    return {
+        "overall": overall,
+        "over_images": over_images,
+        "groups": groups,
+        "published": published,
+        "limit": limit,
+    }
 
 
 def _classes(runs: Runs) -> dict[str, Any]:
@@ -110,7 +129,12 @@ def _classes(runs: Runs) -> dict[str, Any]:
     first = next(iter(runs.values())).results
     if any(run.results["class_names"] != first["class_names"] for run in runs.values()):
         return {}
-    order = [k for members in class_groups(first["class_counts"]).values() for k in members]
+    order = [
+        k
+        for members in class_groups(first["class_counts"]).values()
+        for k in members
+        if all(run.results["per_class"]["mean"][k] is not None for run in runs.values())
+    ]
     means, stds = (
         {s: [run.results["per_class"][key][k] for k in order] for s, run in runs.items()}
         for key in ("mean", "std")

@@ -1,14 +1,19 @@
 """An evaluated run, read from the files in its folder."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import UndefinedError
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.shell import command
+from ltdd_ray.config.yaml_text import parse_yaml
 from ltdd_ray.methods.published import published_accuracy
 from ltdd_ray.runs.folder import leaves
 
@@ -57,8 +62,8 @@ class FinishedRun:
     def settings(self) -> dict[str, Any]:
         """{dotted key: value} as in the file, which may be the config of another version."""
         try:
-            return dict(leaves(yaml.safe_load(self.config) or {}))
-        except (yaml.YAMLError, AttributeError):
+            return dict(leaves(parse_yaml(self.config, str(self.folder / "config.yaml")) or {}))
+        except (yaml.YAMLError, AttributeError, UserError):
             raise UserError(
                 f"{self.folder / 'config.yaml'}: not readable as a config; restore or remove it"
             ) from None
@@ -78,6 +83,27 @@ class FinishedRun:
         )
 
 
+@contextmanager
+def fitting_files(folder: Path) -> Iterator[None]:
+    """Turn an error over the content of a run's files into a ``UserError`` that names the remedy.
+
+    Files of another version, or altered ones, may lack any value that a page shows.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise _unfit(folder, error) from error
+    except UndefinedError as error:  # of a template
+        raise _unfit(folder, error) from error
+
+
+def _unfit(folder: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{folder}: results.json lacks what the page shows ({type(error).__name__}: {error}); "
+        "delete the file and run `ltdd-ray evaluate` with the run's config again"
+    )
+
+
 def _read_results(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(
@@ -93,7 +119,7 @@ def _read_results(folder: Path) -> dict[str, Any]:
             )
         stage = "evaluate" if (folder / "distilled" / "distilled.safetensors").exists() else "run"
         raise UserError(
-            f"{folder}: there is no results.json to report; run `ltdd-ray {stage} {config}` first"
+            f"{folder}: there is no results.json to report; run `{command(stage, config)}` first"
         )
     missing = [key for key in REQUIRED if key not in results]
     if missing:
@@ -107,8 +133,11 @@ def _read_results(folder: Path) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any] | None:
     text = _read_text(path)
     try:
-        return json.loads(text) if text else None
-    except json.JSONDecodeError as error:
+        content = json.loads(text) if text else None
+        if not isinstance(content, dict | None):
+            raise ValueError("not an object")
+        return content
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: not readable as JSON ({error}); "
             "delete the file and run the stage that writes it again"
@@ -117,4 +146,10 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 def _read_text(path: Path) -> str:
     """The text of the file; empty where there is no file."""
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except (UnicodeDecodeError, OSError) as error:
+        raise UserError(
+            f"{path}: not readable ({error}); delete the file and run the stage that writes it "
+            "again"
+        ) from None

@@ -64,7 +64,7 @@ def classifier_norms(results: dict[str, Any], styles: Mapping[str, str]) -> dict
         ("head", "tail"),
         label,
     )
-    return {"chart": chart, "rows": rows}
+    return {"chart": chart, "rows": rows, "groups": list(groups)}
 
 
 def _by_group(values: np.ndarray, groups: dict[str, tuple[int, ...]]) -> dict[str, Any]:

@@ -1,21 +1,23 @@
 """The report of one run: a self-contained HTML page made from the files in its folder.
 
-Accuracies are fractions 0..1. A series is a set that networks were trained on, by its name in
-``evaluate.sets``: the distilled set, random images, and so on. The first one is the leading series,
-whose accuracy is the run's result.
+Accuracies are fractions 0..1, and means over classes unless they are said to be over images.
+Classes without test images are left out. A series is a set that networks were trained on, by its
+name in ``evaluate.sets``: the distilled set, random images, and so on. The first one is the leading
+series, whose accuracy is the run's result.
 """
 
-import shlex
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ltdd_ray.common.shell import command
 from ltdd_ray.common.units import size
 from ltdd_ray.data.groups import class_groups
-from ltdd_ray.evaluate.results import start_warning
+from ltdd_ray.evaluate.results import some, start_warning
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, upper_end
-from ltdd_ray.report.finished import FinishedRun
+from ltdd_ray.report.finished import FinishedRun, fitting_files
 from ltdd_ray.report.history import curves
 from ltdd_ray.report.images import galleries
 from ltdd_ray.report.networks import architectures, classifier_norms
@@ -23,6 +25,11 @@ from ltdd_ray.report.template import write_page
 
 # Colours in the style sheet for all but the leading series and random selection.
 OTHER_STYLES = 4
+_SOURCES = (
+    *("results.json", "config.yaml", "distilled/distilled.safetensors"),
+    *("distilled/initial.safetensors", "distilled/history.jsonl"),
+)
+_HEAD = 2000  # bytes, at the start of a page
 
 
 def write_report(run_folder: Path, path: Path | None = None) -> Path:
@@ -33,12 +40,19 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
     file that cannot be read or written.
     """
     run = FinishedRun.read(run_folder)
+    with fitting_files(run_folder):
+        return write_page(path or run_folder / "report.html", "run.html", _view(run))
+
+
+def _view(run: FinishedRun) -> dict[str, Any]:
+    """The variables of the template."""
+    run_folder = run.folder
     results, information = run.results, run.information
     styles = _styles(results)
     published = {
         name: share for name in results["sets"] if (share := run.published(name)) is not None
     }
-    view = {
+    return {
         "results": results,
         "styles": styles,
         **_comparisons(results, styles, published),
@@ -60,10 +74,33 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
             )
         ),
         "config": run.config,
-        "command": "ltdd-ray run "
-        f"{shlex.quote(str(run_folder / 'config.yaml'))} --set output=repeat",
+        "made_from": fingerprint(run_folder),
+        "command": command("run", run_folder / "config.yaml", "--set", "output=repeat"),
     }
-    return write_page(path or run_folder / "report.html", "run.html", view)
+
+
+def fingerprint(run_folder: Path) -> str:
+    """Hash of the files that the page of a run is made from.
+
+    Not of run.json, to which the report's own time is added; results.json holds what it says of the
+    stages before.
+    """
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        file = run_folder / name
+        content = file.read_bytes() if file.is_file() else b""
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def is_current(run_folder: Path) -> bool:
+    """Whether ``report.html`` of the run was made from the files that are there now."""
+    try:
+        with (run_folder / "report.html").open("rb") as page:
+            head = page.read(_HEAD)
+    except OSError:
+        return False
+    return f'content="{fingerprint(run_folder)}"'.encode() in head
 
 
 def _styles(results: dict[str, Any]) -> dict[str, str]:
@@ -82,6 +119,11 @@ def _comparisons(
     """
     series, leading = results["sets"], results["set"]
     overall = {key: one["accuracy"] for key, one in series.items()}
+    over_images = {
+        key: one["accuracy_over_images"]
+        for key, one in series.items()
+        if "accuracy_over_images" in one  # results of older versions lack it
+    }
     counts = results["class_counts"]
     groups = {
         group: {
@@ -89,6 +131,7 @@ def _comparisons(
             "accuracy": {key: one["groups"][group] for key, one in series.items()},
         }
         for group, members in class_groups(counts).items()
+        if group in series[leading]["groups"]
     }
     classes = [
         {
@@ -105,17 +148,20 @@ def _comparisons(
             ],
         }
         for k in sorted(range(len(counts)), key=lambda k: -counts[k])
+        if series[leading]["per_class"]["mean"][k] is not None
     ]
     return {
         "leading": leading,
         "names": {key: one["title"] for key, one in series.items()},
         "overall": overall,
+        "over_images": over_images,
+        "unmeasured": some(results.get("unmeasured_classes", [])),
         "published": published,
         "groups": groups,
         "classes": classes,
         "limit": axis_limit(
             [
-                *_reach([overall, *(group["accuracy"] for group in groups.values())]),
+                *_reach([overall, over_images, *(group["accuracy"] for group in groups.values())]),
                 *published.values(),
             ]
         ),

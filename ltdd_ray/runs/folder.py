@@ -23,6 +23,7 @@ from ltdd_ray.common.hardware import describe_hardware, describe_versions
 from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.config import RunConfig, decides, result_fingerprint
 from ltdd_ray.config.loading import dump_config
+from ltdd_ray.config.yaml_text import parse_yaml
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ class RunFolder:
                 )
             return
         try:
-            recorded = dict(leaves(yaml.safe_load(file.read_text())))
-        except (ValueError, AttributeError, yaml.YAMLError):
+            recorded = dict(leaves(parse_yaml(file.read_text(encoding="utf-8"), str(file))))
+        except (ValueError, AttributeError, UserError, yaml.YAMLError):
             raise UserError(
                 f"{file}: not readable as a config; choose another name with --set name=..."
             ) from None
@@ -142,7 +143,7 @@ class RunFolder:
 def _read_object(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -74,4 +74,7 @@ class JsonOutput:
         return nullcontext(JsonProgress(stage, total, unit))
 
     def results(self, results: dict[str, Any], path: str) -> None:
-        print_json(event="results", path=path, accuracy=results["accuracy"])
+        measured = {
+            key: results[key] for key in ("accuracy", "accuracy_over_images") if key in results
+        }
+        print_json(event="results", path=path, **measured)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import refuse_impossible
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.common.units import duration
 from ltdd_ray.runs.events import EVENTS, PROGRESS
@@ -21,6 +22,10 @@ def read_status(folder: Path) -> dict[str, Any]:
     second, ``age`` seconds ago. ``stages`` has the seconds of each finished stage. ``finished`` is
     true where the report, or a search, is complete. Raises ``UserError`` where there is no run.
     """
+    refuse_impossible(str(folder))
+    if not folder.is_dir():
+        what = "a file, not the folder of a run" if folder.exists() else "there is no such folder"
+        raise UserError(f"{folder}: {what}; name the folder that `ltdd-ray run` wrote")
     information = _json(folder / "run.json")
     if information is None:
         below = sorted(file.parent.name for file in folder.glob("*/run.json"))
@@ -31,6 +36,18 @@ def read_status(folder: Path) -> dict[str, Any]:
         )
         raise UserError(f"{folder}: not the folder of a run, as it holds no run.json; {remedy}")
     progress = _json(folder / PROGRESS) or {}
+    try:
+        status = _status(folder, information, progress)
+        _lines(status)  # raises for values that cannot be shown
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UserError(
+            f"{folder}: run.json, {PROGRESS} or {EVENTS} was altered; run the same command again "
+            "to rewrite them"
+        ) from None
+    return status
+
+
+def _status(folder: Path, information: dict[str, Any], progress: dict[str, Any]) -> dict[str, Any]:
     ended = information.get("finished", {})
     stage = progress.get("stage") or next(reversed(ended), None)
     last = "search" if stage == "search" else "report"
@@ -70,6 +87,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
             f"  {status['stage']}: {status['done']:g} of {status['total']:g} {status['unit']}"
             f"{rate}, last update {duration(status['age'])} ago"
         )
+    if not status["stage"]:
+        lines.append("  no stage has begun, as there is no progress.json")
     if status["last_event"]:
         lines.append(
             f"  last event: {status['last_event']['time']} {status['last_event']['event']}"
@@ -79,10 +98,13 @@ def _lines(status: dict[str, Any]) -> list[str]:
 
 def _json(file: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(file.read_text())
+        content = json.loads(file.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+        return content
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{file}: not readable ({error}); run the same command again to rewrite it"
         ) from None
@@ -92,4 +114,5 @@ def _last_event(file: Path) -> dict[str, str] | None:
     """The last complete line. A killed writer may have left an incomplete one after it."""
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     whole = [line for line in lines if line.endswith("\n")]
-    return json.loads(whole[-1]) if whole else None
+    event = json.loads(whole[-1]) if whole else None
+    return {"time": event["time"], "event": event["event"]} if whole else None

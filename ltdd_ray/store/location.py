@@ -5,6 +5,7 @@ a live writer's file is told from debris. A local file is locked, and the kernel
 the writer dies. For objects there is only age.
 """
 
+import errno
 import fcntl
 import io
 import os
@@ -18,8 +19,18 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import usable_path
 from ltdd_ray.common.redact import mask
 from ltdd_ray.store.drafts import LocalDraft, ObjectDraft
+
+_EXHAUSTED = {  # of the process or the machine; the store itself is sound
+    errno.EMFILE: "the store is sound; raise the limit of open files with `ulimit -n`",
+    errno.ENFILE: "the store is sound; close other programs, as all of the system's files are open",
+    errno.ENOMEM: (
+        "the store is sound; free some memory, keep fewer trajectories at once, or raise "
+        "vm.max_map_count"
+    ),
+}
 
 
 @contextmanager
@@ -29,12 +40,12 @@ def storage_errors(uri: str, action: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        remedy = (
-            "address, the credentials and the network"
+        remedy = _EXHAUSTED.get(error.errno or 0) or (
+            "check the address, the credentials and the network"
             if "://" in uri
-            else "path, its permissions and the free space"
+            else "check the path, its permissions and the free space"
         )
-        raise UserError(f"{uri}: cannot {action}: {reason}; check the {remedy}") from error
+        raise UserError(f"{uri}: cannot {action}: {reason}; {remedy}") from error
 
 
 class LocalFolder:
@@ -154,7 +165,7 @@ Folder = LocalFolder | ObjectFolder
 def open_folder(uri: str) -> Folder:
     """The folder at a path or URI. Raises ``UserError`` for a URI that pyarrow cannot open."""
     if "://" not in uri:
-        return LocalFolder(uri, Path(uri).expanduser())
+        return LocalFolder(uri, Path(usable_path(uri)))
     shown = mask(uri).partition("?")[0]  # in errors, without keys and options
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)

@@ -8,18 +8,16 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, fields
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, cast
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.layout import ParameterLayout
 from ltdd_ray.store.location import Folder
+from ltdd_ray.store.terms import STAGES, DType, Stage
+from ltdd_ray.store.validity import find_fault
 
 FORMAT = "ltdd_ray.trajectory"
 FORMAT_VERSION = 1
-Stage = Literal["representation", "classifier"]
-DType = Literal["float32", "float16"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
-METRICS = ("train_loss", "train_accuracy", "test_accuracy")
 
 _NAME = re.compile(
     r"expert-(\d{4,})\.(representation|classifier)\.(?:(json)|[0-9a-f]{32}\.(arrow|tmp))"
@@ -121,17 +119,21 @@ class Manifest:
     def from_bytes(cls, data: bytes, place: str) -> "Manifest":
         """Parse and check; ``place`` names the file in errors.
 
-        Raises ``UserError`` for another format version, and for any byte that was changed.
+        Raises ``UserError`` for another format version, for any byte that was changed, and for
+        values that no writer makes.
         """
-        damaged = UserError(
-            f"{place}: the manifest is damaged; delete this file and run again to make the "
-            "trajectory anew"
-        )
+
+        def damaged(how: str) -> UserError:
+            return UserError(
+                f"{place}: the manifest is damaged{how}; delete this file and run again to make "
+                "the trajectory anew"
+            )
+
         try:
             tree = json.loads(data)
             version = tree["format_version"]
-        except (ValueError, KeyError, TypeError):
-            raise damaged from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise damaged("") from None
         if version != FORMAT_VERSION:
             raise UserError(
                 f"{place}: trajectory format version {version}, but this program reads version "
@@ -140,7 +142,9 @@ class Manifest:
             )
         first, newline, body = data.partition(b"\n")
         if first + newline != _first_line(body):
-            raise damaged
+            raise damaged("")
+        if fault := find_fault(tree):
+            raise damaged(f" ({fault})")
         rows = tuple(
             Row(
                 row["epoch"],

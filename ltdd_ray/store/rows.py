@@ -4,6 +4,8 @@ Fetched rows are kept on local disk. A row is checked against its CRC-32 when a 
 it, and at every fetch.
 """
 
+import errno
+import os
 import tempfile
 import zlib
 from collections import OrderedDict
@@ -34,7 +36,10 @@ class MappedRows:
         self._checked: set[tuple[str, int]] = set()
 
     def fetch(self, file: str, column: Column, length: int) -> np.ndarray:
-        """``length`` bytes (uint8) of a row. Raises ``DamagedRowError``."""
+        """``length`` bytes (uint8) of a row.
+
+        Raises ``DamagedRowError``, and ``OSError`` where the system refuses one more mapping.
+        """
         # Not mmap, which keeps a file descriptor open as long as a tensor lives. The way through
         # numpy gives the tensor a storage of the row alone, so that pickling copies only that.
         try:
@@ -45,12 +50,24 @@ class MappedRows:
                 dtype=torch.uint8,
             )
         except RuntimeError:
-            raise DamagedRowError("cut") from None
+            raise self._refusal(file, column.offset + length) from None
         values = mapped.numpy()[column.offset :]
         if (file, column.offset) not in self._checked:
             _check(values, column)
             self._checked.add((file, column.offset))
         return values
+
+    def _refusal(self, file: str, end: int) -> Exception:
+        """What a refused mapping means: torch says the same of a cut file and a full system."""
+        try:
+            size = (self._folder.path / file).stat().st_size
+            with (self._folder.path / file).open("rb"):
+                pass  # raises where no descriptor is left, or the file may not be read
+        except FileNotFoundError:
+            return DamagedRowError("cut")
+        if size < end:
+            return DamagedRowError("cut")
+        return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 class CachedRows:
@@ -77,7 +94,8 @@ class CachedRows:
         if len(values) < length:
             raise DamagedRowError("cut")
         _check(values, column)
-        with self._lock, suppress(OSError):  # a full disk makes the next read slower, not wrong
+        # A full disk, or no mapping left, makes the next read slower, not wrong.
+        with self._lock, suppress(OSError, RuntimeError):
             self._keep(key, values)
         return values
 

@@ -9,6 +9,7 @@ from typing import Literal
 import pyarrow as pa
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.store.agreement import disagreement
 from ltdd_ray.store.garbage import debris
 from ltdd_ray.store.location import Folder
 from ltdd_ray.store.manifest import Manifest, finished, manifest_name, parse_name, read_manifest
@@ -42,13 +43,16 @@ def verify_folder(folder: Folder) -> list[Problem]:
 
 
 def data_problems(folder: Folder, manifest: Manifest) -> list[Problem]:
-    """The problem of a trajectory's data file; an empty list if there is none."""
+    """The problem of a trajectory's data file, or of a manifest that does not fit it, in a list."""
     problem = size_problem(folder, manifest)
     if problem:
         return [problem]
     with folder.open(manifest.file) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
-    return [] if digest == manifest.sha256 else [_altered(folder, manifest)]
+    if digest != manifest.sha256:
+        return [_altered(folder, manifest)]
+    what = disagreement(folder, manifest)
+    return [_manifest_problem(folder, manifest, what)] if what else []
 
 
 def size_problem(folder: Folder, manifest: Manifest) -> Problem | None:
@@ -64,6 +68,15 @@ def size_problem(folder: Folder, manifest: Manifest) -> Problem | None:
         "cut",
         f"the data file has {size} bytes, not the {manifest.nbytes} written",
     )
+
+
+def _manifest_problem(folder: Folder, manifest: Manifest, what: str) -> Problem:
+    name = manifest_name(manifest.header.expert, manifest.header.stage)
+    message = (
+        f"{folder.uri}/{name}: the manifest does not fit its data file ({what}); delete this file "
+        "and run again to make the trajectory anew"
+    )
+    return Problem(name, "manifest", message)
 
 
 def _altered(folder: Folder, manifest: Manifest) -> Problem:

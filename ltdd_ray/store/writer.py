@@ -3,7 +3,6 @@
 Pb backbone parameters, Pc classifier parameters.
 """
 
-import json
 import mmap
 import uuid
 import zlib
@@ -16,13 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.store.agreement import arrow_schema
 from ltdd_ray.store.drafts import Draft
 from ltdd_ray.store.garbage import remove_debris
 from ltdd_ray.store.location import open_folder, storage_errors
 from ltdd_ray.store.manifest import (
-    FORMAT,
-    FORMAT_VERSION,
-    METRICS,
     Column,
     Manifest,
     Row,
@@ -31,25 +28,8 @@ from ltdd_ray.store.manifest import (
     prefix,
     read_manifest,
 )
+from ltdd_ray.store.terms import METRICS
 from ltdd_ray.store.verify import data_problems
-
-
-def arrow_schema(header: TrajectoryHeader) -> pa.Schema:
-    """Columns of a trajectory's data file; the header is its metadata, every value as JSON."""
-    element = pa.field("item", pa.type_for_alias(header.dtype), nullable=False)
-    parameters = [
-        pa.field(name, pa.list_(element, size), nullable=False)
-        for name, size in header.columns().items()
-    ]
-    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, **header.to_json()}
-    return pa.schema(
-        [
-            pa.field("epoch", pa.int32(), nullable=False),
-            *parameters,
-            *(pa.field(name, pa.float64()) for name in METRICS),
-        ],
-        metadata={key: json.dumps(value) for key, value in metadata.items()},
-    )
 
 
 class TrajectoryWriter:

@@ -59,6 +59,8 @@ def _run_stages(
     """``config`` has the paths as the user gave them, to be shown."""
     data, output = run.data, run.output
     counts = data.train.class_counts.tolist()
+    for note in data.notes:
+        output.say("data", f"note: {note}")
     if shortage := describe_shortage(picture_budget(config.distill, counts), counts):
         output.say("data", shortage)
     try:

@@ -5,6 +5,7 @@ from os.path import commonpath
 from pathlib import Path
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.shell import command
 from ltdd_ray.config.loading import load_config
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.report.page import write_report
@@ -39,7 +40,7 @@ def _run_folders(place: Path) -> list[Path]:
         if not folder.exists():
             raise UserError(
                 f"{place}: the folder of its run, {folder}, does not exist; "
-                f"run `ltdd-ray run {place}` first, or name another folder"
+                f"run `{command('run', place)}` first, or name another folder"
             )
         return [folder]
     inner = [results.parent for results in sorted(place.glob("*/results.json"))]

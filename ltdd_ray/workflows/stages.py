@@ -25,7 +25,7 @@ from ltdd_ray.experts.expert import EpochReport
 from ltdd_ray.experts.norms import expert_classifier_norms
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.export.card import write_card
-from ltdd_ray.report.page import write_report
+from ltdd_ray.report.page import is_current, write_report
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.output import Output
 
@@ -159,8 +159,7 @@ def write_results(run: RunContext) -> None:
 
 
 def _report_finished(run: RunContext) -> bool:
-    page = run.folder.path / "report.html"
-    return page.exists() and page.stat().st_mtime >= run.folder.results.stat().st_mtime
+    return is_current(run.folder.path)
 
 
 def _report(run: RunContext) -> int:

@@ -8,6 +8,7 @@ import ray
 from listkit import assert_as_listed, write_listed_images
 
 from ltdd_ray.cli.main import main
+from ltdd_ray.cluster import session
 from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import ComputeConfig, DataConfig, RunConfig
@@ -91,6 +92,7 @@ def test_images_are_decoded_on_the_cluster_of_compute_address(
         asked.append(address)
         raise ConnectionError("nobody is there")
 
+    monkeypatch.setattr(session, "require_cluster", lambda address, origin: None)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)

@@ -139,3 +139,21 @@ def test_info_counts_and_renders(source):
     assert "3 classes with fewer than 10 test images, the fewest 1 of 0" in text
     bars = [line.count("█") for line in text.splitlines() if "█" in line]
     assert bars == [24, 7, 2]
+
+
+@pytest.mark.parametrize("lacking", [["c"], ["b", "c"]])
+def test_a_test_part_without_a_class_is_read_and_said(tmp_path, lacking):
+    for part, names in (("train", "abc"), ("test", [n for n in "abc" if n not in lacking])):
+        for name in names:
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("L", (8, 8), ord(name)).save(tmp_path / part / name / "0.png")
+            Image.new("L", (8, 8), ord(name) + 9).save(tmp_path / part / name / "1.png")
+    config = DataConfig(source="imagefolder", path=str(tmp_path))
+    splits = load_data(config, 0)
+    assert splits.test.class_names == ("a", "b", "c")
+    assert splits.test.class_counts.tolist() == [0 if n in lacking else 2 for n in "abc"]
+    (note,) = splits.notes
+    assert note.startswith(f"{len(lacking)} of 3 classes have no test images ('{lacking[0]}'")
+    output = StringIO()
+    Console(width=400, file=output).print(data_table(describe(splits, config)))
+    assert f"note: {note}" in output.getvalue()

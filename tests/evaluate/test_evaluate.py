@@ -168,6 +168,7 @@ def result(
 ) -> NetworkResult:
     return NetworkResult(
         accuracy=sum(per_class) / 3,
+        accuracy_over_images=per_class[0],
         per_class=per_class,
         confidence=(0.9, 0.8, 0.5),
         true_confidence=(0.8, 0.6, 0.1 * network),
@@ -252,13 +253,14 @@ def test_other_architectures_stand_beside_the_runs_own(results: dict[str, Any]) 
     assert table == pytest.approx({OWN: 0.6, "resnet18-batch": 0.8})
     assert set(results["cross_architecture"]["resnet18-batch"]) == {
         "accuracy",
+        "accuracy_over_images",
         "per_class",
         "groups",
     }
     shown = architectures_table(results)
     assert [list(column.cells)[1] for column in shown.columns] == ["resnet18-batch"] + [
         "80.0 ± 14.1"
-    ] * 4
+    ] * 5
 
 
 def test_a_set_below_its_own_start_is_named_with_what_to_try(results: dict[str, Any]) -> None:
@@ -283,14 +285,15 @@ def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:
     assert [column.header for column in table.columns] == [
         "",
         "labels",
-        "all",
+        "all classes",
         "many",
         "medium",
         "few",
+        "over images",
     ]
     assert list(table.columns[1].cells) == ["soft", "hard", "soft"]
     assert table.caption == "LTDD, calibrated: logits adjusted with tau 0.25"
-    assert str(table.title).endswith("IPC 1")
+    assert str(table.title) == "r: balanced accuracy in % on the test images, IPC 1"
     assert str(results_table({**results, "pictures_per_image": 4}).title).endswith(
         "IPC 1 of 4 pictures each, a label for each picture"
     )

@@ -11,6 +11,7 @@ from ltdd_ray.evaluate.train import NetworkResult, evaluate_network
 
 RESULT = NetworkResult(
     accuracy=0.5,
+    accuracy_over_images=0.7,
     per_class=(0.25, 0.75),
     confidence=(0.9, 0.8),
     true_confidence=(0.7, 0.6),

@@ -23,10 +23,12 @@ RESULTS: dict[str, Any] = {
     "sets": {
         "distilled": {
             "accuracy": {"mean": 0.4364, "std": 0.0051, "runs": [0.43, 0.44]},
+            "accuracy_over_images": {"mean": 0.7, "std": 0.02, "runs": [0.69, 0.71]},
             "groups": GROUPS,
         },
         "random": {
             "accuracy": {"mean": 0.308, "std": 0.012, "runs": [0.3, 0.31]},
+            "accuracy_over_images": {"mean": 0.6, "std": 0.01, "runs": [0.59, 0.61]},
             "groups": GROUPS,
         },
     },
@@ -57,11 +59,19 @@ def test_front_matter_and_text(make_set: Make, form: str, results: dict[str, Any
     if results:
         table = [line for line in body.splitlines() if line.startswith("|")]
         assert table == [
-            "| trained on | all | many | few |",
-            "|---|---|---|---|",
-            "| this set | 43.6 ± 0.5 | 50.0 | 25.0 |",
-            "| as many real images, chosen at random | 30.8 ± 1.2 | 50.0 | 25.0 |",
+            "| trained on | all classes | many | few | over images |",
+            "|---|---|---|---|---|",
+            "| this set | 43.6 ± 0.5 | 50.0 | 25.0 | 70.0 ± 2.0 |",
+            "| as many real images, chosen at random | 30.8 ± 1.2 | 50.0 | 25.0 | 60.0 ± 1.0 |",
         ]
+        assert "*All classes* is balanced accuracy, the mean over classes, and so are" in prose
+        assert "*over images* is the share of all images." in prose
+
+
+def test_the_card_names_classes_that_were_not_measured(make_set: Make) -> None:
+    text = render_card(make_set(), {**RESULTS, "unmeasured_classes": ["owl"]}, "native")
+    assert "Not measured, as they have no test images: owl." in text
+    assert not re.search(r"\n\n\n|[ \t]\n|\{[{%]", text)
 
 
 def test_a_single_network_has_no_deviation(make_set: Make) -> None:

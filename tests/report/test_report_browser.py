@@ -156,6 +156,7 @@ def test_a_run_that_is_shown_alone_keeps_its_place_in_every_part(
             "other 65.0 ± 1.5",
             "other 57.5 ± 1.5",
             "other 35.0 ± 1.5",
+            "other 60.0 ± 2.0",
         ]
         assert shown(page, ".preview img") == 12 and shown(page, "#classes polyline") == 1
 

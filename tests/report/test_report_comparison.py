@@ -65,6 +65,8 @@ def test_every_group_shows_every_run_with_its_deviation(runs):
     )
     assert "Many-shot low 55.0 ± 1.5 high 65.0 ± 1.5 dm 60.0 ± 1.5" in text
     assert "Few-shot low 25.0 ± 1.5 high 35.0 ± 1.5 dm 30.0 ± 1.5" in text
+    assert "Over images share of all images low 50.0 ± 2.0 high 60.0 ± 2.0 dm 55.0 ± 2.0" in text
+    assert "Balanced test accuracy in % (mean over classes)" in text
 
 
 def test_published_numbers_stand_beside_the_runs_that_have_one(runs):

@@ -44,8 +44,10 @@ def test_every_section_is_there_and_linked(run_folder):
 
 def test_headline_compares_with_random_selection(run_folder):
     text = " ".join(rendered(run_folder).text.split())
-    assert "53.8 % accuracy from 12 distilled images" in text
-    assert "15.0 points above as many randomly selected real images" in text
+    assert "53.8 % balanced accuracy from 12 distilled images" in text
+    assert "networks reach a balanced accuracy of 53.8 ± 1.0 % on the pictures test images" in text
+    assert "and classify 60.0 ± 2.0 % of all images correctly: balanced accuracy is 15.0" in text
+    assert "15.0 points above that from as many randomly selected real images" in text
 
 
 def test_groups_show_every_series_and_their_classes(run_folder):
@@ -208,7 +210,7 @@ def test_a_run_that_evaluated_random_selection_alone(run_folder):
     alone = results("distilled", "distilled_calibrated", "initial")
     (run_folder / "results.json").write_text(json.dumps(alone))
     text = " ".join(rendered(run_folder).text.split())
-    assert "38.8 % accuracy from 12 randomly selected images" in text
+    assert "38.8 % balanced accuracy from 12 randomly selected images" in text
     assert "points above" not in text
     assert "LTDD" not in text
 
@@ -244,7 +246,7 @@ def test_a_run_on_all_images_names_their_number(run_folder):
     (run_folder / "results.json").write_text(json.dumps(everything))
     text = " ".join(rendered(run_folder).text.split())
     assert (
-        "58.8 % accuracy from 5,647 long-tailed images "
+        "58.8 % balanced accuracy from 5,647 long-tailed images "
         "Trained from scratch on 5,647 long-tailed images of 4 classes" in text
     )
     assert "points above" not in text, "five thousand images are not as many as twelve"
@@ -302,8 +304,10 @@ def test_a_single_network_has_no_deviation(run_folder):
     (run_folder / "results.json").write_text(json.dumps(single(results())))
     page = rendered(run_folder)
     text = " ".join(page.text.split())
-    assert "±" not in text and "Test accuracy in %, one network." in text
-    assert "a convnet classifies 53.8 % of the pictures test images" in text
+    assert (
+        "±" not in text and "Balanced test accuracy in % (mean over classes), one network." in text
+    )
+    assert "a convnet reaches a balanced accuracy of 53.8 % on the pictures test images" in text
     assert "Few-shot 1 class, 7 images LTDD 35.0 LTDD, calibrated 30.0" in text
     assert not [line for line in page.all("line") if line.get("class") == "whisker"]
     compared = Page(write_comparison([run_folder], run_folder / "compare.html").read_text())
@@ -318,4 +322,74 @@ def test_a_page_that_cannot_be_written_is_named(run_folder):
 def test_a_config_that_is_not_a_mapping_is_named(run_folder):
     (run_folder / "config.yaml").write_text("- a list")
     with pytest.raises(UserError, match=r"config.yaml: not readable as a config"):
+        write_report(run_folder)
+
+
+def without(node, missing, group):
+    """Results in which the classes ``missing``, and with them ``group``, were not measured."""
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: {
+            part: [None if k in missing else value for k, value in enumerate(values)]
+            for part, values in value.items()
+        }
+        if key == "per_class"
+        else without(value, missing, group)
+        for key, value in node.items()
+        if key != group
+    }
+
+
+@pytest.mark.parametrize(("missing", "group"), [([2], "few"), ([0], "")])
+def test_classes_without_test_images_are_named_and_left_out(run_folder, missing, group):
+    found = without(results(), missing, group)
+    name = CLASS_NAMES[missing[0]]
+    (run_folder / "results.json").write_text(json.dumps(found | {"unmeasured_classes": [name]}))
+    page = rendered(run_folder)
+    text = " ".join(page.text.split())
+    assert f"Not measured, as they have no test images: {name}." in text
+    assert "the mean over classes that have any" in text
+    bars = [svg["aria-label"] or "" for svg in page.all("svg") if svg.get("class") == "bar"]
+    assert not [label for label in bars if label.startswith(name)]
+    assert ("Few-shot" in text) == (group != "few")
+    compared = Page(write_comparison([run_folder], run_folder / "compare.html").read_text())
+    assert len([row for row in compared.all("th") if row.get("scope") == "row"]) > 3
+
+
+def test_results_without_the_accuracy_over_images_are_still_shown(run_folder):
+    """Those that an older version wrote."""
+    (run_folder / "results.json").write_text(
+        json.dumps(without(results(), [], "accuracy_over_images"))
+    )
+    text = " ".join(rendered(run_folder).text.split())
+    assert "53.8 % balanced accuracy" in text and "Over images" not in text
+    compared = Page(write_comparison([run_folder], run_folder / "compare.html").read_text())
+    assert "Over images" not in compared.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sets": {}},
+        {"sets": {"distilled": {}}},
+        {"class_counts": []},
+        {"class_counts": "many"},
+        {"set": "none"},
+        {"model": 5},
+        {"class_names": None},
+    ],
+)
+def test_results_that_lack_something_are_one_sentence(run_folder, change):
+    (run_folder / "results.json").write_text(json.dumps(results() | change))
+    for write in (
+        lambda: write_report(run_folder),
+        lambda: write_comparison([run_folder], run_folder / "compare.html"),
+    ):
+        try:
+            write()
+        except UserError as error:
+            assert "results.json lacks what the page shows" in str(error)
+            assert "delete the file and run `ltdd-ray evaluate` with" in str(error)
+    with pytest.raises(UserError, match="lacks what the page shows"):
         write_report(run_folder)

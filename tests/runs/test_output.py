@@ -11,6 +11,7 @@ MEASURED: dict[str, Any] = {
     "title": "LTDD",
     "labels": "soft",
     "accuracy": {"mean": 0.436, "std": 0.005, "runs": [0.43, 0.44]},
+    "accuracy_over_images": {"mean": 0.71, "std": 0.01, "runs": [0.7, 0.72]},
     "groups": {"many": {"mean": 0.5, "std": 0.0}},
 }
 RESULTS: dict[str, Any] = {
@@ -61,6 +62,7 @@ def test_programs_get_one_object_per_line(capsys: pytest.CaptureFixture[str]) ->
         "event": "results",
         "path": "runs/owls/results.json",
         "accuracy": RESULTS["accuracy"],
+        "accuracy_over_images": RESULTS["accuracy_over_images"],
     }
 
 
@@ -71,6 +73,7 @@ def test_people_get_sentences_and_a_table(capsys: pytest.CaptureFixture[str]) ->
         "experts: already finished, runs/owls/experts\ndistill: class owl: 1 of 5"
     )
     assert "distill: finished in 12 s, runs/owls/distilled\n" in said and "43.6 ± 0.5" in said
+    assert "owls: balanced accuracy in %" in said and "71.0 ± 1.0" in said
     assert "resnet18-batch" in said
 
 

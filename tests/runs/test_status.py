@@ -97,10 +97,44 @@ def test_nothing_is_written(folder: RunFolder) -> None:
 
 
 def test_what_is_no_run_is_refused(folder: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no run\.json"):
+    with pytest.raises(UserError, match="none: there is no such folder; name the folder that"):
         read_status(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: .* holds no run\.json; name the folder that"):
+        read_status(tmp_path / "empty")
+    with pytest.raises(UserError, match=r"run\.json: a file, not the folder of a run"):
+        read_status(folder.path / "run.json")
     with pytest.raises(UserError, match=f"name one of the runs in it: {folder.path.name}"):
         read_status(folder.path.parent)
-    (folder.path / "run.json").write_text("{")
-    with pytest.raises(UserError, match="not readable"):
+    for content in ("{", "[1]", '"x"', "[" * 100_000, "\udcff"):
+        (folder.path / "run.json").write_bytes(content.encode(errors="surrogateescape"))
+        with pytest.raises(UserError, match=r"run\.json: not readable"):
+            read_status(folder.path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("run.json", '{"finished": 5}'),
+        ("run.json", '{"timings": {"experts": "long"}}'),
+        ("run.json", '{"timings": [1]}'),
+        ("progress.json", '{"stage": "distill"}'),
+        ("progress.json", '{"stage": "distill", "time": "yesterday"}'),
+        ("progress.json", '{"stage": "distill", "time": 5}'),
+        ("events.jsonl", "no JSON\n"),
+        ("events.jsonl", "[1]\n"),
+        ("events.jsonl", "{}\n"),
+    ],
+)
+def test_altered_files_of_a_run_are_one_sentence(
+    folder: RunFolder, file: str, content: str
+) -> None:
+    (folder.path / file).write_text(content)
+    with pytest.raises(UserError, match="was altered; run the same command again"):
         read_status(folder.path)
+
+
+def test_a_run_without_progress_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    assert cli.main(["status", str(tmp_path)]) == 0
+    assert "no stage has begun, as there is no progress.json" in capsys.readouterr().out

@@ -1,12 +1,15 @@
 """When the artifact of a stage counts as finished: it is whole, and made from the run's inputs."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from reportkit import write_run
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
@@ -16,6 +19,7 @@ from ltdd_ray.distill.provenance import provenance
 from ltdd_ray.evaluate.plan import plan_networks
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.output import TextOutput
+from ltdd_ray.workflows.pipeline import run
 from ltdd_ray.workflows.stages import STAGES, RunContext
 
 
@@ -90,3 +94,50 @@ def test_a_damaged_record_of_a_network_is_made_anew(
     assert record.read() is None
     record.file.write_text(json.dumps({"identity": record.identity, "result": {"half": 1}}))
     assert record.read() is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("results.json", "config.yaml", "distilled/history.jsonl"),
+        *("distilled/distilled.safetensors", "distilled/initial.safetensors"),
+    ],
+)
+def test_a_report_counts_for_what_it_was_made_from(context: RunContext, name: str) -> None:
+    """The date of a file decides nothing: copies and restored files have any."""
+    folder, finished = context.folder.path, STAGES["report"].finished
+    assert not finished(context)
+    write_run(folder)
+    assert not finished(context)
+    STAGES["report"].work(context)
+    os.utime(folder / "report.html", (0, 0))
+    assert finished(context)
+    before = (folder / name).read_bytes()
+    (folder / name).write_bytes(before + b" ")
+    os.utime(folder / name, (0, 0))
+    os.utime(folder / "report.html")
+    assert not finished(context)
+    (folder / name).write_bytes(before)
+    assert finished(context)
+    context.folder.record_stage("report", 1.0, 1)
+    assert finished(context)
+    (folder / "report.html").write_text("<html>")
+    assert not finished(context)
+
+
+def test_a_run_says_what_was_passed_over(
+    tiny: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train/a", "train/b", "train/c", "test/a", "test/b"):
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        for k in range(2):
+            shade = 20 * k + 50 * len(list((tmp_path / "birds").rglob("*.png")))
+            Image.new("L", (8, 8), shade % 256).save(tmp_path / "birds" / name / f"{k}.png")
+    (tmp_path / "birds" / "train" / "a" / "film.mp4").touch()
+    data = {"source": "imagefolder", "path": str(tmp_path / "birds"), "imbalance_factor": None}
+    config = tiny(tmp_path / "run", data=data, distill={"ipc": 1, "engine": "dm"})
+    with pytest.raises(UserError, match="evaluate needs a finished distill stage"):
+        run(config, ("evaluate",), TextOutput())
+    said = capsys.readouterr().out
+    assert "data: note: 1 file(s) with .mp4 are not read, for example " in said
+    assert "data: note: 1 of 3 classes have no test images ('c')" in said

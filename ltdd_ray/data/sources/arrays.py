@@ -65,7 +65,7 @@ def load_cifar(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset
     from torchvision.datasets import CIFAR10, CIFAR100
 
     reader = CIFAR10 if config.source == "cifar10" else CIFAR100
-    root = Path(required_path(config)).expanduser()
+    root = Path(required_path(config))  # the config has expanded its `~`
     parts = []
     for train in (True, False):
         try:

@@ -67,6 +67,20 @@ def not_there(key: str, path: str | Path) -> UserError:
     )
 
 
+def without_test_images(names: Sequence[str], classes: int) -> list[str]:
+    """A note about the classes ``names`` that cannot be measured, or none."""
+    if not names:
+        return []
+    some = ", ".join(map(repr, names[:5])) + (
+        f" and {len(names) - 5} more" if len(names) > 5 else ""
+    )
+    return [
+        f"{len(names)} of {classes} classes have no test images ({some}); accuracies leave them "
+        "out, the balanced mean too; to measure them, move an image of each to the test part, or "
+        "leave the test part out and set data.test_fraction"
+    ]
+
+
 def named_dataset(
     where: str,
     images: np.ndarray | MappedImages,

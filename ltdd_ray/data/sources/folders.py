@@ -162,7 +162,10 @@ def _read_class_folders(
 ) -> _Kind:
     folders = subfolders(root)
     if not folders:
-        raise UserError(f"{root} has no class folders; expected one folder of images per class")
+        raise UserError(
+            f"{root} has no class folders; move the images of each class into a folder of its own "
+            "there"
+        )
     names = [class_name(folder.name) for folder in folders]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:

@@ -49,7 +49,7 @@ def match_distributions(
         on_initial(start, method.describe_initial(data))
         if checks:
             checks.run(0, start)
-    done = load_checkpoint(resume_from, method, optimiser) if resume_from else 0
+    done = load_checkpoint(resume_from, method, optimiser, data.train) if resume_from else 0
     updates = config.distill.distribution.updates
     for update in range(done, updates):
         metrics = method.step(optimiser, update)
@@ -58,7 +58,9 @@ def match_distributions(
             checks.run(update + 1, snapshot(config, data, method, update + 1))
         if (update + 1) % config.distill.checkpoint_every == 0 or update + 1 == updates:
             on_checkpoint(
-                lambda folder, at=update + 1: save_checkpoint(folder, method, optimiser, at),
+                lambda folder, at=update + 1: save_checkpoint(
+                    folder, method, optimiser, at, data.train
+                ),
                 update + 1,
             )
     last = snapshot(config, data, method, updates)

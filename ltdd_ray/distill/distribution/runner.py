@@ -1,6 +1,5 @@
 """Distribution matching in a run's folder, resumed from its last checkpoint."""
 
-import json
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -9,7 +8,7 @@ from pathlib import Path
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.distill.checkpoint import PROGRESS
+from ltdd_ray.distill.checkpoint import finished_updates
 from ltdd_ray.distill.checks import Checks
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.loop import match_distributions
@@ -30,7 +29,7 @@ def run_distribution(
     distilled = config.folder / "distilled"
     checkpoints = distilled / "checkpoints"
     resume_from = latest_checkpoint(checkpoints)
-    done = json.loads((resume_from / PROGRESS).read_text())["update"] if resume_from else 0
+    done = finished_updates(resume_from)
 
     def on_initial(initial: DistilledSet, said: list[str]) -> None:
         initial.save(distilled, "initial")

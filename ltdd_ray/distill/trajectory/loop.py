@@ -78,7 +78,7 @@ def distill(
     else:
         synthetic = empty_set(config, data.train, device)
     optimiser = synthetic.optimiser(config.distill)
-    done = load_checkpoint(resume_from, synthetic, optimiser) if resume_from else 0
+    done = load_checkpoint(resume_from, synthetic, optimiser, data.train) if resume_from else 0
     module = wrap(synthetic)
 
     prior = torch.tensor(data.prior, dtype=torch.float32, device=device)
@@ -125,7 +125,9 @@ def distill(
                 checks.run(update + 1, snapshot(config, data, synthetic, update + 1))
             if (update + 1) % config.distill.checkpoint_every == 0 or update + 1 == updates:
                 on_checkpoint(
-                    lambda folder, at=update + 1: save_checkpoint(folder, synthetic, optimiser, at),
+                    lambda folder, at=update + 1: save_checkpoint(
+                        folder, synthetic, optimiser, at, data.train
+                    ),
                     update + 1,
                 )
     last = snapshot(config, data, synthetic, updates)

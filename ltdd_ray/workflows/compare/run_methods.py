@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -44,6 +45,9 @@ def compare(base: RunConfig, methods: Sequence[str], console: Console | None = N
     for config in configs.values():
         RunFolder(config.folder).check_owner(config)
     data = prepare_data(base, ray_writer(base.compute))
+    for note in data.notes:
+        console.print(f"data: note: {note}", soft_wrap=True, highlight=False)
+    data = replace(data, notes=())  # said once, not again by every method
     finished: set[str] = set()
     rows: list[Row] = []
     with ExitStack() as session:

@@ -22,6 +22,7 @@ HEADERS = (
     "many",
     "medium",
     "few",
+    "over images",
     "labels",
     "experts s",
     "distill s",
@@ -35,7 +36,8 @@ HEADERS = (
 class Row:
     """The results and costs of one method, or the costs of experts that several methods share.
 
-    None where a value does not apply. ``std`` is also None for a single network.
+    None where a value does not apply. ``accuracy`` is balanced accuracy, the mean over classes,
+    ``accuracy_over_images`` the share of all images. ``std`` is also None for a single network.
     """
 
     method: str
@@ -44,6 +46,7 @@ class Row:
     many: float | None = None
     medium: float | None = None
     few: float | None = None
+    accuracy_over_images: float | None = None
     labels: Literal["soft", "hard"] | None = None
     experts_seconds: float | None = None
     distill_seconds: float | None = None
@@ -64,6 +67,7 @@ def method_row(config: RunConfig, results: Mapping[str, Any]) -> Row:
         many=groups.get("many"),
         medium=groups.get("medium"),
         few=groups.get("few"),
+        accuracy_over_images=results.get("accuracy_over_images", {}).get("mean"),
         labels=results["labels"],
         distill_seconds=results["timings"].get("distill"),
         evaluate_seconds=results["timings"].get("evaluate"),
@@ -148,7 +152,7 @@ def _title(base: RunConfig) -> str:
     )
     networks = base.evaluate.networks
     measured = (
-        f"accuracy in % on its {base.evaluate.split} images, "
+        f"balanced accuracy in % on its {base.evaluate.split} images, "
         f"{networks} network{'s' if networks > 1 else ''} ({model})"
     )
     images = (
@@ -159,7 +163,9 @@ def _title(base: RunConfig) -> str:
 
 def _cells(row: Row) -> list[str]:
     accuracy = "" if row.accuracy is None else accuracy_text(row.accuracy, row.std)
-    groups = [_percent(share) for share in (row.many, row.medium, row.few)]
+    groups = [
+        _percent(share) for share in (row.many, row.medium, row.few, row.accuracy_over_images)
+    ]
     seconds = [
         _whole(value) for value in (row.experts_seconds, row.distill_seconds, row.evaluate_seconds)
     ]

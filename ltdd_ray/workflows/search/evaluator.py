@@ -15,11 +15,12 @@ def search_data(config: RunConfig, write_shards: ShardWriter = write_in_process)
     Experts and trials use the former, the evaluator the latter. A class with fewer than
     1 / ``search.validation_fraction`` images is not split. The test images are in neither part.
     """
-    train = load_data(config.data, config.seed, write_shards).train
+    splits = load_data(config.data, config.seed, write_shards)
     kept, held = hold_out_where_possible(
-        train, config.search.validation_fraction, config.seed, "search split"
+        splits.train, config.search.validation_fraction, config.seed, "search split"
     )
-    return PreparedData(kept, held, Normalisation.fit(kept.images, config.data.normalisation))
+    normalisation = Normalisation.fit(kept.images, config.data.normalisation)
+    return PreparedData(kept, held, normalisation, notes=splits.notes)
 
 
 def search_evaluator(config: RunConfig, data: PreparedData) -> HeldOutEvaluator:

@@ -47,6 +47,8 @@ def search(config: RunConfig, console: Console | None = None) -> Path:
 
 def _search(config: RunConfig, run: RunContext, console: Console, began: float) -> Path:
     compute, folder = config.compute, run.config.folder / "search"
+    for note in run.data.notes:
+        run.output.say("data", f"note: {note}")
     try:
         with ray_session(compute, run.data.bytes_in_memory):
             require_capacity(

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ltdd_ray.common.device import default_device
-from ltdd_ray.common.errors import NonFiniteLossError
+from ltdd_ray.common.errors import NonFiniteLossError, UserError
 from ltdd_ray.common.files import write_json
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.identity import trial_fingerprint
@@ -87,7 +87,14 @@ class TrialFolder:
         """The trials under ``parent`` that belong to this config and data, by number."""
         found = []
         for file in parent.glob("*/params.json"):
-            params = json.loads(file.read_text())
+            try:
+                params = json.loads(file.read_text())
+                params["number"], params["values"]
+            except (ValueError, KeyError, TypeError):
+                raise UserError(
+                    f"{file}: not readable as a trial; delete the folder {file.parent} and search "
+                    "again"
+                ) from None
             belongs = set(params["values"]) == set(config.search.space)
             if belongs and file.parent.name == trial_identity(config, data, params["values"]):
                 found.append(cls(file.parent, params["number"], params["values"]))

@@ -4,14 +4,18 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from ltdd_ray.cluster import distribution as pool
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.distribution.runner import latest_checkpoint, run_distribution
@@ -69,6 +73,25 @@ def test_a_run_that_was_stopped_ends_with_the_same_set(
         for line in (broken.folder / "distilled" / "history.jsonl").read_text().splitlines()
     ]
     assert history == list(range(1, 9))
+
+
+@pytest.mark.parametrize("engine", ["dm", "idm"])
+def test_a_stopped_run_does_not_go_on_with_other_images(
+    tiny: Tiny, data: PreparedData, tmp_path: Path, engine: str
+) -> None:
+    config = settings(tiny, tmp_path, engine)
+
+    def stop(report: Any) -> None:
+        if not isinstance(report, str) and report.update == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_distribution(config, data, stop)
+    changed = np.array(data.train.images)
+    changed[0] = 255 - changed[0]
+    train = LongTailedDataset(changed, data.train.labels, data.train.class_names)
+    with pytest.raises(UserError, match="checkpoint was made from other training images"):
+        run_distribution(config, replace(data, train=train), lambda report: None)
 
 
 @pytest.mark.parametrize(("engine", "per_class"), [("dm", 3), ("idm", 12)])

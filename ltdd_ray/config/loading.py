@@ -6,6 +6,7 @@ Unknown keys are refused with the nearest valid name.
 
 import difflib
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -163,6 +164,8 @@ def _describe(error: Any) -> str:
     if error["type"] == "missing":
         return f"`{place}` is missing; set it in the file or with --set {place}=..."
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_type" and isinstance(error["input"], int | float | date):
+        message += f"; quote it, as in --set '{place}=\"{error['input']}\"'"
     if not place or isinstance(error["input"], dict):  # the sentence names the keys of a section
         return message
     return f"`{place}` = {error['input']!r}: {message[0].lower()}{message[1:]}"

@@ -132,7 +132,7 @@ def _by_group(
 
     NaN marks a class without test images; a group of such classes alone is left out.
     """
-    measured = ~np.isnan(per_class).all(0)
+    measured = [bool(np.isfinite(column).any()) for column in per_class.T]
     members = {name: [k for k in classes if measured[k]] for name, classes in groups.items()}
     return {name: _spread(per_class[:, own].mean(1)) for name, own in members.items() if own}
 

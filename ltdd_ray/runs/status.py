@@ -114,5 +114,7 @@ def _last_event(file: Path) -> dict[str, str] | None:
     """The last complete line. A killed writer may have left an incomplete one after it."""
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     whole = [line for line in lines if line.endswith("\n")]
-    event = json.loads(whole[-1]) if whole else None
-    return {"time": event["time"], "event": event["event"]} if whole else None
+    if not whole:
+        return None
+    event = json.loads(whole[-1])
+    return {"time": event["time"], "event": event["event"]}

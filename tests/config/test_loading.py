@@ -103,3 +103,11 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path, text: str, words: str) ->
     (tmp_path / "broken.yaml").write_text(text)
     with pytest.raises(UserError, match=words):
         load_config(tmp_path / "broken.yaml")
+
+
+def test_a_number_where_text_is_due_says_how_to_quote_it(parent: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"`name` = 2024: .*; quote it, as in --set 'name=\"2024\"'"
+    ):
+        load_config(parent, ["name=2024"])
+    assert load_config(parent, ['name="2024"']).name == "2024"

@@ -89,15 +89,15 @@ class TrialFolder:
         for file in parent.glob("*/params.json"):
             try:
                 params = json.loads(file.read_text())
-                params["number"], params["values"]
+                number, values = params["number"], params["values"]
             except (ValueError, KeyError, TypeError):
                 raise UserError(
                     f"{file}: not readable as a trial; delete the folder {file.parent} and search "
                     "again"
                 ) from None
-            belongs = set(params["values"]) == set(config.search.space)
-            if belongs and file.parent.name == trial_identity(config, data, params["values"]):
-                found.append(cls(file.parent, params["number"], params["values"]))
+            belongs = set(values) == set(config.search.space)
+            if belongs and file.parent.name == trial_identity(config, data, values):
+                found.append(cls(file.parent, number, values))
         return sorted(found, key=lambda folder: folder.number)
 
     @property

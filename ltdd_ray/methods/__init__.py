@@ -19,6 +19,7 @@ from ltdd_ray.config.loading import merge, parse_config
 METHODS = (
     *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm"),
     *("random", "random_mosaic", "k_center", "k_center_mosaic"),
+    *("random_soft", "k_center_soft"),
     *("full_ce", "full_balanced_softmax", "full_decoupled"),
 )
 REGISTRY = Registry[Mapping[str, Any]]("method", METHODS)

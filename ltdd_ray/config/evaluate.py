@@ -14,11 +14,15 @@ EvaluationSet = Literal[
     "distilled_8bit",
     "initial",
     "random",
+    "random_soft",
     "k_center",
+    "k_center_soft",
     "full_ce",
     "full_balanced_softmax",
     "full_decoupled",
 ]
+# Those that cannot be made without experts, whatever is distilled.
+MADE_WITH_EXPERTS = ("random_soft", "k_center", "k_center_soft")
 
 
 class FullDataConfig(Section):
@@ -49,7 +53,9 @@ class EvaluateConfig(Section):
         "labels instead of soft ones, `distilled_calibrated` adjusted soft labels, "
         "`distilled_8bit` the images of an export, `initial` those before the first update. "
         "`random` and `k_center` are real images, drawn at random or chosen to cover each class in "
-        "an expert's features. `full_*` are all training images, learned in one of three ways.",
+        "an expert's features; `random_soft` and `k_center_soft` are the same images with the "
+        "experts' labels, as at the start of a distillation. `full_*` are all training "
+        "images, learned in one of three ways.",
     )
     models: tuple[ModelConfig, ...] = Field(
         default=(),

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from ltdd_ray.config.compute import ComputeConfig
 from ltdd_ray.config.data import DataConfig
 from ltdd_ray.config.distill import DistillConfig
-from ltdd_ray.config.evaluate import EvaluateConfig
+from ltdd_ray.config.evaluate import MADE_WITH_EXPERTS, EvaluateConfig
 from ltdd_ray.config.experts import ExpertsConfig
 from ltdd_ray.config.matching import ClassifierPhase, RepresentationPhase
 from ltdd_ray.config.model import ModelConfig
@@ -108,7 +108,8 @@ class RunConfig(Section):
     @property
     def needs_experts(self) -> bool:
         guided = self.distils and self.distill.engine == "tgdd"
-        return self.matches or guided or "k_center" in self.evaluate.sets
+        made = any(name in MADE_WITH_EXPERTS for name in self.evaluate.sets)
+        return self.matches or guided or made
 
     @field_validator("augmentation")
     @classmethod

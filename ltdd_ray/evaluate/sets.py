@@ -18,9 +18,12 @@ from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.formation import as_pictures
+from ltdd_ray.distill.trajectory.start import expert_label_logits, expert_logits
 from ltdd_ray.evaluate.calibration import calibrate
 from ltdd_ray.evaluate.full_data import FULL_DATA, full_data_epochs
 from ltdd_ray.evaluate.k_center import expert_features, k_center_selection
+from ltdd_ray.experts.plan import expectation, expert_network
+from ltdd_ray.store import TrajectoryStore
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,28 @@ def _real_images(config: RunConfig, data: PreparedData, index: list[int]) -> Tra
     )
 
 
+def _random_soft(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    return _labelled_by_experts(config, data, _random(config, data, network))
+
+
+def _k_center_soft(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    return _labelled_by_experts(config, data, _k_center(config, data, network))
+
+
+def _labelled_by_experts(config: RunConfig, data: PreparedData, given: TrainingSet) -> TrainingSet:
+    """``given`` with the soft labels from which a distillation of its pictures would start.
+
+    Raises ``UserError`` where the trajectory store lacks the experts.
+    """
+    device = default_device()
+    flat = expert_network(config, data.train, 0)
+    flat.model.to(device)
+    store = TrajectoryStore.open(config.store_uri, expect=expectation(config, data.train))
+    logits = expert_logits(config, flat, store, given.images.to(device), as_they_are=True)
+    label_logits = expert_label_logits(config, given.soft_labels.argmax(-1).to(device), logits)
+    return replace(given, soft_labels=label_logits.softmax(-1).cpu())
+
+
 def _distilled(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     return _stored(config, "distilled")
 
@@ -151,7 +176,9 @@ SETS = {
     "distilled_8bit": SetKind("{method}, 8-bit images", "8-bit", _8bit),
     "initial": SetKind("Before distillation", "initial", _initial),
     "random": SetKind("Random selection", "randomly selected", _random),
+    "random_soft": SetKind("Random selection, soft labels", "randomly selected", _random_soft),
     "k_center": SetKind("K-center selection", "k-center", _k_center),
+    "k_center_soft": SetKind("K-center selection, soft labels", "k-center", _k_center_soft),
     "full_ce": SetKind("All images, cross-entropy", "long-tailed"),
     "full_balanced_softmax": SetKind("All images, balanced softmax", "long-tailed"),
     "full_decoupled": SetKind("All images, classifier re-trained", "long-tailed"),

@@ -16,6 +16,7 @@ SETS = {
     "distilled_8bit": "this set, its images in 8 bits",
     "initial": "the real images it was initialised with",
     "random": "as many real images, chosen at random",
+    "random_soft": "as many real images, chosen at random, with the experts' labels",
 }
 # The size_categories of Hugging Face by their upper limits.
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}

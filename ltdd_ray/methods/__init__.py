@@ -20,6 +20,7 @@ METHODS = (
     *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm"),
     *("tgdd", "tgdd_mosaic"),
     *("random", "random_mosaic", "k_center", "k_center_mosaic"),
+    *("random_soft", "k_center_soft"),
     *("full_ce", "full_balanced_softmax", "full_decoupled"),
 )
 REGISTRY = Registry[Mapping[str, Any]]("method", METHODS)

@@ -116,10 +116,11 @@ def test_a_stage_names_the_one_it_needs_first(
     assert not (Path(config).parent / "runs" / "tiny").exists()
 
 
+@pytest.mark.parametrize("name", ["k_center", "random_soft", "k_center_soft"])
 def test_stages_that_are_not_needed_are_not_asked_for(
-    config: str, capsys: pytest.CaptureFixture[str]
+    name: str, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["evaluate", config, "--set", "evaluate.sets=[k_center]"]) == 1
+    assert cli.main(["evaluate", config, "--set", f"evaluate.sets=[{name}]"]) == 1
     assert "run `ltdd-ray experts` with the same config first" in capsys.readouterr().err
 
 

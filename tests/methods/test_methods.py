@@ -99,7 +99,11 @@ def test_mtt_is_datm_with_hard_labels_on_random_images(base: RunConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["random", "k_center", "full_ce", "full_balanced_softmax", "full_decoupled"]
+    "method",
+    [
+        *("random", "k_center", "random_soft", "k_center_soft"),
+        *("full_ce", "full_balanced_softmax", "full_decoupled"),
+    ],
 )
 def test_a_method_without_distillation_changes_only_its_set(method: str, base: RunConfig) -> None:
     assert differences(method_config(base, method), base) == {
@@ -113,6 +117,8 @@ def test_a_method_without_distillation_changes_only_its_set(method: str, base: R
     [
         ("random", ()),
         ("k_center", ("experts",)),
+        ("random_soft", ("experts",)),
+        ("k_center_soft", ("experts",)),
         ("full_ce", ()),
         ("ltdd", ("experts", "distill")),
         ("mtt", ("experts", "distill")),

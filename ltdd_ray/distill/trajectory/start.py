@@ -119,9 +119,19 @@ def soft_label_logits(
         expert_logits: (P, C) of one expert after the other.
         right: (E, P), which expert predicts which picture correctly; None to find out.
     """
-    settings = config.distill
-    if settings.initial_labels == "one_hot":
+    if config.distill.initial_labels == "one_hot":
         return certain_logits(classes, num_classes)
+    return expert_label_logits(config, classes, expert_logits, right)
+
+
+def expert_label_logits(
+    config: RunConfig,
+    classes: Tensor,
+    expert_logits: Iterator[Tensor],
+    right: Tensor | None = None,
+) -> Tensor:
+    """Logits (P, C) of the experts' labels; arguments as in :func:`soft_label_logits`."""
+    settings = config.distill
     count = 1 if settings.initial_label_rule == "one_expert" else config.experts.count
     logits = torch.stack([*islice(expert_logits, count)])
     right = logits.argmax(-1) == classes if right is None else right

@@ -205,9 +205,12 @@ def record_data() -> Numbers:
     return numbers
 
 
-def record_experts(sharpness: str, max_norm: float | None, **model: Any) -> Numbers:
+def record_experts(
+    sharpness: str, max_norm: float | None, stage: dict[str, Any] | None = None, **model: Any
+) -> Numbers:
     with TemporaryDirectory() as folder:
-        stages = {"representation": {"sharpness": sharpness, "rho": 0.05, "alpha": 0.4}}
+        first = {"sharpness": sharpness, "rho": 0.05, "alpha": 0.4, **(stage or {})}
+        stages = {"representation": first}
         config = settings(
             folder,
             model={"width": 4, "depth": 2, **model},
@@ -271,7 +274,10 @@ def record_search() -> Numbers:
 
 
 SOFT_SETS = ("distilled", "distilled_hard", "distilled_calibrated", "distilled_8bit", "initial")
-REAL_SETS = ("random", "k_center", "full_ce", "full_balanced_softmax", "full_decoupled")
+REAL_SETS = (
+    *("random", "random_soft", "k_center", "k_center_soft"),
+    *("full_ce", "full_balanced_softmax", "full_decoupled"),
+)
 
 RECORDINGS: dict[str, Callable[[], Numbers]] = {
     "data": record_data,
@@ -279,6 +285,9 @@ RECORDINGS: dict[str, Callable[[], Numbers]] = {
     "experts_sam": lambda: record_experts("sam", None),
     "experts_gsam_max_norm": lambda: record_experts("gsam", 0.1),
     "experts_batch_norm": lambda: record_experts("none", None, norm="batch"),
+    "experts_debiased": lambda: record_experts(
+        "none", None, {"criterion": "balanced_softmax", "schedule": "cosine"}
+    ),
     "ltdd": lambda: record_method("ltdd"),
     "ltdd_first_order": lambda: record_method("ltdd", hypergradient="first_order"),
     "ltdd_unrolled": lambda: record_method("ltdd", hypergradient="unrolled"),
@@ -297,6 +306,9 @@ RECORDINGS: dict[str, Callable[[], Numbers]] = {
     "mtt": lambda: record_method("mtt"),
     "dm": lambda: record_method("dm"),
     "idm": lambda: record_method("idm"),
+    "tgdd": lambda: record_method(
+        "tgdd", distribution={"lr_image": 0.02, "snapshots": {"min": 1, "max": 3}}
+    ),
     "evaluation_ltdd": lambda: record_evaluation("ltdd", SOFT_SETS + REAL_SETS),
     "evaluation_idm": lambda: record_evaluation("idm", ("distilled", "initial")),
     "evaluation_batch_norm": lambda: record_evaluation(

@@ -4,8 +4,9 @@
 
 f is the backbone of a snapshot of an expert's trajectory, drawn anew for every update, in place of
 IDM's queue of networks. The cross-entropy is that of the same snapshot's classifier; TGDD takes a
-later snapshot of the trajectory, which would need a second pass. Two more deviations: the images
-start as those of trajectory matching do, and the experts label them, at the end and for each check.
+later snapshot of the trajectory, which would need a second pass. Two choices of this project: the
+images start as those of trajectory matching do, and the experts label them, at the end and for each
+check.
 
 The letters are those of ``dm.py``; w is ``distribution.class_weight``.
 """

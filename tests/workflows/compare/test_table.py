@@ -198,6 +198,9 @@ def test_the_table_and_the_configs_name_the_same_published_numbers(file: Path) -
     """The headers of the configs were written from the paper independently of published.yaml."""
     (expected,) = re.findall(r"^# Expected: .*", file.read_text(), re.MULTILINE)
     config, compared = load_config(file), 0
+    if "not published" in expected:
+        assert published_of(config.model_copy(update={"method": "ltdd"})) is None
+        return
     for method, name in {"ltdd": "published", "datm": "DATM", "random": "random selection"}.items():
         for percent in re.findall(rf"{name} ([0-9.]+) %", expected):
             found = published_of(config.model_copy(update={"method": method}))

@@ -82,8 +82,8 @@ def _view(run: FinishedRun) -> dict[str, Any]:
 def fingerprint(run_folder: Path) -> str:
     """Hash of the files that the page of a run is made from.
 
-    Not of run.json, to which the report's own time is added; results.json holds what it says of the
-    stages before.
+    run.json is left out, since the time of the report is added to it. What the page shows of the
+    earlier stages is in results.json, too.
     """
     digest = hashlib.sha256()
     for name in _SOURCES:

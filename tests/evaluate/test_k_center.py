@@ -28,3 +28,9 @@ def test_every_class_is_covered_by_itself_and_repeats_where_it_must() -> None:
     # equally near to their mean: the first comes first.
     assert k_center_selection(features, labels, (2, 2)) == [2, 4, 1, 3]
     assert k_center_selection(features, labels, (3, 3)) == [2, 4, 0, 1, 3, 1]
+
+
+def test_rounding_does_not_choose_between_two_images() -> None:
+    """Both are equally far from their mean."""
+    pairs = torch.randn(100, 2, 8, generator=torch.Generator().manual_seed(0))
+    assert all(k_center(pair, 1) == [0] for pair in pairs)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 from torch.autograd import grad
-from torch.nn.functional import one_hot
+from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import SGD, Optimizer
 
 from ltdd_ray.common.errors import NonFiniteLossError
@@ -159,6 +159,24 @@ def class_means(values: Tensor, classes: Tensor, num_classes: int) -> Tensor:
     """The mean (C, F) of ``values`` (B, F) over the members of each class, none empty."""
     sums = values.new_zeros(num_classes, values.shape[1]).index_add(0, classes, values)
     return sums / torch.bincount(classes, minlength=num_classes)[:, None]
+
+
+def class_aware_loss(
+    network: Network, synthetic: Tensor, classes: Tensor, target: Tensor, weight: Tensor | float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """DM's distance plus ``weight`` times the cross-entropy of the pictures under ``network``.
+
+    Both are sums over classes (). Returns the loss, and its terms under the names of the log.
+
+    Args:
+        synthetic: (B, K, H, W), of ``classes`` (B,).
+        target: the real images' mean embedding of each class, (C, F).
+    """
+    features = network.backbone(synthetic)
+    distance = (class_means(features, classes, len(target)) - target).square().sum()
+    entropies = cross_entropy(network.classifier(features), classes, reduction="none")
+    entropy = class_means(entropies[:, None], classes, len(target)).sum()
+    return distance + weight * entropy, {"loss/distance": distance, "loss/class": entropy}
 
 
 def draw_balanced(members: Sequence[Tensor], per_class: int, draw: Generator) -> Tensor:

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
-from ltdd_ray.distill.distribution.dm import DistributionMatching, class_means
+from ltdd_ray.distill.distribution.dm import DistributionMatching, class_aware_loss, class_means
 from ltdd_ray.nn.networks import Network
 
 
@@ -68,12 +68,8 @@ class ImprovedDistributionMatching(DistributionMatching):
             real_features = network.backbone(real)
             known = (network.classifier(real_features).argmax(1) == real_classes).float().mean()
             target = class_means(real_features, real_classes, self.num_classes)
-        features = network.backbone(synthetic)
-        distance = (class_means(features, classes, self.num_classes) - target).square().sum()
-        entropies = cross_entropy(network.classifier(features), classes, reduction="none")
-        entropy = class_means(entropies[:, None], classes, self.num_classes).sum()
-        weighted = self.config.distill.distribution.class_weight * known * entropy
-        return distance + weighted, {"loss/distance": distance, "loss/class": entropy}
+        weight = self.config.distill.distribution.class_weight * known
+        return class_aware_loss(network, synthetic, classes, target, weight)
 
     def between_updates(self, optimiser: Optimizer, update: int) -> None:
         """Train members of the queue on the pictures."""

@@ -15,13 +15,12 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torch.optim import Adam, Optimizer
 
 from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
-from ltdd_ray.distill.distribution.dm import DistributionMatching, class_means
+from ltdd_ray.distill.distribution.dm import DistributionMatching, class_aware_loss, class_means
 from ltdd_ray.distill.trajectory.start import expert_logits, initial_set, soft_label_logits
 from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.nn.networks import Network
@@ -86,12 +85,8 @@ class TrajectoryGuidedMatching(DistributionMatching):
         """The sum over classes (), and its two terms."""
         with torch.no_grad():
             target = class_means(network.backbone(real), real_classes, self.num_classes)
-        features = network.backbone(synthetic)
-        distance = (class_means(features, classes, self.num_classes) - target).square().sum()
-        entropies = cross_entropy(network.classifier(features), classes, reduction="none")
-        entropy = class_means(entropies[:, None], classes, self.num_classes).sum()
         weight = self.config.distill.distribution.class_weight
-        return distance + weight * entropy, {"loss/distance": distance, "loss/class": entropy}
+        return class_aware_loss(network, synthetic, classes, target, weight)
 
     @torch.no_grad()
     def soft_labels(self) -> Tensor:

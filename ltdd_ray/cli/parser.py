@@ -34,7 +34,7 @@ SEARCH = (
     "search for the settings with the highest accuracy on held-out training images; "
     "resumes a killed search"
 )
-LAYOUTS = ("imagefolder", "parquet", "npz")
+LAYOUTS = ("imagefolder", "parquet", "npz", "dd_ranking")
 SHELLS = ("bash", "zsh")
 STORE = {
     "ls": "list the trajectories",
@@ -108,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     init.set_defaults(command="init")
     _takes_debug(init)
 
-    export = _add(commands, "export", "write the distilled set as 8-bit images and soft labels")
+    export = _add(commands, "export", "write the distilled set for other tools, with soft labels")
     export.add_argument(
         "place", metavar="RUN", type=Path, help="folder of a run, or a distilled.safetensors"
     )

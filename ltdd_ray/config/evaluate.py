@@ -10,11 +10,14 @@ from ltdd_ray.config.section import Section
 EvaluationSet = Literal[
     "distilled",
     "distilled_hard",
+    "distilled_unaugmented",
     "distilled_calibrated",
     "distilled_8bit",
     "initial",
     "random",
+    "random_unaugmented",
     "random_soft",
+    "random_soft_unaugmented",
     "k_center",
     "k_center_soft",
     "full_ce",
@@ -22,7 +25,7 @@ EvaluationSet = Literal[
     "full_decoupled",
 ]
 # Those that cannot be made without experts, whatever is distilled.
-MADE_WITH_EXPERTS = ("random_soft", "k_center", "k_center_soft")
+MADE_WITH_EXPERTS = ("random_soft", "random_soft_unaugmented", "k_center", "k_center_soft")
 
 
 class FullDataConfig(Section):
@@ -54,8 +57,11 @@ class EvaluateConfig(Section):
         "`distilled_8bit` the images of an export, `initial` those before the first update. "
         "`random` and `k_center` are real images, drawn at random or chosen to cover each class in "
         "an expert's features; `random_soft` and `k_center_soft` are the same images with the "
-        "experts' labels, as at the start of a distillation. `full_*` are all training "
-        "images, learned in one of three ways.",
+        "experts' labels, as at the start of a distillation. `*_unaugmented` are the same sets, "
+        "trained on without augmentation. `full_*` are all training images, learned in one of "
+        "three ways. `distilled_hard`, `random_soft` and `full_ce` together give the label-robust "
+        "score of DD-Ranking; `random_soft` and the unaugmented `distilled` and `random_soft` its "
+        "augmentation-robust score. With hard labels, `random` stands for `random_soft`.",
     )
     models: tuple[ModelConfig, ...] = Field(
         default=(),

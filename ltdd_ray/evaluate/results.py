@@ -1,6 +1,6 @@
 """From single networks to the results of a run: means and deviations, per class and per group."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.distill.checks import REMEDY
+from ltdd_ray.evaluate.robustness import SCORES, compared_robustness
 from ltdd_ray.evaluate.sets import SETS
 from ltdd_ray.evaluate.train import NetworkResult
 
@@ -36,8 +37,9 @@ def summarise(
     ``sets`` holds every set of ``evaluate.sets`` in that order. The first is the result of the run
     and is repeated at the top level; random selection is repeated under ``random_baseline``.
     ``cross_architecture`` holds the accuracies on the first set by architecture, if there are
-    several, that of the run first. ``run`` adds timings, peak memory, versions and the experts'
-    norms.
+    several, that of the run first. ``robustness`` holds the scores of
+    :mod:`ltdd_ray.evaluate.robustness` whose sets are there. ``run`` adds timings, peak memory,
+    versions and the experts' norms.
     """
     own, *others = config.evaluation_models
     first = config.evaluate.sets[0]
@@ -51,7 +53,7 @@ def summarise(
         label: [n for n in networks if n.set_name == first and n.model == label]
         for label in (own, *others)
     }
-    return {
+    results = {
         "name": config.name,
         "dataset": config.data.name or config.data.source,
         "imbalance_factor": int(train.class_counts.max()) / int(train.class_counts.min()),
@@ -86,6 +88,13 @@ def summarise(
         "config_hash": result_fingerprint(config),
         **run,
     }
+    (scores,) = compared_robustness([results])
+    return {**results, **({"robustness": spread_scores(scores)} if scores else {})}
+
+
+def spread_scores(scores: Mapping[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
+    """Mean, deviation and single values of each score of a run."""
+    return {name: {**_spread(values), "runs": list(values)} for name, values in scores.items()}
 
 
 def _summary(
@@ -185,12 +194,22 @@ def results_table(results: dict[str, Any]) -> Table:
         table.add_row(one["title"], one["labels"], *_cells(one))
         if "tau" in one:
             notes.append(f"{one['title']}: logits adjusted with tau {one['tau']:.2f}")
+    if scores := results.get("robustness"):
+        notes.append(describe_robustness(scores))
     if warning := start_warning(results):
         notes.append(warning)
     if missing := results.get("unmeasured_classes"):
         notes.append(f"not measured, as they have no {results['split']} images: {some(missing)}")
     table.caption = "\n".join(notes) or None
     return table
+
+
+def describe_robustness(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """A sentence with each score in percent."""
+    words = (
+        f"{SCORES[name]} {accuracy_text(one['mean'], one['std'])}" for name, one in scores.items()
+    )
+    return f"DD-Ranking in %: {', '.join(words)}"
 
 
 def some(names: Sequence[str]) -> str:

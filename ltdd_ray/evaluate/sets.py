@@ -30,13 +30,15 @@ from ltdd_ray.store import TrajectoryStore
 class TrainingSet:
     """Images (P, K, H, W) in model space, their soft labels (P, C), and the rate to train with.
 
-    ``tau`` is the logit adjustment of calibrated labels, else None.
+    ``tau`` is the logit adjustment of calibrated labels, else None. ``augmented`` says whether the
+    images are augmented during training.
     """
 
     images: Tensor
     soft_labels: Tensor
     learning_rate: float
     tau: float | None = None
+    augmented: bool = True
 
     @property
     def hard(self) -> bool:
@@ -169,14 +171,31 @@ def _stored(config: RunConfig, name: str) -> TrainingSet:
     return TrainingSet(stored.pictures, stored.soft_labels, stored.learning_rate)
 
 
+def _unaugmented(
+    make: Callable[[RunConfig, PreparedData, int], TrainingSet],
+) -> Callable[[RunConfig, PreparedData, int], TrainingSet]:
+    return lambda config, data, network: replace(make(config, data, network), augmented=False)
+
+
 SETS = {
     "distilled": SetKind("{method}", "distilled", _distilled),
     "distilled_hard": SetKind("{method}, hard labels", "distilled", _hard),
+    "distilled_unaugmented": SetKind(
+        "{method}, without augmentation", "distilled", _unaugmented(_distilled)
+    ),
     "distilled_calibrated": SetKind("{method}, calibrated", "distilled", _calibrated),
     "distilled_8bit": SetKind("{method}, 8-bit images", "8-bit", _8bit),
     "initial": SetKind("Before distillation", "initial", _initial),
     "random": SetKind("Random selection", "randomly selected", _random),
+    "random_unaugmented": SetKind(
+        "Random selection, without augmentation", "randomly selected", _unaugmented(_random)
+    ),
     "random_soft": SetKind("Random selection, soft labels", "randomly selected", _random_soft),
+    "random_soft_unaugmented": SetKind(
+        "Random selection, soft labels, without augmentation",
+        "randomly selected",
+        _unaugmented(_random_soft),
+    ),
     "k_center": SetKind("K-center selection", "k-center", _k_center),
     "k_center_soft": SetKind("K-center selection, soft labels", "k-center", _k_center_soft),
     "full_ce": SetKind("All images, cross-entropy", "long-tailed"),

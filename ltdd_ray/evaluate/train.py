@@ -130,7 +130,7 @@ def evaluate_network(
             net,
             given,
             config.evaluate,
-            Augmentation(config.augmentation),
+            Augmentation(config.augmentation if given.augmented else ""),
             derive_seed(seed, set_name),
             report,
         )

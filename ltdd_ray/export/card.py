@@ -8,15 +8,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ltdd_ray.common.files import write_atomic
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.evaluate.results import accuracy_text
+from ltdd_ray.evaluate.results import accuracy_text, describe_robustness
 
 # The card's names for the sets in results.json.
 SETS = {
     "distilled": "this set",
+    "distilled_hard": "this set, its images with one class each",
+    "distilled_unaugmented": "this set, without augmentation",
     "distilled_8bit": "this set, its images in 8 bits",
     "initial": "the real images it was initialised with",
     "random": "as many real images, chosen at random",
+    "random_unaugmented": "as many real images, chosen at random, without augmentation",
     "random_soft": "as many real images, chosen at random, with the experts' labels",
+    "random_soft_unaugmented": "as many real images with the experts' labels, not augmented",
+    "full_ce": "all real images",
 }
 # The size_categories of Hugging Face by their upper limits.
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
@@ -69,6 +74,7 @@ def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> 
         name=results.get("name", "distilled set"),
         form=form,
         results={"unmeasured_classes": [], **results},
+        robustness=describe_robustness(scores) if (scores := results.get("robustness")) else "",
         rows=[(title, measured[key]) for key, title in SETS.items() if key in measured],
         # Results of older versions lack it.
         over_images=all("accuracy_over_images" in one for one in measured.values()),

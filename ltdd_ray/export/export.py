@@ -9,6 +9,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import new_folder, usable_path
 from ltdd_ray.distill.artifact import DistilledSet, find_distilled
 from ltdd_ray.export.card import read_results, render_card
+from ltdd_ray.export.dd_ranking import statistics
 from ltdd_ray.export.layouts import LAYOUTS
 
 
@@ -18,22 +19,27 @@ class Export:
 
     ``images`` counts the written files or rows, ``mosaics`` the stored images that they were cut
     from; the two are equal without mosaics. ``clipped`` is the share 0..1 of pixel values outside
-    0..255, which image files cannot hold. ``results`` is the run's results.json, empty before the
-    evaluation.
+    0..255, which image files cannot hold, or None for a layout of exact numbers. ``results`` is the
+    run's results.json, empty before the evaluation.
     """
 
     folder: Path
     images: int
     mosaics: int
-    clipped: float
+    clipped: float | None
     results: dict[str, Any]
 
     def sentences(self) -> list[str]:
         """What to tell the user."""
         source = f", cut from {self.mosaics} mosaics," if self.mosaics < self.images else ""
+        lost = (
+            "no pixel value is clipped or rounded"
+            if self.clipped is None
+            else f"clipped {100 * self.clipped:.2f} % of the pixel values to 0..255; {self._cost()}"
+        )
         return [
             f"wrote {self.images} images{source} with their soft labels to {self.folder}",
-            f"clipped {100 * self.clipped:.2f} % of the pixel values to 0..255; {self._cost()}",
+            lost,
             f"add the licence at the top of {self.folder / 'README.md'} before you publish the set",
         ]
 
@@ -53,7 +59,8 @@ def export(place: Path, layout: str, output: Path | None) -> Export:
 
     ``place`` is a run's folder, its folder ``distilled``, or the file. The default ``output`` is a
     new folder beside the file. The folder is complete or absent, even after a crash. Raises
-    ``UserError`` where there is no set, and where ``output`` exists or cannot be written.
+    ``UserError`` where there is no set, where ``output`` exists or cannot be written, and for a set
+    that the layout cannot hold.
     """
     file = find_distilled(place)
     folder = Path(usable_path(str(output or file.with_name(layout))))
@@ -66,27 +73,34 @@ def export(place: Path, layout: str, output: Path | None) -> Export:
     try:
         with new_folder(folder) as draft:
             LAYOUTS[layout](distilled, draft)
-            (draft / "training.json").write_text(json.dumps(_recipe(distilled), indent=2) + "\n")
+            (draft / "training.json").write_text(
+                json.dumps(_recipe(distilled, layout), indent=2) + "\n"
+            )
             (draft / "README.md").write_text(render_card(distilled, results, layout))
     except OSError as error:
         raise UserError(
             f"{folder}: not writable: {error.strerror or error}; "
             "choose another folder with --output"
         ) from error
-    clipped = distilled.clipped_share()
+    clipped = None if layout == "dd_ranking" else distilled.clipped_share()
     return Export(folder, len(distilled), len(distilled.images), clipped, results)
 
 
-def _recipe(distilled: DistilledSet) -> dict[str, Any]:
+def _recipe(distilled: DistilledSet, layout: str) -> dict[str, Any]:
     """The content of training.json.
 
-    The input of a network is (pixels / 255 - mean) / std, then whitened for both kinds of ZCA.
+    The input of a network is (pixels / 255 - mean) / std, then whitened for both kinds of ZCA. In
+    the layout of DD-Ranking it is the images themselves.
     """
+    kind, normalisation = distilled.normalisation.kind, distilled.normalisation
+    mean, std = normalisation.mean, normalisation.std
+    if layout == "dd_ranking":
+        kind, (mean, std) = "standard", statistics(distilled)
     return {
         "class_names": distilled.class_names,
         "learning_rate": distilled.learning_rate,
         "augmentation": distilled.augmentation,
-        "normalisation": distilled.normalisation.kind,
-        "mean": distilled.normalisation.mean.flatten().tolist(),
-        "std": distilled.normalisation.std.flatten().tolist(),
+        "normalisation": kind,
+        "mean": mean.flatten().tolist(),
+        "std": std.flatten().tolist(),
     }

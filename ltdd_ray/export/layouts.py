@@ -1,5 +1,6 @@
-"""The three layouts of an export: 8-bit images with their soft labels, in an empty folder.
+"""The layouts of an export: images with their soft labels, in an empty folder.
 
+All but the layout of DD-Ranking hold 8-bit images.
 Hard labels are the classes for which the images were initialised. Train on the soft labels.
 Shapes: M images, C classes, K channels, H height, W width.
 """
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.export.dd_ranking import write_dd_ranking
 
 PARQUET_FILE = "data/train-00000-of-00001.parquet"
 
@@ -89,6 +91,7 @@ LAYOUTS: dict[str, Callable[[DistilledSet, Path], None]] = {
     "imagefolder": write_imagefolder,
     "parquet": write_parquet,
     "npz": write_npz,
+    "dd_ranking": write_dd_ranking,
 }
 
 

@@ -23,6 +23,8 @@ METHODS = (
     *("random_soft", "k_center_soft"),
     *("full_ce", "full_balanced_softmax", "full_decoupled"),
 )
+# Sets of the same images, of which a comparison shows one number or score each.
+FORMS = ("_hard", "_unaugmented")
 REGISTRY = Registry[Mapping[str, Any]]("method", METHODS)
 _OVERLAYS = {method: Path(__file__).parent / f"{method}.yaml" for method in METHODS}
 
@@ -44,6 +46,10 @@ def register_method(name: str, overlay: Mapping[str, Any]) -> None:
 def method_config(base: RunConfig, method: str) -> RunConfig:
     """``base`` turned into a run of ``method``, one of :func:`known_methods`.
 
+    Networks are trained on the sets of the method alone, and where ``base`` asks for it, on the
+    method's set with hard labels (``distilled_hard``) and without augmentation
+    (``distilled_unaugmented``, ``random_soft_unaugmented``).
+
     Raises ``UserError`` for an unknown method, naming the nearest, and where the settings of method
     and config contradict each other.
     """
@@ -54,7 +60,11 @@ def method_config(base: RunConfig, method: str) -> RunConfig:
     overlay = REGISTRY.get(method)
     if overlay is None:
         overlay = yaml.safe_load(_OVERLAYS[method].read_text())
+    tree = merge(base.model_dump(mode="json"), {"method": method, **overlay})
+    sets = tree["evaluate"]["sets"]
+    forms = {f"{name}{form}" for name in sets[:1] for form in FORMS}
+    wanted = [name for name in base.evaluate.sets if name in forms.difference(sets)]
     return parse_config(
-        merge(base.model_dump(mode="json"), {"method": method, **overlay}),
+        merge(tree, {"evaluate": {"sets": [*sets, *wanted]}}) if wanted else tree,
         where=f"{base.name}, method {method}",
     )

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ltdd_ray.data.groups import class_groups
+from ltdd_ray.evaluate.robustness import SCORES
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, rank_chart, upper_end
 from ltdd_ray.report.finished import FinishedRun, fitting_files
@@ -25,14 +26,20 @@ TIMED_STAGES = ("experts", "distill", "evaluate")
 Runs = Mapping[str, FinishedRun]  # by style
 
 
-def write_comparison(folders: Sequence[Path], path: Path) -> Path:
+def write_comparison(
+    folders: Sequence[Path], path: Path, robustness: Sequence[Mapping[str, Any]] | None = None
+) -> Path:
     """Write the page that compares the evaluated runs in ``folders``; returns its path.
 
+    ``robustness`` has the scores of each run, as in results.json; by default those found there.
     Raises ``UserError`` for the reasons of :func:`~ltdd_ray.report.page.write_report`.
     """
     runs = {f"run-{i}": FinishedRun.read(folder) for i, folder in enumerate(folders)}
     with fitting_files(folders[0].parent if len(folders) > 1 else folders[0]):
-        return write_page(path, "comparison.html", _view(runs, path))
+        if robustness is None:
+            robustness = [run.results.get("robustness", {}) for run in runs.values()]
+        scores = dict(zip(runs, robustness, strict=True))
+        return write_page(path, "comparison.html", _view(runs, path) | _labels(runs, scores))
 
 
 def _view(runs: Runs, path: Path) -> dict[str, Any]:
@@ -61,6 +68,22 @@ def _view(runs: Runs, path: Path) -> dict[str, Any]:
             for style, run in runs.items()
             if (link := _link(run.folder / "report.html", path))
         },
+    }
+
+
+def _labels(runs: Runs, robustness: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Accuracies {kind of labels: {style: {"mean", "std"}}}, and the scores that any run has."""
+    by_labels: dict[str, dict[str, Any]] = {"soft": {}, "hard": {}}
+    for style, run in runs.items():
+        own, sets = run.results["set"], run.results["sets"]
+        if f"{own}_hard" in sets:
+            by_labels["hard"][style] = sets[f"{own}_hard"]["accuracy"]
+        by_labels[sets[own]["labels"]][style] = sets[own]["accuracy"]
+    found = [name for name in SCORES if any(name in own for own in robustness.values())]
+    return {
+        "by_labels": by_labels,
+        "robustness": robustness,
+        "scores": {name: SCORES[name] for name in found},
     }
 
 

@@ -15,6 +15,7 @@ from ltdd_ray.common.shell import command
 from ltdd_ray.common.units import size
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.evaluate.results import some, start_warning
+from ltdd_ray.evaluate.robustness import SCORES
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, upper_end
 from ltdd_ray.report.finished import FinishedRun, fitting_files
@@ -57,6 +58,9 @@ def _view(run: FinishedRun) -> dict[str, Any]:
         "styles": styles,
         **_comparisons(results, styles, published),
         "source_of_published": published_source(),
+        "robustness": {
+            SCORES[name]: value for name, value in results.get("robustness", {}).items()
+        },
         "architectures": architectures(results),
         "norms": classifier_norms(results, styles),
         "galleries": galleries(run_folder / "distilled", results["class_counts"]),

@@ -25,12 +25,18 @@ RESULTS: dict[str, Any] = {
             "accuracy": {"mean": 0.4364, "std": 0.0051, "runs": [0.43, 0.44]},
             "accuracy_over_images": {"mean": 0.7, "std": 0.02, "runs": [0.69, 0.71]},
             "groups": GROUPS,
+            "labels": "soft",
         },
         "random": {
             "accuracy": {"mean": 0.308, "std": 0.012, "runs": [0.3, 0.31]},
             "accuracy_over_images": {"mean": 0.6, "std": 0.01, "runs": [0.59, 0.61]},
             "groups": GROUPS,
+            "labels": "hard",
         },
+    },
+    "robustness": {
+        "ior": {"mean": 0.1284, "std": 0.0069, "runs": [0.13, 0.13]},
+        "lrs": {"mean": 0.2417, "std": None, "runs": [0.2417]},
     },
 }
 
@@ -59,11 +65,16 @@ def test_front_matter_and_text(make_set: Make, form: str, results: dict[str, Any
     if results:
         table = [line for line in body.splitlines() if line.startswith("|")]
         assert table == [
-            "| trained on | all classes | many | few | over images |",
-            "|---|---|---|---|---|",
-            "| this set | 43.6 ± 0.5 | 50.0 | 25.0 | 70.0 ± 2.0 |",
-            "| as many real images, chosen at random | 30.8 ± 1.2 | 50.0 | 25.0 | 60.0 ± 1.0 |",
+            "| trained on | labels | all classes | many | few | over images |",
+            "|---|---|---|---|---|---|",
+            "| this set | soft | 43.6 ± 0.5 | 50.0 | 25.0 | 70.0 ± 2.0 |",
+            "| as many real images, chosen at random | hard | 30.8 ± 1.2 | 50.0 | 25.0 "
+            "| 60.0 ± 1.0 |",
         ]
+        assert (
+            "DD-Ranking in %: improvement over random (IOR) 12.8 ± 0.7, "
+            "label-robust score (LRS) 24.2." in prose
+        )
         assert "*All classes* is balanced accuracy, the mean over classes, and so are" in prose
         assert "*over images* is the share of all images." in prose
 
@@ -75,9 +86,15 @@ def test_the_card_names_classes_that_were_not_measured(make_set: Make) -> None:
 
 
 def test_a_single_network_has_no_deviation(make_set: Make) -> None:
-    one = {"accuracy": {"mean": 0.4364, "std": None, "runs": [0.4364]}, "groups": GROUPS}
-    text = render_card(make_set(), {**RESULTS, "sets": {"distilled": one}}, "native")
-    assert "| this set | 43.6 | 50.0 | 25.0 |" in text and "±" not in text
+    one = {
+        "accuracy": {"mean": 0.4364, "std": None, "runs": [0.4364]},
+        "groups": GROUPS,
+        "labels": "soft",
+    }
+    text = render_card(
+        make_set(), {**RESULTS, "sets": {"distilled": one}, "robustness": {}}, "native"
+    )
+    assert "| this set | soft | 43.6 | 50.0 | 25.0 |" in text and "±" not in text
 
 
 def test_the_card_of_an_evaluated_run_has_its_results(make_set: Make, tmp_path: Path) -> None:

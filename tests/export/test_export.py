@@ -22,10 +22,11 @@ from ltdd_ray.export.export import export
 from ltdd_ray.export.layouts import LAYOUTS, folder_names
 
 Make = Callable[..., DistilledSet]
+FILES = [layout for layout in LAYOUTS if layout != "dd_ranking"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FILES)
 def test_our_own_sources_read_every_layout(
     make_set: Make, layout: str, channels: int, tmp_path: Path
 ) -> None:
@@ -43,7 +44,7 @@ def test_our_own_sources_read_every_layout(
 def test_soft_labels_survive_every_layout(make_set: Make, tmp_path: Path) -> None:
     distilled = make_set(class_names=("owl", "cat"))
     file = distilled.save(tmp_path)
-    folders = {layout: export(file, layout, None).folder for layout in LAYOUTS}
+    folders = {layout: export(file, layout, None).folder for layout in FILES}
 
     images = ImageFolder(str(folders["imagefolder"] / "train"))
     assert images.classes == ["0_owl", "1_cat"] and images.targets == distilled.classes.tolist()
@@ -113,7 +114,7 @@ def test_the_command_reports_the_clipping_and_never_overwrites(
     assert (output / "mine.txt").exists()
 
     exact, rounded = (
-        {"accuracy": {"mean": mean, "std": None, "runs": [mean]}, "groups": {}}
+        {"accuracy": {"mean": mean, "std": None, "runs": [mean]}, "groups": {}, "labels": "soft"}
         for mean in (0.436, 0.431)
     )
     sets = {"distilled": exact, "distilled_8bit": rounded}
@@ -142,7 +143,7 @@ def test_a_failed_export_leaves_nothing(
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", FILES)
 def test_mosaics_are_exported_as_pictures_and_the_card_says_so(
     make_set: Make, layout: str, tmp_path: Path
 ) -> None:
@@ -167,3 +168,59 @@ def test_mosaics_are_exported_as_pictures_and_the_card_says_so(
     source = {"source": layout, "path": str(place.get(layout, found.folder))}
     images, _ = load_source(DataConfig.model_validate(source))
     np.testing.assert_array_equal(images.images, mosaics.pixels().numpy())
+
+
+def benchmark_set(make_set: Make, **changes) -> DistilledSet:
+    plain = make_set(class_names=tuple("abcdefghij"))
+    shuffled = torch.randperm(20, generator=torch.Generator().manual_seed(0))
+    return replace(
+        plain,
+        images=plain.images[shuffled],
+        soft_labels=plain.soft_labels[shuffled],
+        classes=plain.classes[shuffled],
+        **{"provenance": {"dataset": "cifar10"}, **changes},
+    )
+
+
+def test_dd_ranking_gets_exact_images_in_its_normalisation(make_set: Make, tmp_path: Path) -> None:
+    distilled = benchmark_set(make_set)
+    distilled.soft_labels[3] = torch.eye(10)[4]  # a probability of 0 has a finite logit
+    found = export(distilled.save(tmp_path), "dd_ranking", None)
+    assert found.clipped is None and "no pixel value is clipped" in found.sentences()[1]
+    images, labels, lr = (
+        torch.load(found.folder / f"{name}.pt", weights_only=True)
+        for name in ("images", "labels", "lr")
+    )
+    order = [p for k in range(10) for p in range(20) if distilled.classes[p] == k]
+    for at, picture in enumerate(order):
+        pixels = distilled.normalisation.invert(distilled.images[[picture]])[0]
+        for channel, (mean, std) in enumerate(
+            ((0.4914, 0.2023), (0.4822, 0.1994), (0.4465, 0.2010))
+        ):
+            torch.testing.assert_close(images[at, channel], (pixels[channel] - mean) / std)
+    torch.testing.assert_close(labels.softmax(1), distilled.soft_labels[order])
+    assert labels.isfinite().all() and float(lr) == pytest.approx(0.03)
+    recipe = json.loads((found.folder / "training.json").read_text())
+    assert (recipe["mean"][0], recipe["std"][2]) == pytest.approx((0.4914, 0.2010))
+    card = " ".join((found.folder / "README.md").read_text().split())
+    assert "labels are logits" in card and "(pixels / 255" not in card and "8 bits" not in card
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"provenance": {"dataset": "digits"}}, "was made from digits with 10 classes"),
+        ({"provenance": {"dataset": "cifar100"}}, "cifar100 with 10 classes and 3 channels"),
+        (
+            {"classes": torch.tensor([0] * 3 + [1] + [k for k in range(2, 10) for _ in "ab"])},
+            "1 to 3",
+        ),
+    ],
+)
+def test_dd_ranking_refuses_what_it_cannot_read(
+    make_set: Make, tmp_path: Path, changes: dict, message: str
+) -> None:
+    file = replace(benchmark_set(make_set), **changes).save(tmp_path)
+    with pytest.raises(UserError, match=f"{message}.*choose another layout with --to"):
+        export(file, "dd_ranking", None)
+    assert not (tmp_path / "dd_ranking").exists()

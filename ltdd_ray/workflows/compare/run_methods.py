@@ -13,6 +13,8 @@ from ltdd_ray.common.files import write_atomic, write_json
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
+from ltdd_ray.evaluate.results import spread_scores
+from ltdd_ray.evaluate.robustness import compared_robustness
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.output import TextOutput
@@ -25,7 +27,7 @@ from ltdd_ray.workflows.compare.table import (
     as_markdown,
     as_text,
     experts_rows,
-    method_row,
+    method_rows,
 )
 from ltdd_ray.workflows.pipeline import absolute, require_lasting_output, run_stages
 from ltdd_ray.workflows.stages import STAGES
@@ -90,10 +92,13 @@ def _at_once(
 
 def _write_tables(base: RunConfig, finished: Sequence[RunConfig]) -> list[Row]:
     results = [json.loads(RunFolder(config.folder).results.read_text()) for config in finished]
-    rows = [method_row(config, result) for config, result in zip(finished, results)]
-    rows += experts_rows(finished, results)
+    rows = method_rows(finished, results) + experts_rows(finished, results)
     write_atomic(base.folder / "compare.md", as_markdown(base, rows))
     write_atomic(base.folder / "compare.csv", as_csv(rows))
     write_json(base.folder / "compare.json", as_json(base, rows))
-    write_comparison([config.folder for config in finished], base.folder / "compare.html")
+    write_comparison(
+        [config.folder for config in finished],
+        base.folder / "compare.html",
+        [spread_scores(scores) for scores in compared_robustness(results)],
+    )
     return rows

@@ -8,12 +8,14 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from statistics import mean
 from typing import Any, Literal
 
 from rich.table import Table
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.evaluate.results import accuracy_text
+from ltdd_ray.evaluate.robustness import compared_robustness
 from ltdd_ray.methods.published import published_accuracy, published_source
 
 HEADERS = (
@@ -23,7 +25,10 @@ HEADERS = (
     "medium",
     "few",
     "over images",
-    "labels",
+    "soft labels",
+    "hard labels",
+    "LRS",
+    "ARS",
     "experts s",
     "distill s",
     "evaluate s",
@@ -38,6 +43,9 @@ class Row:
 
     None where a value does not apply. ``accuracy`` is balanced accuracy, the mean over classes,
     ``accuracy_over_images`` the share of all images. ``std`` is also None for a single network.
+    ``soft_accuracy`` and ``hard_accuracy`` are those with soft and with hard labels, ``labels`` the
+    kind that ``accuracy`` has. ``label_robust`` and ``augmentation_robust`` are DD-Ranking's scores
+    0..1 (:mod:`ltdd_ray.evaluate.robustness`).
     """
 
     method: str
@@ -48,6 +56,10 @@ class Row:
     few: float | None = None
     accuracy_over_images: float | None = None
     labels: Literal["soft", "hard"] | None = None
+    soft_accuracy: float | None = None
+    hard_accuracy: float | None = None
+    label_robust: float | None = None
+    augmentation_robust: float | None = None
     experts_seconds: float | None = None
     distill_seconds: float | None = None
     evaluate_seconds: float | None = None
@@ -55,8 +67,20 @@ class Row:
     published: float | None = None
 
 
-def method_row(config: RunConfig, results: Mapping[str, Any]) -> Row:
-    """The row of a finished run; ``results`` is the content of its results.json."""
+def method_rows(configs: Sequence[RunConfig], results: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The rows of finished runs; ``results`` are the contents of their results.json."""
+    return [
+        _method_row(config, one, scores)
+        for config, one, scores in zip(configs, results, compared_robustness(results))
+    ]
+
+
+def _method_row(
+    config: RunConfig, results: Mapping[str, Any], scores: Mapping[str, Sequence[float]]
+) -> Row:
+    means = {name: mean(values) for name, values in scores.items()}
+    accuracy = {name: one["accuracy"]["mean"] for name, one in results["sets"].items()}
+    first, labels = results["set"], results["labels"]
     groups = {name: group["mean"] for name, group in results["groups"].items()}
     dataset, factor = config.data.name or config.data.source, config.data.imbalance_factor
     own = {stage: peak for stage, peak in results["peak_memory"].items() if stage != "experts"}
@@ -68,7 +92,11 @@ def method_row(config: RunConfig, results: Mapping[str, Any]) -> Row:
         medium=groups.get("medium"),
         few=groups.get("few"),
         accuracy_over_images=results.get("accuracy_over_images", {}).get("mean"),
-        labels=results["labels"],
+        labels=labels,
+        soft_accuracy=accuracy[first] if labels == "soft" else None,
+        hard_accuracy=accuracy[first] if labels == "hard" else accuracy.get(f"{first}_hard"),
+        label_robust=means.get("lrs"),
+        augmentation_robust=means.get("ars"),
         distill_seconds=results["timings"].get("distill"),
         evaluate_seconds=results["timings"].get("evaluate"),
         peak_memory=max(own.values()),
@@ -166,6 +194,15 @@ def _cells(row: Row) -> list[str]:
     groups = [
         _percent(share) for share in (row.many, row.medium, row.few, row.accuracy_over_images)
     ]
+    scores = [
+        _percent(share)
+        for share in (
+            row.soft_accuracy,
+            row.hard_accuracy,
+            row.label_robust,
+            row.augmentation_robust,
+        )
+    ]
     seconds = [
         _whole(value) for value in (row.experts_seconds, row.distill_seconds, row.evaluate_seconds)
     ]
@@ -174,7 +211,7 @@ def _cells(row: Row) -> list[str]:
         row.method,
         accuracy,
         *groups,
-        row.labels or "",
+        *scores,
         *seconds,
         memory,
         _percent(row.published),

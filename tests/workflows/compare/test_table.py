@@ -1,5 +1,6 @@
 """The table of three methods with known results and costs."""
 
+import copy
 import csv
 import io
 import re
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import load_config
+from ltdd_ray.evaluate.robustness import label_robust_score
 from ltdd_ray.methods import METHODS
 from ltdd_ray.methods.published import published_accuracy
 from ltdd_ray.workflows.compare.plan import plan_comparison
@@ -22,7 +24,7 @@ from ltdd_ray.workflows.compare.table import (
     as_markdown,
     as_text,
     experts_rows,
-    method_row,
+    method_rows,
 )
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -54,8 +56,14 @@ def results(mean: float, timings: dict[str, float], peaks: dict[str, int]) -> di
         "peak_memory": peaks,
     }
     over_images = {"mean": mean + 0.2, "std": 0.01}
+    name = "random" if facts["labels"] == "hard" else "distilled"
+    runs = [mean - 0.01, mean + 0.01]
+    own = {"accuracy": {"mean": mean, "std": 0.012, "runs": runs}, "labels": facts["labels"]}
     return {
-        "accuracy": {"mean": mean, "std": 0.012},
+        **own,
+        "set": name,
+        "sets": {name: own},
+        "pictures_per_image": 1,
         "accuracy_over_images": over_images,
         "groups": groups,
         **facts,
@@ -76,9 +84,8 @@ def rows(base: RunConfig) -> list[Row]:
             0.436, {"distill": 310.0, "evaluate": 66.4}, {"distill": 800 * 2**20, "evaluate": 5}
         ),
     }
-    return [method_row(configs[m], found[m]) for m in configs] + experts_rows(
-        list(configs.values()), list(found.values())
-    )
+    pair = list(configs.values()), list(found.values())
+    return method_rows(*pair) + experts_rows(*pair)
 
 
 def test_a_row_holds_the_measured_and_the_published_accuracy(rows: list[Row]) -> None:
@@ -91,6 +98,7 @@ def test_a_row_holds_the_measured_and_the_published_accuracy(rows: list[Row]) ->
         few=pytest.approx(0.241),
         accuracy_over_images=pytest.approx(0.541),
         labels="soft",
+        soft_accuracy=0.341,
         distill_seconds=200.0,
         evaluate_seconds=66.0,
         peak_memory=700 * 2**20,
@@ -102,7 +110,7 @@ def test_a_single_network_has_no_deviation(base: RunConfig) -> None:
     (config,) = plan_comparison(base, ["random"]).values()
     found = results(0.308, {"evaluate": 67.0}, {"evaluate": 5})
     found["accuracy"]["std"] = None
-    rows = [method_row(config, found)]
+    rows = method_rows([config], [found])
     one = base.evaluate.model_copy(update={"networks": 1})
     text = as_markdown(base.model_copy(update={"evaluate": one}), rows)
     assert "| random | 30.8 | 40.8 |" in text and "1 network (convnet" in text
@@ -128,15 +136,41 @@ def test_markdown_is_in_percent(base: RunConfig, rows: list[Row]) -> None:
         "balanced accuracy in % on its test images, 2 networks (convnet of width 4)"
     )
     assert lines[2:8] == [
-        "| method | all | many | medium | few | over images | labels | experts s | distill s "
-        "| evaluate s | peak MiB | published |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| random | 30.8 ± 1.2 | 40.8 | 30.8 | 20.8 | 50.8 | hard |  |  | 67 | 600 | 34.4 |",
-        "| datm | 34.1 ± 1.2 | 44.1 | 34.1 | 24.1 | 54.1 | soft |  | 200 | 66 | 700 | 37.3 |",
-        "| ltdd | 43.6 ± 1.2 | 53.6 | 43.6 | 33.6 | 63.6 | soft |  | 310 | 66 | 800 | 53.4 |",
-        "| experts of datm, ltdd |  |  |  |  |  |  | 493 |  |  | 1024 |  |",
+        "| method | all | many | medium | few | over images | soft labels | hard labels "
+        "| LRS | ARS | experts s | distill s | evaluate s | peak MiB | published |",
+        f"| --- |{' ---: |' * 14}",
+        "| random | 30.8 ± 1.2 | 40.8 | 30.8 | 20.8 | 50.8 |  | 30.8 |  |  |  |  | 67 | 600 "
+        "| 34.4 |",
+        "| datm | 34.1 ± 1.2 | 44.1 | 34.1 | 24.1 | 54.1 | 34.1 |  |  |  |  | 200 | 66 | 700 "
+        "| 37.3 |",
+        "| ltdd | 43.6 ± 1.2 | 53.6 | 43.6 | 33.6 | 63.6 | 43.6 |  |  |  |  | 310 | 66 | 800 "
+        "| 53.4 |",
+        "| experts of datm, ltdd |  |  |  |  |  |  |  |  |  | 493 |  |  | 1024 |  |",
     ]
     assert "CVPR 2025" in lines[-1]
+
+
+def test_hard_labels_and_scores_need_their_sets(base: RunConfig) -> None:
+    """DM's labels are hard, so its baseline are random images with hard labels."""
+    configs = plan_comparison(base, ["ltdd", "dm", "random", "random_soft", "full_ce"])
+    ltdd, random = results(0.45, {}, {"evaluate": 5}), results(0.308, {}, {"evaluate": 5})
+    ltdd["sets"]["distilled_hard"] = results(0.40, {}, {"evaluate": 5})["sets"]["distilled"]
+    dm, soft, full = (copy.deepcopy(random) for _ in range(3))
+    for one, name, mean in (
+        (dm, "distilled", 0.33),
+        (soft, "random_soft", 0.40),
+        (full, "full_ce", 0.58),
+    ):
+        one["set"], one["sets"] = name, {name: dict(one["sets"]["random"])}
+        one["sets"][name]["accuracy"] = {"mean": mean, "runs": [mean - 0.01, mean + 0.01]}
+    rows = method_rows(list(configs.values()), [ltdd, dm, random, soft, full])
+    assert (rows[0].soft_accuracy, rows[0].hard_accuracy) == (0.45, 0.40)
+    assert (rows[1].soft_accuracy, rows[1].hard_accuracy) == (None, 0.33)
+    scores = [label_robust_score(0.58 - 0.40, 0.45 - 0.40), label_robust_score(0.25, 0.022)]
+    assert [row.label_robust for row in rows[:2]] == pytest.approx(scores)
+    assert [row.label_robust for row in rows[2:]] == [None] * 3
+    cells = as_markdown(base, rows).splitlines()[4].split(" | ")
+    assert cells[6:10] == ["45.0", "40.0", f"{100 * scores[0]:.1f}", ""]
 
 
 def test_csv_and_json_hold_shares(base: RunConfig, rows: list[Row]) -> None:

@@ -69,6 +69,12 @@ class DistillConfig(Section):
         "pictures cut out and enlarged, each with its own label. Batch sizes count pictures. With "
         "2 a set of equal bytes shows four times as many pictures at half the resolution.",
     )
+    bits: Literal[8] | None = Field(
+        default=None,
+        description="Bits of a pixel value. With 8 the images are rounded in every update, and "
+        "their gradient passes straight through the rounding, so an export in 8 bits loses "
+        "nothing. null for exact numbers of 32 bits.",
+    )
     engine: Literal["matching", "dm", "idm", "tgdd"] = Field(
         default="matching",
         description="Trajectory matching, or distribution matching: under fresh networks (`dm`), "

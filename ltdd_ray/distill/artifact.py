@@ -23,6 +23,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import usable_path, write_atomic
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.formation import decode
+from ltdd_ray.distill.rounding import round_images, to_bytes
 from ltdd_ray.distill.validity import CHECKSUM, checksum, find_fault
 
 # 1 had no checksum and no mosaics: every picture was stored as an image of its own.
@@ -78,7 +79,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         Mosaics are rounded before they are decoded, as :meth:`in_8_bits` does.
         """
         stored = self.in_8_bits() if self.pictures_per_side > 1 else self
-        return _rounded(stored.denormalize())
+        return to_bytes(stored.denormalize())
 
     def clipped_share(self) -> float:
         """Share 0..1 of the stored values outside 0..255, which :meth:`pixels` clips.
@@ -91,8 +92,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
 
     def in_8_bits(self) -> "DistilledSet":
         """The set with its stored images rounded to 8 bits: what an export keeps of it."""
-        rounded = _rounded(self.denormalize(self.images))
-        return replace(self, images=self.normalisation.apply(rounded))
+        return replace(self, images=round_images(self.images, self.normalisation))
 
     def to(self, device: torch.device | str) -> "DistilledSet":
         """The set with its tensors, and those of its normalisation, on ``device``."""
@@ -150,11 +150,6 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
                 f"{path}: not a readable distilled set ({reason}); restore the file, or delete it "
                 "and run the same command again to distil anew"
             ) from None
-
-
-def _rounded(pixels: Tensor) -> Tensor:
-    """Pixels in 0..1 as uint8."""
-    return pixels.mul(255).round().to(torch.uint8)
 
 
 def find_distilled(place: Path | str, name: str = "distilled") -> Path:

@@ -23,6 +23,7 @@ def provenance(config: RunConfig, train: LongTailedDataset, update: int) -> dict
         "imbalance_factor": float(train.class_counts.max() / train.class_counts.min()),
         "images_per_class": list(class_budget(config.distill, train.class_counts.tolist())),
         "pictures_per_image": config.distill.pictures_per_image,
+        **({"bits": config.distill.bits} if config.distill.bits else {}),
         "seed": config.seed,
         "update": update,
         "config_hash": result_fingerprint(config),

@@ -13,6 +13,7 @@ from ltdd_ray.data.groups import class_groups
 from ltdd_ray.distill.checks import REMEDY
 from ltdd_ray.evaluate.robustness import SCORES, compared_robustness
 from ltdd_ray.evaluate.sets import SETS
+from ltdd_ray.evaluate.size import per_kilobyte, set_bytes
 from ltdd_ray.evaluate.train import NetworkResult
 
 MEASURES = {
@@ -48,7 +49,7 @@ def summarise(
         name: [n for n in networks if n.set_name == name and n.model == own]
         for name in config.evaluate.sets
     }
-    sets = {name: _summary(name, config.method, found, groups) for name, found in of_set.items()}
+    sets = {name: _summary(config, train, found, groups) for name, found in of_set.items()}
     of_model = {
         label: [n for n in networks if n.set_name == first and n.model == label]
         for label in (own, *others)
@@ -98,17 +99,22 @@ def spread_scores(scores: Mapping[str, Sequence[float]]) -> dict[str, dict[str, 
 
 
 def _summary(
-    name: str, method: str, networks: Sequence[NetworkResult], groups: dict[str, tuple[int, ...]]
+    config: RunConfig,
+    train: LongTailedDataset,
+    networks: Sequence[NetworkResult],
+    groups: dict[str, tuple[int, ...]],
 ) -> dict[str, Any]:
-    kind, first = SETS[name], networks[0]
+    first = networks[0]
+    kind = SETS[first.set_name]
     predicted, true = (
         np.array([getattr(n, key) for n in networks]) for key in ("confidence", "true_confidence")
     )  # (networks, C)
     return {
-        "title": kind.title.format(method=method.upper()),
+        "title": kind.title.format(method=config.method.upper()),
         "kind": kind.kind,
         "images": first.images,
         "labels": first.labels,
+        "bytes": set_bytes(config, train, first.set_name, first.images, first.labels),
         **({} if first.tau is None else {"tau": first.tau}),
         **_accuracies(networks, groups),
         "confidence": {
@@ -172,7 +178,7 @@ def accuracy_text(mean: float, std: float | None) -> str:
 
 
 def results_table(results: dict[str, Any]) -> Table:
-    """A row for each set: labels, and accuracy in percent.
+    """A row for each set: labels, accuracy in percent, bytes, and accuracy for each kilobyte.
 
     Balanced accuracy over all classes and per group, and the accuracy over images.
     """
@@ -189,9 +195,14 @@ def results_table(results: dict[str, Any]) -> Table:
         results,
         "labels",
     )
+    sized = all("bytes" in one for one in results["sets"].values())
+    if sized:  # results of older versions are not
+        for column in ("kB with labels", "% per kB"):
+            table.add_column(column, justify="right")
     notes = []
     for one in results["sets"].values():
-        table.add_row(one["title"], one["labels"], *_cells(one))
+        bytes_cells = size_cells(one["accuracy"]["mean"], one["bytes"]) if sized else []
+        table.add_row(one["title"], one["labels"], *_cells(one), *bytes_cells)
         if "tau" in one:
             notes.append(f"{one['title']}: logits adjusted with tau {one['tau']:.2f}")
     if scores := results.get("robustness"):
@@ -202,6 +213,11 @@ def results_table(results: dict[str, Any]) -> Table:
         notes.append(f"not measured, as they have no {results['split']} images: {some(missing)}")
     table.caption = "\n".join(notes) or None
     return table
+
+
+def size_cells(accuracy: float, count: int) -> list[str]:
+    """``count`` bytes in kB, and the points of ``accuracy`` for each of them."""
+    return [f"{count / 1000:,.1f}", f"{per_kilobyte(accuracy, count):.3g}"]
 
 
 def describe_robustness(scores: Mapping[str, Mapping[str, Any]]) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import new_folder, usable_path
 from ltdd_ray.distill.artifact import DistilledSet, find_distilled
@@ -19,8 +21,8 @@ class Export:
 
     ``images`` counts the written files or rows, ``mosaics`` the stored images that they were cut
     from; the two are equal without mosaics. ``clipped`` is the share 0..1 of pixel values outside
-    0..255, which image files cannot hold, or None for a layout of exact numbers. ``results`` is the
-    run's results.json, empty before the evaluation.
+    0..255, which image files cannot hold, or None where the layout holds all values exactly.
+    ``results`` is the run's results.json, empty before the evaluation.
     """
 
     folder: Path
@@ -82,7 +84,8 @@ def export(place: Path, layout: str, output: Path | None) -> Export:
             f"{folder}: not writable: {error.strerror or error}; "
             "choose another folder with --output"
         ) from error
-    clipped = None if layout == "dd_ranking" else distilled.clipped_share()
+    exact = layout == "dd_ranking" or torch.equal(distilled.images, distilled.in_8_bits().images)
+    clipped = None if exact else distilled.clipped_share()
     return Export(folder, len(distilled), len(distilled.images), clipped, results)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ltdd_ray.data.groups import class_groups
+from ltdd_ray.evaluate.results import size_cells
 from ltdd_ray.evaluate.robustness import SCORES
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, rank_chart, upper_end
@@ -72,7 +73,7 @@ def _view(runs: Runs, path: Path) -> dict[str, Any]:
 
 
 def _labels(runs: Runs, robustness: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Accuracies {kind of labels: {style: {"mean", "std"}}}, and the scores that any run has."""
+    """Accuracies {kind of labels: {style: {"mean", "std"}}}, sizes, and scores that any run has."""
     by_labels: dict[str, dict[str, Any]] = {"soft": {}, "hard": {}}
     for style, run in runs.items():
         own, sets = run.results["set"], run.results["sets"]
@@ -81,6 +82,12 @@ def _labels(runs: Runs, robustness: Mapping[str, Mapping[str, Any]]) -> dict[str
         by_labels[sets[own]["labels"]][style] = sets[own]["accuracy"]
     found = [name for name in SCORES if any(name in own for own in robustness.values())]
     return {
+        "sizes": {
+            style: size_cells(run.results["accuracy"]["mean"], run.results["bytes"])
+            if "bytes" in run.results  # results of older versions lack it
+            else ["", ""]
+            for style, run in runs.items()
+        },
         "by_labels": by_labels,
         "robustness": robustness,
         "scores": {name: SCORES[name] for name in found},

@@ -14,7 +14,7 @@ from typing import Any
 from ltdd_ray.common.shell import command
 from ltdd_ray.common.units import size
 from ltdd_ray.data.groups import class_groups
-from ltdd_ray.evaluate.results import some, start_warning
+from ltdd_ray.evaluate.results import size_cells, some, start_warning
 from ltdd_ray.evaluate.robustness import SCORES
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, upper_end
@@ -58,6 +58,11 @@ def _view(run: FinishedRun) -> dict[str, Any]:
         "styles": styles,
         **_comparisons(results, styles, published),
         "source_of_published": published_source(),
+        "sizes": {
+            name: size_cells(one["accuracy"]["mean"], one["bytes"])
+            for name, one in results["sets"].items()
+            if "bytes" in one  # results of older versions lack it
+        },
         "robustness": {
             SCORES[name]: value for name, value in results.get("robustness", {}).items()
         },

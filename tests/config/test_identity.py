@@ -44,9 +44,9 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
     } == {
         "trajectories": ["41a307787b2ffa51", "339cf79d9dda0387"],
         "store": "d11435095f6784ff",
-        "run": "c5b199979b10c9e4",
-        "network": {"59efc3cc93e4cb61"},
-        "trial": "bd133d59466299be",
+        "run": "a82fb5990eab0c79",
+        "network": {"7caefea6f4b1b779"},
+        "trial": "8fe328e62e0f9973",
     }
 
 

@@ -200,3 +200,18 @@ def test_other_places_are_named(runs, tmp_path, place, complaint):
 def test_an_empty_list_of_runs_is_refused() -> None:
     with pytest.raises(UserError, match="the list of runs is empty"):
         report_runs([], None)
+
+
+def test_soft_and_hard_labels_scores_and_bytes_have_columns(runs, tmp_path):
+    """The scores come from the whole comparison, as a run lacks the sets of the others."""
+    first = json.loads((runs[0] / "results.json").read_text())
+    first["sets"]["distilled_hard"] = measured("LTDD, hard labels", "distilled", "hard", -0.05)
+    first["bytes"] = 9000
+    (runs[0] / "results.json").write_text(json.dumps(first))
+    assert "Label-robust score" not in said(rendered(runs))
+    scores = [{"lrs": {"mean": 0.242, "std": 0.01}}, {}, {}]
+    page = Page(write_comparison(runs, tmp_path / "page.html", scores).read_text(encoding="utf-8"))
+    text = said(page)
+    assert "Soft labels Hard labels Label-robust score (LRS) kB with labels % per kB" in text
+    # Balanced accuracy 38.75 + 5 and 38.75 - 5; 43.75 points on 9 kB.
+    assert "43.8 ± 1.0 33.8 ± 1.0 24.2 ± 1.0 9.0 4.86 convnet" in text

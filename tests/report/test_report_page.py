@@ -393,3 +393,19 @@ def test_results_that_lack_something_are_one_sentence(run_folder, change):
             assert "delete the file and run `ltdd-ray evaluate` with" in str(error)
     with pytest.raises(UserError, match="lacks what the page shows"):
         write_report(run_folder)
+
+
+def test_scores_and_bytes_are_shown_where_results_have_them(run_folder):
+    assert "DD-Ranking" not in rendered(run_folder).text
+    found = results()
+    found["robustness"] = {
+        "hlr": {"mean": 0.181, "std": 0.02, "runs": [0.16, 0.2]},
+        "lrs": {"mean": 0.242, "std": None, "runs": [0.242]},
+    }
+    for one, size in zip(found["sets"].values(), (9000, 9000, 3012, 9000)):
+        one["bytes"] = size
+    text = " ".join(rendered(write_run(run_folder, found)).text.split())
+    assert "DD-Ranking's scores in % Hard label recovery (HLR) 18.1 ± 2.0 Label-robust" in text
+    assert "score (LRS) 24.2" in text
+    # 53.75 points on 9 kB, 38.75 on 3.012 kB.
+    assert "Trained on kB % per kB LTDD 9.0 5.97" in text and "Random selection 3.0 12.9" in text

@@ -25,6 +25,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.distill.formation import decode, encode, require_cells
 from ltdd_ray.distill.initial import take_images
+from ltdd_ray.distill.rounding import round_images
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.networks import Network, build_network
 
@@ -42,7 +43,7 @@ class DistributionMatching(nn.Module):
         """Raises ``UserError`` for mosaics whose pictures do not fit the image."""
         super().__init__()
         self.config, self.shape = config, data.train.image_shape
-        self.num_classes = data.train.num_classes
+        self.num_classes, self.normalisation = data.train.num_classes, data.normalisation.to(device)
         require_cells(self.shape, config.distill.pictures_per_side)
         self.augment = Augmentation(config.augmentation)
         self.real, self.labels = model_space(data.train, data.normalisation, device)
@@ -81,8 +82,14 @@ class DistributionMatching(nn.Module):
         ]
 
     def pictures(self) -> Tensor:
-        """What networks see, (P, K, H, W); differentiable in the images."""
-        return decode(self.images, self.config.distill.pictures_per_side)
+        """What networks see, (P, K, H, W); differentiable in the images.
+
+        With `distill.bits` mosaics are rounded before they are decoded.
+        """
+        stored = self.images
+        if self.config.distill.bits:
+            stored = round_images(stored, self.normalisation)
+        return decode(stored, self.config.distill.pictures_per_side)
 
     def step(self, optimiser: Optimizer, update: int) -> dict[str, float]:
         """Make one update and return its losses, as means over classes.

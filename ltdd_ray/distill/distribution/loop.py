@@ -72,7 +72,7 @@ def snapshot(
 ) -> DistilledSet:
     """The set as it is after ``update`` updates, on the CPU."""
     classes = method.picture_classes.cpu()
-    return DistilledSet(
+    exact = DistilledSet(
         images=method.images.detach().cpu().clone(),
         soft_labels=method.soft_labels().cpu(),
         classes=classes,
@@ -84,3 +84,4 @@ def snapshot(
         class_counts=tuple(data.train.class_counts.tolist()),
         provenance=provenance(config, data.train, update),
     )
+    return exact.in_8_bits() if config.distill.bits else exact

@@ -76,7 +76,7 @@ def distill(
         if checks:
             checks.run(0, start)
     else:
-        synthetic = empty_set(config, data.train, device)
+        synthetic = empty_set(config, data, device)
     optimiser = synthetic.optimiser(config.distill)
     done = load_checkpoint(resume_from, synthetic, optimiser, data.train) if resume_from else 0
     module = wrap(synthetic)
@@ -138,7 +138,7 @@ def snapshot(
     config: RunConfig, data: PreparedData, synthetic: SyntheticSet, update: int
 ) -> DistilledSet:
     """The set as it is after ``update`` updates, on the CPU."""
-    return DistilledSet(
+    exact = DistilledSet(
         images=synthetic.images.detach().cpu().clone(),
         soft_labels=synthetic.labels.detach().softmax(-1).cpu(),
         classes=synthetic.classes.cpu(),
@@ -150,6 +150,7 @@ def snapshot(
         class_counts=tuple(data.train.class_counts.tolist()),
         provenance=provenance(config, data.train, update),
     )
+    return exact.in_8_bits() if config.distill.bits else exact
 
 
 def _exchange(value: Any, world_size: int) -> list[Any]:

@@ -32,13 +32,14 @@ from ltdd_ray.nn.flat import FlatModel
 from ltdd_ray.store import TrajectoryStore
 
 
-def empty_set(config: RunConfig, train: LongTailedDataset, device: torch.device) -> SyntheticSet:
+def empty_set(config: RunConfig, data: PreparedData, device: torch.device) -> SyntheticSet:
     """A set of the right shapes, all zeros; a checkpoint or rank 0 has the values."""
+    train = data.train
     settings, counts = config.distill, train.class_counts.tolist()
     images = torch.zeros(sum(class_budget(settings, counts)), *train.image_shape, device=device)
     classes = _classes(picture_budget(settings, counts), device)
     labels = torch.zeros(len(classes), train.num_classes, device=device)
-    return SyntheticSet(images, labels, classes, settings.syn_lr, settings.pictures_per_side)
+    return _set(config, data, images, labels, classes)
 
 
 def initial_set(
@@ -64,10 +65,17 @@ def initial_set(
         label_logits = soft_label_logits(config, classes, train.num_classes, logits)
     else:
         stored, label_logits, sentences = _real_images(config, data, flat, store, wanted, device)
-    synthetic = SyntheticSet(
-        stored, label_logits, classes, settings.syn_lr, settings.pictures_per_side
+    return _set(config, data, stored, label_logits, classes), sentences
+
+
+def _set(
+    config: RunConfig, data: PreparedData, images: Tensor, labels: Tensor, classes: Tensor
+) -> SyntheticSet:
+    settings = config.distill
+    rounded_by = data.normalisation.to(images.device) if settings.bits else None
+    return SyntheticSet(
+        images, labels, classes, settings.syn_lr, settings.pictures_per_side, rounded_by
     )
-    return synthetic, sentences
 
 
 def _noise(config: RunConfig, train: LongTailedDataset, device: torch.device) -> Tensor:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ltdd_ray.config import DistillConfig
+from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.formation import decode
+from ltdd_ray.distill.rounding import round_images
 from ltdd_ray.distill.trajectory.matching import Match
 
 
@@ -32,21 +34,32 @@ class SyntheticSet(nn.Module):
         classes: Tensor,
         syn_lr: float,
         pictures_per_side: int = 1,
+        rounded_by: Normalisation | None = None,
     ) -> None:
+        """With ``rounded_by``, students see images of 8 bits in the pixels that it maps back to."""
         super().__init__()
         self.images = nn.Parameter(images)
         self.labels = nn.Parameter(labels)
         self.log_lr = nn.Parameter(torch.tensor(syn_lr, device=images.device).log())
         self.register_buffer("classes", classes)
-        self.pictures_per_side = pictures_per_side
+        self.pictures_per_side, self._rounded_by = pictures_per_side, rounded_by
 
     @property
     def syn_lr(self) -> Tensor:
         return self.log_lr.detach().exp()
 
     def pictures(self) -> Tensor:
-        """What students see, (P, K, H, W); differentiable in the images."""
-        return decode(self.images, self.pictures_per_side)
+        """What students see, (P, K, H, W); differentiable in the images.
+
+        Mosaics are rounded before they are decoded.
+        """
+        return decode(self.stored_images(), self.pictures_per_side)
+
+    def stored_images(self) -> Tensor:
+        """The images (M, K, H, W) as the set stores them, rounded where it has 8 bits."""
+        if self._rounded_by is None:
+            return self.images
+        return round_images(self.images, self._rounded_by)
 
     def forward(self, gradients: "Gradients") -> Tensor:
         """<set, gradients>, whose backward leaves the gradients in ``.grad``.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rich.table import Table
 
 from ltdd_ray.config import RunConfig
-from ltdd_ray.evaluate.results import accuracy_text
+from ltdd_ray.evaluate.results import accuracy_text, size_cells
 from ltdd_ray.evaluate.robustness import compared_robustness
 from ltdd_ray.methods.published import published_accuracy, published_source
 
@@ -29,6 +29,8 @@ HEADERS = (
     "hard labels",
     "LRS",
     "ARS",
+    "kB",
+    "% per kB",
     "experts s",
     "distill s",
     "evaluate s",
@@ -45,7 +47,7 @@ class Row:
     ``accuracy_over_images`` the share of all images. ``std`` is also None for a single network.
     ``soft_accuracy`` and ``hard_accuracy`` are those with soft and with hard labels, ``labels`` the
     kind that ``accuracy`` has. ``label_robust`` and ``augmentation_robust`` are DD-Ranking's scores
-    0..1 (:mod:`ltdd_ray.evaluate.robustness`).
+    0..1 (:mod:`ltdd_ray.evaluate.robustness`). ``set_bytes`` counts the set and its labels.
     """
 
     method: str
@@ -60,6 +62,7 @@ class Row:
     hard_accuracy: float | None = None
     label_robust: float | None = None
     augmentation_robust: float | None = None
+    set_bytes: int | None = None
     experts_seconds: float | None = None
     distill_seconds: float | None = None
     evaluate_seconds: float | None = None
@@ -97,6 +100,7 @@ def _method_row(
         hard_accuracy=accuracy[first] if labels == "hard" else accuracy.get(f"{first}_hard"),
         label_robust=means.get("lrs"),
         augmentation_robust=means.get("ars"),
+        set_bytes=results.get("bytes"),
         distill_seconds=results["timings"].get("distill"),
         evaluate_seconds=results["timings"].get("evaluate"),
         peak_memory=max(own.values()),
@@ -203,6 +207,11 @@ def _cells(row: Row) -> list[str]:
             row.augmentation_robust,
         )
     ]
+    sized = (
+        ["", ""]
+        if row.accuracy is None or row.set_bytes is None
+        else size_cells(row.accuracy, row.set_bytes)
+    )
     seconds = [
         _whole(value) for value in (row.experts_seconds, row.distill_seconds, row.evaluate_seconds)
     ]
@@ -212,6 +221,7 @@ def _cells(row: Row) -> list[str]:
         accuracy,
         *groups,
         *scores,
+        *sized,
         *seconds,
         memory,
         _percent(row.published),

@@ -64,6 +64,7 @@ def results(mean: float, timings: dict[str, float], peaks: dict[str, int]) -> di
         "set": name,
         "sets": {name: own},
         "pictures_per_image": 1,
+        "bytes": 4000,
         "accuracy_over_images": over_images,
         "groups": groups,
         **facts,
@@ -99,6 +100,7 @@ def test_a_row_holds_the_measured_and_the_published_accuracy(rows: list[Row]) ->
         accuracy_over_images=pytest.approx(0.541),
         labels="soft",
         soft_accuracy=0.341,
+        set_bytes=4000,
         distill_seconds=200.0,
         evaluate_seconds=66.0,
         peak_memory=700 * 2**20,
@@ -137,15 +139,16 @@ def test_markdown_is_in_percent(base: RunConfig, rows: list[Row]) -> None:
     )
     assert lines[2:8] == [
         "| method | all | many | medium | few | over images | soft labels | hard labels "
-        "| LRS | ARS | experts s | distill s | evaluate s | peak MiB | published |",
-        f"| --- |{' ---: |' * 14}",
-        "| random | 30.8 ± 1.2 | 40.8 | 30.8 | 20.8 | 50.8 |  | 30.8 |  |  |  |  | 67 | 600 "
-        "| 34.4 |",
-        "| datm | 34.1 ± 1.2 | 44.1 | 34.1 | 24.1 | 54.1 | 34.1 |  |  |  |  | 200 | 66 | 700 "
-        "| 37.3 |",
-        "| ltdd | 43.6 ± 1.2 | 53.6 | 43.6 | 33.6 | 63.6 | 43.6 |  |  |  |  | 310 | 66 | 800 "
-        "| 53.4 |",
-        "| experts of datm, ltdd |  |  |  |  |  |  |  |  |  | 493 |  |  | 1024 |  |",
+        "| LRS | ARS | kB | % per kB | experts s | distill s | evaluate s | peak MiB "
+        "| published |",
+        f"| --- |{' ---: |' * 16}",
+        "| random | 30.8 ± 1.2 | 40.8 | 30.8 | 20.8 | 50.8 |  | 30.8 |  |  | 4.0 | 7.7 |  |  "
+        "| 67 | 600 | 34.4 |",
+        "| datm | 34.1 ± 1.2 | 44.1 | 34.1 | 24.1 | 54.1 | 34.1 |  |  |  | 4.0 | 8.53 |  "
+        "| 200 | 66 | 700 | 37.3 |",
+        "| ltdd | 43.6 ± 1.2 | 53.6 | 43.6 | 33.6 | 63.6 | 43.6 |  |  |  | 4.0 | 10.9 |  "
+        "| 310 | 66 | 800 | 53.4 |",
+        "| experts of datm, ltdd |  |  |  |  |  |  |  |  |  |  |  | 493 |  |  | 1024 |  |",
     ]
     assert "CVPR 2025" in lines[-1]
 

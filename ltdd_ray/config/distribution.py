@@ -1,5 +1,7 @@
 """Distribution matching."""
 
+from typing import Annotated, Literal
+
 from pydantic import Field, model_validator
 
 from ltdd_ray.config.section import Section
@@ -51,6 +53,9 @@ class Snapshots(Section):
         return self
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class DistributionConfig(Section):
     """Distribution matching."""
 
@@ -59,6 +64,25 @@ class DistributionConfig(Section):
         ge=0,
         description="SGD steps on the images; `distill.updates` does not count here. Published: "
         "20,000.",
+    )
+    distance: Literal["mean", "characteristic"] = Field(
+        default="mean",
+        description="What is compared of the embeddings of a class's real and synthetic images: "
+        "their mean, or their characteristic function (NCFM, CVPR 2025), which holds all moments. "
+        "The second distance is at most 2 per class, so `lr_image` and `class_weight` must be "
+        "chosen anew.",
+    )
+    frequencies: int = Field(
+        default=256,
+        ge=1,
+        description="`characteristic`: points at which the functions are compared, drawn anew for "
+        "every update.",
+    )
+    alpha: Share | tuple[Share, ...] = Field(
+        default=0.5,
+        description="`characteristic`: weight of the difference of amplitudes, which tell how "
+        "widely images are spread; 1 minus it is that of phases, which tell where they lie. One "
+        "number, or one for each class in label order. 0.5 gives the plain distance.",
     )
     real_batch: int = Field(
         default=64,

@@ -44,9 +44,9 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
     } == {
         "trajectories": ["41a307787b2ffa51", "339cf79d9dda0387"],
         "store": "d11435095f6784ff",
-        "run": "a82fb5990eab0c79",
-        "network": {"7caefea6f4b1b779"},
-        "trial": "8fe328e62e0f9973",
+        "run": "6344e9f60ca5d8d6",
+        "network": {"a7325986f71e4f3c"},
+        "trial": "1854d0a10a979231",
     }
 
 

@@ -4,8 +4,9 @@
 
 f is the backbone of a network initialised anew for every update. A_k is one draw of DSA for both
 sides of class k. r_kj is a batch of real images, of equal size for every class, so a long tail
-weighs as much as the head. Labels are hard and not learned. Networks see pictures: with f x f
-pictures per image, x are the decoded ones.
+weighs as much as the head. Characteristic functions may stand for the means
+(:mod:`~ltdd_ray.distill.distribution.distances`). Labels are hard and not learned. Networks see
+pictures: with f x f pictures per image, x are the decoded ones.
 
 M synthetic images, P pictures, C classes, N training images, R real images per class; B batch,
 F features, K x H x W image shape.
@@ -19,10 +20,16 @@ from torch.autograd import grad
 from torch.nn.functional import cross_entropy, one_hot
 from torch.optim import SGD, Optimizer
 
-from ltdd_ray.common.errors import NonFiniteLossError
+from ltdd_ray.common.errors import NonFiniteLossError, UserError
 from ltdd_ray.common.seeding import derive_seed, generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, model_space
+from ltdd_ray.distill.distribution.distances import (
+    Distance,
+    characteristic_distance,
+    class_means,
+    mean_distance,
+)
 from ltdd_ray.distill.formation import decode, encode, require_cells
 from ltdd_ray.distill.initial import take_images
 from ltdd_ray.distill.rounding import round_images
@@ -40,11 +47,12 @@ class DistributionMatching(nn.Module):
     classes: Tensor
 
     def __init__(self, config: RunConfig, data: PreparedData, device: torch.device) -> None:
-        """Raises ``UserError`` for mosaics whose pictures do not fit the image."""
+        """Raises ``UserError`` where mosaics do not fit the image, or weights not the classes."""
         super().__init__()
         self.config, self.shape = config, data.train.image_shape
         self.num_classes, self.normalisation = data.train.num_classes, data.normalisation.to(device)
         require_cells(self.shape, config.distill.pictures_per_side)
+        _require_alpha(config, self.num_classes)
         self.augment = Augmentation(config.augmentation)
         self.real, self.labels = model_space(data.train, data.normalisation, device)
         self.members = [
@@ -97,7 +105,7 @@ class DistributionMatching(nn.Module):
         Raises ``NonFiniteLossError`` before a loss can spoil the set.
         """
         network = self.network(optimiser, update)
-        loss, metrics = self.loss(network, *self.batches(update))
+        loss, metrics = self.loss(network, *self.batches(update), update)
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
                 f"update {update + 1}: the loss is {float(loss.detach())}; lower "
@@ -142,12 +150,26 @@ class DistributionMatching(nn.Module):
         classes: Tensor,
         real: Tensor,
         real_classes: Tensor,
+        update: int,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum over classes (), and its terms under the names of the metrics log."""
         with torch.no_grad():
-            target = class_means(network.backbone(real), real_classes, self.num_classes)
-        means = class_means(network.backbone(synthetic), classes, self.num_classes)
-        return (means - target).square().sum(), {}
+            distance = self.distance(network.backbone(real), real_classes, update)
+        return distance(network.backbone(synthetic), classes), {}
+
+    def distance(self, real: Tensor, real_classes: Tensor, update: int) -> Distance:
+        """The distance from the embeddings ``real`` (C R, F) that the config asks for."""
+        settings = self.config.distill.distribution
+        if settings.distance == "mean":
+            return mean_distance(real, real_classes, self.num_classes)
+        return characteristic_distance(
+            real,
+            real_classes,
+            self.num_classes,
+            frequencies=settings.frequencies,
+            alpha=settings.alpha,
+            draw=generator(self.config.seed, "distribution-frequencies", update),
+        )
 
     def soft_labels(self) -> Tensor:
         """(P, C), the label of each picture as it is stored."""
@@ -162,28 +184,33 @@ class DistributionMatching(nn.Module):
         return network.to(self.real.device)
 
 
-def class_means(values: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    """The mean (C, F) of ``values`` (B, F) over the members of each class, none empty."""
-    sums = values.new_zeros(num_classes, values.shape[1]).index_add(0, classes, values)
-    return sums / torch.bincount(classes, minlength=num_classes)[:, None]
+def _require_alpha(config: RunConfig, num_classes: int) -> None:
+    alpha = config.distill.distribution.alpha
+    if isinstance(alpha, tuple) and len(alpha) != num_classes:
+        raise UserError(
+            f"distill.distribution.alpha has {len(alpha)} numbers, but the data has {num_classes} "
+            "classes; give one number, or one for each class"
+        )
 
 
 def class_aware_loss(
-    network: Network, synthetic: Tensor, classes: Tensor, target: Tensor, weight: Tensor | float
+    network: Network,
+    synthetic: Tensor,
+    classes: Tensor,
+    distance: Distance,
+    num_classes: int,
+    weight: Tensor | float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """DM's distance plus ``weight`` times the cross-entropy of the pictures under ``network``.
+    """``distance`` plus ``weight`` times the cross-entropy of the pictures under ``network``.
 
     Both are sums over classes (). Returns the loss, and its terms under the names of the log.
-
-    Args:
-        synthetic: (B, K, H, W), of ``classes`` (B,).
-        target: the real images' mean embedding of each class, (C, F).
+    ``synthetic`` (B, K, H, W) are of ``classes`` (B,).
     """
     features = network.backbone(synthetic)
-    distance = (class_means(features, classes, len(target)) - target).square().sum()
+    far = distance(features, classes)
     entropies = cross_entropy(network.classifier(features), classes, reduction="none")
-    entropy = class_means(entropies[:, None], classes, len(target)).sum()
-    return distance + weight * entropy, {"loss/distance": distance, "loss/class": entropy}
+    entropy = class_means(entropies[:, None], classes, num_classes).sum()
+    return far + weight * entropy, {"loss/distance": far, "loss/class": entropy}
 
 
 def draw_balanced(members: Sequence[Tensor], per_class: int, draw: Generator) -> Tensor:

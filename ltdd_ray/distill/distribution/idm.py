@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
-from ltdd_ray.distill.distribution.dm import DistributionMatching, class_aware_loss, class_means
+from ltdd_ray.distill.distribution.dm import DistributionMatching, class_aware_loss
 from ltdd_ray.nn.networks import Network
 
 
@@ -63,13 +63,14 @@ class ImprovedDistributionMatching(DistributionMatching):
         classes: Tensor,
         real: Tensor,
         real_classes: Tensor,
+        update: int,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             real_features = network.backbone(real)
             known = (network.classifier(real_features).argmax(1) == real_classes).float().mean()
-            target = class_means(real_features, real_classes, self.num_classes)
+            distance = self.distance(real_features, real_classes, update)
         weight = self.config.distill.distribution.class_weight * known
-        return class_aware_loss(network, synthetic, classes, target, weight)
+        return class_aware_loss(network, synthetic, classes, distance, self.num_classes, weight)
 
     def between_updates(self, optimiser: Optimizer, update: int) -> None:
         """Train members of the queue on the pictures."""

@@ -20,7 +20,7 @@ from torch.optim import Adam, Optimizer
 from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
-from ltdd_ray.distill.distribution.dm import DistributionMatching, class_aware_loss, class_means
+from ltdd_ray.distill.distribution.dm import DistributionMatching, class_aware_loss
 from ltdd_ray.distill.trajectory.start import expert_logits, initial_set, soft_label_logits
 from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.nn.networks import Network
@@ -81,12 +81,13 @@ class TrajectoryGuidedMatching(DistributionMatching):
         classes: Tensor,
         real: Tensor,
         real_classes: Tensor,
+        update: int,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum over classes (), and its two terms."""
         with torch.no_grad():
-            target = class_means(network.backbone(real), real_classes, self.num_classes)
+            distance = self.distance(network.backbone(real), real_classes, update)
         weight = self.config.distill.distribution.class_weight
-        return class_aware_loss(network, synthetic, classes, target, weight)
+        return class_aware_loss(network, synthetic, classes, distance, self.num_classes, weight)
 
     @torch.no_grad()
     def soft_labels(self) -> Tensor:

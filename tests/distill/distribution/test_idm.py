@@ -107,7 +107,7 @@ def test_the_class_term_weighs_as_much_as_the_network_knows(make) -> None:
     network = method.slots[0]
     network.classifier.weight.data.zero_()
     network.classifier.bias.data = torch.tensor([3.0] + [0.0] * 9)
-    loss, parts = method.loss(network, *method.batches(0))
+    loss, parts = method.loss(network, *method.batches(0), 0)
     rest = torch.logsumexp(network.classifier.bias.detach(), 0)
     torch.testing.assert_close(
         parts["loss/class"].detach(), 10 * rest - 3

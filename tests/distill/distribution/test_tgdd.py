@@ -90,7 +90,7 @@ def test_the_loss_is_the_distance_of_means_and_the_classes_entropy(
     method, _ = method_of(guided(tiny, tmp_path, experts))
     network = method.network(method.optimiser(), 0)
     synthetic, classes, real, real_classes = method.batches(0)
-    found, _ = method.loss(network, synthetic, classes, real, real_classes)
+    found, _ = method.loss(network, synthetic, classes, real, real_classes, 0)
     expected = torch.zeros(())
     for k in range(10):
         mine, true = (
@@ -133,7 +133,7 @@ def test_updates_bring_the_embeddings_of_both_sides_together(
 
     def loss() -> float:
         with torch.no_grad():
-            return float(method.loss(method.network(optimiser, 0), *method.batches(0))[0])
+            return float(method.loss(method.network(optimiser, 0), *method.batches(0), 0)[0])
 
     before = loss()
     for update in range(40):

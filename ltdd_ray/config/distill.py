@@ -248,8 +248,4 @@ class DistillConfig(Section):
                 f"distill.ipc {self.ipc} and distill.budget both say how many images; set "
                 "distill.ipc to null"
             )
-        if self.budget is not None and self.engine != "matching":
-            raise ValueError(
-                f"distill.budget needs engine matching, not {self.engine}; set distill.ipc instead"
-            )
         return self

@@ -20,7 +20,7 @@ METHODS = (
     *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm"),
     *("tgdd", "tgdd_mosaic"),
     *("random", "random_mosaic", "k_center", "k_center_mosaic"),
-    *("random_soft", "k_center_soft"),
+    *("random_soft", "random_soft_mosaic", "k_center_soft", "k_center_soft_mosaic"),
     *("full_ce", "full_balanced_softmax", "full_decoupled"),
 )
 # Sets of the same images, of which a comparison shows one number or score each.

@@ -3,20 +3,29 @@
 Short pieces of its work are timed on noise of the images' shape and multiplied by their number.
 """
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ltdd_ray.common.device import default_device, prepare_process
 from ltdd_ray.common.hardware import describe_hardware, peak_memory
 from ltdd_ray.common.units import duration, size
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.budget import picture_budget
+from ltdd_ray.config.distill import Budget
+from ltdd_ray.data.budget import class_budget, picture_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.load import DataSplits
+from ltdd_ray.data.normalisation import Normalisation
+from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.distill.distribution.dm import DistributionMatching
+from ltdd_ray.distill.distribution.loop import ENGINES
+from ltdd_ray.distill.distribution.tgdd import TrajectoryGuidedMatching
 from ltdd_ray.distill.trajectory.matching import match
 from ltdd_ray.distill.trajectory.objective import phases
 from ltdd_ray.evaluate.sets import TrainingSet
@@ -25,6 +34,7 @@ from ltdd_ray.experts.plan import expert_network
 from ltdd_ray.experts.train import classifier_stage, representation_stage
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.networks import Network
 
 SECONDS_PER_TIMING = 0.5
 STEPS_TIMED = 2
@@ -68,8 +78,7 @@ class CostEstimate:
 def estimate_cost(config: RunConfig, splits: DataSplits) -> CostEstimate:
     """Estimate the cost of a run, which takes a few seconds for most configs.
 
-    Assumes that processes do not slow each other down while each has its own cores or GPU. The time
-    of distribution matching is not estimated.
+    Assumes that processes do not slow each other down while each has its own cores or GPU.
     """
     prepare_process(config.compute.threads)
     # Assumes that actors on one GPU together are as fast as one actor alone.
@@ -80,11 +89,14 @@ def estimate_cost(config: RunConfig, splits: DataSplits) -> CostEstimate:
     train, hardware = splits.train, describe_hardware()
     flat = expert_network(config, train, 0)
     flat.model.to(default_device())
-    seconds = {
-        **({"experts": _experts(config, train, flat)} if config.needs_experts else {}),
-        **({"distill": _distill(config, train, flat)} if config.matches else {}),
-        "evaluate": _evaluate(config, train, flat),
-    }
+    seconds = {}
+    if config.needs_experts:
+        seconds["experts"] = _experts(config, train, flat)
+    if config.matches:
+        seconds["distill"] = _distill(config, train, flat)
+    elif config.distils:
+        seconds["distill"] = _match_distributions(config, train)
+    seconds["evaluate"] = _evaluate(config, train, flat)
     layout, experts = flat.layout, config.experts
     kept = experts.representation.epochs if experts.keep_epochs is None else experts.keep_epochs + 1
     numbers = (kept + 1) * layout.size + (experts.classifier.epochs + 1) * layout.classifier_size
@@ -163,6 +175,44 @@ def _distill(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> fl
         segment += _seconds(once) * phase.settings.syn_steps / steps
     at_once = _at_once(compute.num_workers, compute.gpus_per_worker, compute.threads)
     return settings.updates * -(-settings.segments_per_update // at_once) * segment
+
+
+def _match_distributions(config: RunConfig, train: LongTailedDataset) -> float:
+    """All updates, which are made one after the other on one actor."""
+    updates = config.distill.distribution.updates
+    if not updates:
+        return 0.0
+    method, number = _engine_on_noise(config, train), itertools.count()
+    optimiser = method.optimiser()
+    return updates * _seconds(lambda: method.step(optimiser, next(number)))
+
+
+class _WithoutSnapshots(TrajectoryGuidedMatching):
+    """TGDD with fresh networks in place of the experts' snapshots, which are not trained yet."""
+
+    __init__ = DistributionMatching.__init__
+    initial = DistributionMatching.initial
+
+    def network(self, optimiser: Optimizer, update: int) -> Network:
+        return self.fresh_network(update).requires_grad_(False)
+
+
+def _engine_on_noise(config: RunConfig, train: LongTailedDataset) -> DistributionMatching:
+    """The engine of the config with two real images of noise per class, which repeat in batches."""
+    budget = Budget(per_class=class_budget(config.distill, train.class_counts.tolist()))
+    distill = config.distill.model_copy(update={"ipc": None, "budget": budget})
+    labels = np.repeat(np.arange(train.num_classes), 2)
+    pixels = np.random.default_rng(0).integers(0, 256, (len(labels), *train.image_shape), np.uint8)
+    noise = LongTailedDataset(pixels, labels, train.class_names)
+    half = torch.full((train.image_shape[0], 1, 1), 0.5)
+    engine = ENGINES[config.distill.engine]
+    if engine is TrajectoryGuidedMatching:
+        engine = _WithoutSnapshots
+    return engine(
+        config.model_copy(update={"distill": distill}),
+        PreparedData(noise, noise, Normalisation(half, half)),
+        default_device(),
+    )
 
 
 def _evaluate(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> float:

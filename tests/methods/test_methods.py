@@ -112,6 +112,36 @@ def test_a_method_without_distillation_changes_only_its_set(method: str, base: R
     }
 
 
+@pytest.mark.parametrize("method", ["random", "k_center", "random_soft", "k_center_soft"])
+def test_a_mosaic_of_real_images_differs_in_its_pictures_alone(
+    method: str, base: RunConfig
+) -> None:
+    mosaic, plain = method_config(base, f"{method}_mosaic"), method_config(base, method)
+    assert differences(mosaic, plain) == {
+        "method": f"{method}_mosaic",
+        "distill.pictures_per_side": 2,
+    }
+
+
+def test_forms_of_a_set_are_trained_on_only_where_the_config_names_them(base: RunConfig) -> None:
+    wanted = ("distilled", "distilled_hard", "random_soft_unaugmented", "full_ce")
+    evaluate = base.evaluate.model_copy(update={"sets": wanted})
+    more = base.model_copy(update={"evaluate": evaluate})
+    sets = {
+        method: (
+            method_config(base, method).evaluate.sets,
+            method_config(more, method).evaluate.sets,
+        )
+        for method in ("ltdd", "random_soft", "random", "full_ce")
+    }
+    assert sets == {
+        "ltdd": (("distilled",), ("distilled", "distilled_hard")),
+        "random_soft": (("random_soft",), ("random_soft", "random_soft_unaugmented")),
+        "random": (("random",), ("random",)),
+        "full_ce": (("full_ce",), ("full_ce",)),
+    }
+
+
 @pytest.mark.parametrize(
     ("method", "needed"),
     [

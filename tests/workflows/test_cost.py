@@ -6,6 +6,7 @@ import pytest
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.prepare import prepare_data
+from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.experts.expert import run_expert
 from ltdd_ray.workflows import cost as module
 from ltdd_ray.workflows.cost import CostEstimate, estimate_cost
@@ -41,6 +42,34 @@ def test_timed_pieces_are_multiplied_by_their_number(
     # Four networks of four epochs.
     assert found.seconds["evaluate"] == 2 * 2 * 4
     assert found.processes == 1 and found.process_bytes > 10**7
+
+
+@pytest.mark.parametrize(("engine", "experts"), [("dm", False), ("idm", False), ("tgdd", True)])
+@pytest.mark.parametrize("budget", [{"ipc": 2}, {"ipc": None, "budget": {"images": 30}}])
+def test_every_update_of_distribution_matching_is_counted(
+    tmp_path: Path,
+    tiny: Callable[..., RunConfig],
+    tick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: str,
+    experts: bool,
+    budget: dict,
+) -> None:
+    """Without a trajectory store, and with pictures and real batches of the sizes of the run."""
+    distribution = {"updates": 40, "real_batch": 7, "snapshots": {"max": 3}}
+    distill = {"engine": engine, "pictures_per_side": 2, "distribution": distribution, **budget}
+    config, sizes = tiny(tmp_path, distill=distill), []
+    step = DistributionMatching.step
+
+    def watched(self, optimiser, update):
+        sizes.append((len(self.pictures()), len(self.batches(update)[2])))
+        return step(self, optimiser, update)
+
+    monkeypatch.setattr(DistributionMatching, "step", watched)
+    found = estimate_cost(config, load_data(config.data, config.seed))
+    assert found.seconds["distill"] == 40 and ("experts" in found.seconds) == experts
+    images = 20 if budget["ipc"] else 30
+    assert sizes == [(images * 4, 10 * 7)]
 
 
 def test_stages_that_are_not_needed_cost_nothing(

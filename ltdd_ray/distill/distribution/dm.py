@@ -23,6 +23,7 @@ from torch.optim import SGD, Optimizer
 from ltdd_ray.common.errors import NonFiniteLossError, UserError
 from ltdd_ray.common.seeding import derive_seed, generator
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import class_budget, picture_budget
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.distill.distribution.distances import (
     Distance,
@@ -58,34 +59,35 @@ class DistributionMatching(nn.Module):
         self.members = [
             torch.nonzero(self.labels == k)[:, 0].cpu() for k in range(self.num_classes)
         ]
-        ipc = config.distill.ipc
-        assert ipc is not None  # the config refuses a budget for this engine
-        self.images = nn.Parameter(self.initial(ipc * config.distill.pictures_per_image))
+        counts = data.train.class_counts.tolist()
+        self.images = nn.Parameter(self.initial(picture_budget(config.distill, counts)))
+        budget = torch.tensor(class_budget(config.distill, counts), device=device)
         classes = torch.arange(self.num_classes, device=device)
-        self.register_buffer("classes", classes.repeat_interleave(ipc))
+        self.register_buffer("classes", classes.repeat_interleave(budget))
 
     @property
     def picture_classes(self) -> Tensor:
         """(P,)"""
         return self.classes.repeat_interleave(self.config.distill.pictures_per_image)
 
-    def initial(self, per_class: int) -> Tensor:
-        """Images (M, K, H, W) of ``per_class`` random real ones a class; repeats are augmented."""
+    def initial(self, wanted: Sequence[int]) -> Tensor:
+        """Images (M, K, H, W) of ``wanted`` (C,) random real ones; repeats are augmented."""
         draw = generator(self.config.seed, "distribution-initial")
-        index = draw_balanced(self.members, per_class, draw).flatten().to(self.real.device)
-        repeat = torch.cat([torch.arange(per_class) >= len(members) for members in self.members])
+        index = torch.cat(draw_members(self.members, wanted, draw)).to(self.real.device)
+        repeat = torch.cat(
+            [torch.arange(count) >= len(own) for count, own in zip(wanted, self.members)]
+        )
         chosen = take_images(self.real, index, repeat, self.augment, self.config.seed)
         return encode(chosen, self.config.distill.pictures_per_side)
 
     def describe_initial(self, data: PreparedData) -> list[str]:
         """A sentence for each class that has fewer real images than it starts from."""
-        ipc = self.config.distill.ipc
-        assert ipc is not None  # the config refuses a budget for this engine
-        wanted = ipc * self.config.distill.pictures_per_image
+        counts = data.train.class_counts.tolist()
+        budget = picture_budget(self.config.distill, counts)
         return [
             f"class {name}: {count} real images for {wanted} initial ones; {wanted - count} "
             "augmented repeats fill it"
-            for name, count in zip(data.train.class_names, data.train.class_counts)
+            for name, count, wanted in zip(data.train.class_names, counts, budget)
             if count < wanted
         ]
 
@@ -214,12 +216,17 @@ def class_aware_loss(
 
 
 def draw_balanced(members: Sequence[Tensor], per_class: int, draw: Generator) -> Tensor:
-    """(C, ``per_class``) indices, row k from ``members[k]`` (n_k,) in random order.
+    """(C, ``per_class``) indices, row k as :func:`draw_members` draws them."""
+    return torch.stack(draw_members(members, [per_class] * len(members), draw))
+
+
+def draw_members(members: Sequence[Tensor], wanted: Sequence[int], draw: Generator) -> list[Tensor]:
+    """``wanted[k]`` indices from ``members[k]`` (n_k,), in random order, for each class.
 
     No index repeats before all of its class are drawn.
     """
     rows = []
-    for of_class in members:
+    for of_class, count in zip(members, wanted, strict=True):
         order = of_class[torch.randperm(len(of_class), generator=draw)]
-        rows.append(order.repeat(-(-per_class // len(order)))[:per_class])
-    return torch.stack(rows)
+        rows.append(order.repeat(-(-count // len(order)))[:count])
+    return rows

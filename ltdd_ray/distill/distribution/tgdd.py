@@ -12,6 +12,7 @@ The letters are those of ``dm.py``; w is ``distribution.class_weight``.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class TrajectoryGuidedMatching(DistributionMatching):
         self._start = start.images.detach()
         super().__init__(config, data, device)
 
-    def initial(self, per_class: int) -> Tensor:
+    def initial(self, wanted: Sequence[int]) -> Tensor:
         """The images (M, K, H, W) that trajectory matching starts from."""
         return self._start
 

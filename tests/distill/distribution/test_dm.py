@@ -1,6 +1,7 @@
 """DM on problems small enough to reason about: digits 8 x 8, C = 10 classes, 2 images each."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.distribution.dm import DistributionMatching, class_means, draw_balanced
+from ltdd_ray.distill.distribution.loop import ENGINES
 from ltdd_ray.nn.networks import Network
 
 Tiny = Callable[..., RunConfig]
@@ -120,3 +122,25 @@ def test_a_rate_that_does_not_fit_is_named_before_it_spoils_the_images(
     ):
         method.step(method.optimiser(), 0)
     assert torch.equal(method.images.detach(), before)
+
+
+@pytest.mark.parametrize("engine", ["dm", "idm"])
+def test_classes_may_have_different_numbers_of_images(
+    tiny: Tiny, tmp_path: Path, engine: str
+) -> None:
+    """Each class starts from its own real images; one that lacks them repeats augmented ones."""
+    budget = {"per_class": (1, 4, *(2,) * 7, 16)}
+    distill = {"engine": engine, "budget": budget, "distribution": SETTINGS}
+    config = tiny(tmp_path, distill=distill)
+    data = prepare_data(config)
+    method = ENGINES[engine](config, data, torch.device("cpu"))
+    assert torch.bincount(method.classes).tolist() == list(budget["per_class"])
+    for picture, k in zip(method.images.detach(), method.classes.tolist()):
+        own = method.real[method.labels == k]
+        real = bool((own == picture).flatten(1).all(1).any())
+        assert real or len(own) < budget["per_class"][k]
+    smallest = int(data.train.class_counts[9])
+    assert smallest < 16 and f"{16 - smallest} augmented" in method.describe_initial(data)[0]
+    before = method.images.detach().clone()
+    method.step(method.optimiser(), 0)
+    assert bool((method.images.detach() != before).flatten(1).any(1).all())

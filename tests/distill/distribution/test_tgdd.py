@@ -161,3 +161,12 @@ def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(
 def test_a_snapshot_beyond_the_trajectory_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"snapshots.max 5 lies beyond .* last kept epoch is 4"):
         guided(tiny, tmp_path, tmp_path, snapshots={"min": 1, "max": 5})
+
+
+def test_a_budget_sets_the_images_of_each_class(tiny: Tiny, tmp_path: Path, experts: Path) -> None:
+    config = guided(tiny, tmp_path, experts)
+    tree = config.model_dump(mode="json")
+    sizes = [3, *[1] * 8, 2]
+    tree["distill"] |= {"ipc": None, "budget": {"per_class": sizes}}
+    found = run(RunConfig.model_validate(tree))
+    assert torch.bincount(found.classes).tolist() == sizes and len(found.soft_labels) == 13

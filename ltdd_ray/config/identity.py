@@ -40,6 +40,15 @@ DECIDES: dict[str, Outcome] = {
     "search": "nothing",
     "compute": "nothing",
 }
+# Keys added later, each with the value that stands for what versions without it did. With this
+# value a key enters no fingerprint, so finished work of those versions is still found. The value
+# stays as it is where the key's default changes.
+ADDED: dict[str, Any] = {
+    "distill.bits": None,
+    "distill.distribution.distance": "mean",
+    "distill.distribution.frequencies": 256,
+    "distill.distribution.alpha": 0.5,
+}
 # Keys of `search` that decide what a trial reports. The others decide which trials there are.
 TRIAL_KEYS = ("networks", "epochs", "report_every", "trend_weight")
 
@@ -116,6 +125,11 @@ def _only(tree: dict[str, Any], outcomes: Collection[Outcome], prefix: str = "")
             value = _only(value, outcomes, f"{prefix}{key}.")
             if value:
                 kept[key] = value
-        elif decides(prefix + key) in outcomes:
+        elif decides(prefix + key) in outcomes and not _as_before(prefix + key, value):
             kept[key] = value
     return kept
+
+
+def _as_before(key: str, value: Any) -> bool:
+    """Whether ``value`` stands for what versions without ``key`` did."""
+    return key in ADDED and value == ADDED[key]

@@ -9,7 +9,12 @@ import pytest
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig, decides, result_fingerprint
-from ltdd_ray.config.identity import store_fingerprint, trajectory_fingerprints, trial_fingerprint
+from ltdd_ray.config.identity import (
+    ADDED,
+    store_fingerprint,
+    trajectory_fingerprints,
+    trial_fingerprint,
+)
 from ltdd_ray.config.loading import load_config
 from ltdd_ray.evaluate.plan import plan_networks
 from ltdd_ray.experts.plan import trajectory_tasks
@@ -44,9 +49,9 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
     } == {
         "trajectories": ["41a307787b2ffa51", "339cf79d9dda0387"],
         "store": "d11435095f6784ff",
-        "run": "6344e9f60ca5d8d6",
-        "network": {"a7325986f71e4f3c"},
-        "trial": "1854d0a10a979231",
+        "run": "c5b199979b10c9e4",
+        "network": {"59efc3cc93e4cb61"},
+        "trial": "bd133d59466299be",
     }
 
 
@@ -67,10 +72,22 @@ def paths(tree: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         yield from ((name, *path) for path in below)
 
 
-def altered(tree: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    """A copy of ``tree`` with another value, valid or not, at ``path``."""
+def altered(
+    tree: dict[str, Any], path: tuple[str, ...], value: Any = "another value"
+) -> dict[str, Any]:
+    """A copy of ``tree`` with ``value``, valid or not, at ``path``."""
     name, *rest = path
-    return {**tree, name: altered(tree[name], tuple(rest)) if rest else "another value"}
+    return {**tree, name: altered(tree[name], tuple(rest), value) if rest else value}
+
+
+def without(tree: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """A copy of ``tree`` that lacks ``path``. Raises ``KeyError`` where it is not there."""
+    name, *rest = path
+    if rest:
+        return {**tree, name: without(tree[name], tuple(rest))}
+    copy = dict(tree)
+    del copy[name]
+    return copy
 
 
 TREE = load_config(CPU).model_dump(mode="json")
@@ -89,6 +106,15 @@ def test_a_key_enters_the_fingerprints_of_what_it_decides(path: tuple[str, ...])
     representation, classifier = (a != b for a, b in zip(*stages))
     assert classifier == in_store
     assert representation == (in_store and path[:2] != ("experts", "classifier"))
+
+
+@pytest.mark.parametrize("key", ADDED)
+def test_an_added_key_at_its_first_value_is_as_if_it_were_not_there(key: str) -> None:
+    path = tuple(key.split("."))
+    first: Any = Tree(altered(TREE, path, ADDED[key]))
+    older: Any = Tree(without(TREE, path))
+    assert result_fingerprint(first) == result_fingerprint(older)
+    assert store_fingerprint(first) == store_fingerprint(older)
 
 
 def test_a_key_of_no_section_is_not_taken_for_harmless(tiny: Tiny, tmp_path: Path) -> None:

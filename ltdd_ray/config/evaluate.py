@@ -20,12 +20,16 @@ EvaluationSet = Literal[
     "random_soft_unaugmented",
     "k_center",
     "k_center_soft",
+    "graph_cut",
     "full_ce",
     "full_balanced_softmax",
     "full_decoupled",
 ]
 # Those that cannot be made without experts, whatever is distilled.
-MADE_WITH_EXPERTS = ("random_soft", "random_soft_unaugmented", "k_center", "k_center_soft")
+MADE_WITH_EXPERTS = (
+    *("random_soft", "random_soft_unaugmented"),
+    *("k_center", "k_center_soft", "graph_cut"),
+)
 
 
 class FullDataConfig(Section):
@@ -56,7 +60,8 @@ class EvaluateConfig(Section):
         "labels instead of soft ones, `distilled_calibrated` adjusted soft labels, "
         "`distilled_8bit` the images of an export, `initial` those before the first update. "
         "`random` and `k_center` are real images, drawn at random or chosen to cover each class in "
-        "an expert's features; `random_soft` and `k_center_soft` are the same images with the "
+        "an expert's features; `graph_cut` are those like many others of their class and unlike "
+        "each other; `random_soft` and `k_center_soft` are the same images with the "
         "experts' labels, as at the start of a distillation. `*_unaugmented` are the same sets, "
         "trained on without augmentation. `full_*` are all training images, learned in one of "
         "three ways. `distilled_hard`, `random_soft` and `full_ce` together give the label-robust "

@@ -21,7 +21,9 @@ from ltdd_ray.distill.formation import as_pictures
 from ltdd_ray.distill.trajectory.start import expert_label_logits, expert_logits
 from ltdd_ray.evaluate.calibration import calibrate
 from ltdd_ray.evaluate.full_data import FULL_DATA, full_data_epochs
-from ltdd_ray.evaluate.k_center import expert_features, k_center_selection
+from ltdd_ray.evaluate.graph_cut import graph_cut
+from ltdd_ray.evaluate.k_center import k_center
+from ltdd_ray.evaluate.selection import expert_features, select_by_class
 from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.store import TrajectoryStore
 
@@ -97,10 +99,21 @@ def _random(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
 
 
 def _k_center(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    return _by_features(k_center, config, data)
+
+
+def _graph_cut(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
+    return _by_features(graph_cut, config, data)
+
+
+def _by_features(
+    choose: Callable[[Tensor, int], list[int]], config: RunConfig, data: PreparedData
+) -> TrainingSet:
+    """What ``choose`` selects of each class in the features of an expert."""
     images, labels = model_space(data.train, data.normalisation, default_device())
     features = expert_features(config, data.train, images)
     budget = picture_budget(config.distill, data.train.class_counts.tolist())
-    return _real_images(config, data, k_center_selection(features, labels, budget))
+    return _real_images(config, data, select_by_class(choose, features, labels, budget))
 
 
 def _real_images(config: RunConfig, data: PreparedData, index: list[int]) -> TrainingSet:
@@ -198,6 +211,7 @@ SETS = {
     ),
     "k_center": SetKind("K-center selection", "k-center", _k_center),
     "k_center_soft": SetKind("K-center selection, soft labels", "k-center", _k_center_soft),
+    "graph_cut": SetKind("Graph-cut selection", "graph-cut", _graph_cut),
     "full_ce": SetKind("All images, cross-entropy", "long-tailed"),
     "full_balanced_softmax": SetKind("All images, balanced softmax", "long-tailed"),
     "full_decoupled": SetKind("All images, classifier re-trained", "long-tailed"),

@@ -19,7 +19,7 @@ from ltdd_ray.config.loading import merge, parse_config
 METHODS = (
     *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm"),
     *("tgdd", "tgdd_mosaic"),
-    *("random", "random_mosaic", "k_center", "k_center_mosaic"),
+    *("random", "random_mosaic", "k_center", "k_center_mosaic", "graph_cut"),
     *("random_soft", "random_soft_mosaic", "k_center_soft", "k_center_soft_mosaic"),
     *("full_ce", "full_balanced_softmax", "full_decoupled"),
 )

@@ -116,7 +116,7 @@ def test_a_stage_names_the_one_it_needs_first(
     assert not (Path(config).parent / "runs" / "tiny").exists()
 
 
-@pytest.mark.parametrize("name", ["k_center", "random_soft", "k_center_soft"])
+@pytest.mark.parametrize("name", ["k_center", "random_soft", "k_center_soft", "graph_cut"])
 def test_stages_that_are_not_needed_are_not_asked_for(
     name: str, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 import torch
 
-from ltdd_ray.evaluate.k_center import k_center, k_center_selection
+from ltdd_ray.evaluate.k_center import k_center
+from ltdd_ray.evaluate.selection import select_by_class
 
 
 def test_the_nearest_to_the_mean_then_always_the_farthest() -> None:
@@ -26,8 +27,8 @@ def test_every_class_is_covered_by_itself_and_repeats_where_it_must() -> None:
     labels = torch.tensor([0, 1, 0, 1, 0])
     # Class 0 has 0, 1, 4 with mean 5/3: 1 is nearest, 4 farthest from it. Class 1 has 7 and 9,
     # equally near to their mean: the first comes first.
-    assert k_center_selection(features, labels, (2, 2)) == [2, 4, 1, 3]
-    assert k_center_selection(features, labels, (3, 3)) == [2, 4, 0, 1, 3, 1]
+    assert select_by_class(k_center, features, labels, (2, 2)) == [2, 4, 1, 3]
+    assert select_by_class(k_center, features, labels, (3, 3)) == [2, 4, 0, 1, 3, 1]
 
 
 def test_rounding_does_not_choose_between_two_images() -> None:

@@ -101,7 +101,7 @@ def test_mtt_is_datm_with_hard_labels_on_random_images(base: RunConfig) -> None:
 @pytest.mark.parametrize(
     "method",
     [
-        *("random", "k_center", "random_soft", "k_center_soft"),
+        *("random", "k_center", "random_soft", "k_center_soft", "graph_cut"),
         *("full_ce", "full_balanced_softmax", "full_decoupled"),
     ],
 )
@@ -149,6 +149,7 @@ def test_forms_of_a_set_are_trained_on_only_where_the_config_names_them(base: Ru
         ("k_center", ("experts",)),
         ("random_soft", ("experts",)),
         ("k_center_soft", ("experts",)),
+        ("graph_cut", ("experts",)),
         ("full_ce", ()),
         ("ltdd", ("experts", "distill")),
         ("mtt", ("experts", "distill")),

@@ -248,4 +248,4 @@ def test_the_table_and_the_configs_name_the_same_published_numbers(file: Path) -
 
 def test_most_published_methods_can_be_run_here(base: RunConfig) -> None:
     found = {m for m in METHODS if published_of(base.model_copy(update={"method": m}))}
-    assert {"random", "k_center", "mtt", "datm", "ltdd", "full_ce"} <= found
+    assert {"random", "k_center", "graph_cut", "mtt", "datm", "ltdd", "full_ce"} <= found

@@ -1,4 +1,4 @@
-"""Distribution matching."""
+"""Distribution and gradient matching."""
 
 from typing import Annotated, Literal
 
@@ -35,6 +35,31 @@ class QueueConfig(Section):
     )
 
 
+class GradientConfig(Section):
+    """DC's networks."""
+
+    updates_per_network: int = Field(
+        default=10,
+        ge=1,
+        description="Updates of the images under one network, before a fresh one. Published: 10 at "
+        "10 images per class, 50 at 50.",
+    )
+    epochs: int = Field(
+        default=10,
+        ge=0,
+        description="Passes of the network over the synthetic set between two of its updates. "
+        "Published: 50 at 10 images per class, 10 at 50.",
+    )
+    batch_size: int = Field(
+        default=256, ge=1, description="Synthetic pictures of each SGD step. Published: 256."
+    )
+    lr: float = Field(
+        default=0.01,
+        gt=0,
+        description="Learning rate of these SGD steps, without momentum. Published: 0.01.",
+    )
+
+
 class Snapshots(Section):
     """The expert snapshots of `tgdd`."""
 
@@ -57,13 +82,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class DistributionConfig(Section):
-    """Distribution matching."""
+    """Distribution and gradient matching."""
 
     updates: int = Field(
         default=800,
         ge=0,
         description="SGD steps on the images; `distill.updates` does not count here. Published: "
-        "20,000.",
+        "20,000; for `dc` 10,000 at 10 images per class.",
     )
     distance: Literal["mean", "characteristic"] = Field(
         default="mean",
@@ -94,7 +119,7 @@ class DistributionConfig(Section):
         default=1.0,
         ge=0,
         description="Learning rate of SGD on the images. Published at width 128: 1 for `dm`, 0.2 "
-        "for `idm`. For `tgdd` the first rate of Adam, about 0.02.",
+        "for `idm`, 0.1 for `dc`. For `tgdd` the first rate of Adam, about 0.02.",
     )
     momentum_image: float = Field(
         default=0.5, ge=0, lt=1, description="Momentum of SGD on the images. Published: 0.5."
@@ -109,6 +134,11 @@ class DistributionConfig(Section):
     snapshots: Snapshots = Field(
         default=Snapshots(),
         description="`tgdd`: epochs of the experts whose networks embed images.",
+    )
+    gradient: GradientConfig = Field(
+        default=GradientConfig(),
+        description="`dc`: the networks whose gradients are matched. They are trained on the "
+        "synthetic images between updates.",
     )
     queue: QueueConfig = Field(
         default=QueueConfig(),

@@ -35,7 +35,7 @@ DECIDES: dict[str, Outcome] = {
     "experts.store": "nothing",
     "distill": "set",
     "evaluate": "networks",
-    "evaluate.lr": "set",  # the engines dm and idm learn no rate, their sets record this one
+    "evaluate.lr": "set",  # the engines dc, dm and idm learn no rate, their sets record this one
     "plugins": "nothing",
     "search": "nothing",
     "compute": "nothing",
@@ -48,6 +48,10 @@ ADDED: dict[str, Any] = {
     "distill.distribution.distance": "mean",
     "distill.distribution.frequencies": 256,
     "distill.distribution.alpha": 0.5,
+    "distill.distribution.gradient.updates_per_network": 10,
+    "distill.distribution.gradient.epochs": 10,
+    "distill.distribution.gradient.batch_size": 256,
+    "distill.distribution.gradient.lr": 0.01,
 }
 # Keys of `search` that decide what a trial reports. The others decide which trials there are.
 TRIAL_KEYS = ("networks", "epochs", "report_every", "trend_weight")

@@ -1,1 +1,1 @@
-"""Distribution matching: DM and IDM. ``loop.ENGINES`` maps an engine's name to its class."""
+"""Distribution and gradient matching: DM, DC, IDM, TGDD. ``loop.ENGINES`` maps names to classes."""

@@ -42,7 +42,7 @@ class DistributionMatching(nn.Module):
     """The images x (M, K, H, W) of ``classes`` (M,), and one update of them.
 
     The complete state is that of the module and of its optimiser.
-    The engines ``idm`` and ``tgdd`` override its methods.
+    The engines ``dc``, ``idm`` and ``tgdd`` override its methods.
     """
 
     classes: Tensor
@@ -178,7 +178,7 @@ class DistributionMatching(nn.Module):
         return one_hot(self.picture_classes, self.num_classes).float()
 
     def between_updates(self, optimiser: Optimizer, update: int) -> None:
-        """Nothing; IDM trains its networks here."""
+        """Nothing; DC and IDM train their networks here."""
 
     def fresh_network(self, number: int) -> Network:
         seed = derive_seed(self.config.seed, "distribution-network", number)

@@ -11,6 +11,7 @@ from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.checks import Checks
+from ltdd_ray.distill.distribution.dc import GradientMatching
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.idm import ImprovedDistributionMatching
 from ltdd_ray.distill.distribution.tgdd import TrajectoryGuidedMatching
@@ -19,6 +20,7 @@ from ltdd_ray.distill.provenance import provenance
 
 ENGINES: dict[str, type[DistributionMatching]] = {
     "dm": DistributionMatching,
+    "dc": GradientMatching,
     "idm": ImprovedDistributionMatching,
     "tgdd": TrajectoryGuidedMatching,
 }

@@ -1,4 +1,4 @@
-"""Both engines from start to end: their files, and that a killed run ends with the same set."""
+"""The engines from start to end: their files, and that a killed run ends with the same set."""
 
 import json
 import os
@@ -26,6 +26,7 @@ SETTINGS = {
     "real_batch": 5,
     "lr_image": 0.1,
     "queue": {"size": 2, "enter_every": 2, "steps": 2, "batch_size": 16},
+    "gradient": {"updates_per_network": 3, "epochs": 2, "batch_size": 16},
 }
 
 
@@ -43,7 +44,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("engine", ["dm", "idm"])
+@pytest.mark.parametrize("engine", ["dc", "dm", "idm"])
 def test_a_run_that_was_stopped_ends_with_the_same_set(
     tiny: Tiny, data: PreparedData, tmp_path: Path, engine: str
 ) -> None:

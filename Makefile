@@ -19,8 +19,9 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP)  ## the whole pipeline on scikit-learn's digits, to runs/demo/report.html
 	$(BIN)/ltdd-ray run configs/demo.yaml
 
-test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## the test suite, the tests without Ray in several processes
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not ray"
+	$(BIN)/python -m pytest -m ray
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -290,6 +290,8 @@ def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:
         "medium",
         "few",
         "over images",
+        "kB with labels",
+        "% per kB",
     ]
     assert list(table.columns[1].cells) == ["soft", "hard", "soft"]
     assert table.caption == "LTDD, calibrated: logits adjusted with tau 0.25"
@@ -298,6 +300,9 @@ def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:
         "IPC 1 of 4 pictures each, a label for each picture"
     )
     assert list(table.columns[2].cells) == ["60.0 ± 14.1", "30.0 ± 0.0", "30.0 ± 0.0"]
+    # Six images of 64 pixels, in float32 with three shares each, or in bytes with a class each.
+    assert list(table.columns[7].cells) == ["1.6", "0.4", "1.6"]
+    assert list(table.columns[8].cells) == ["37.3", "76.9", "18.7"]
 
 
 def test_a_result_survives_json() -> None:

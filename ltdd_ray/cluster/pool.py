@@ -112,7 +112,7 @@ def run_tasks(
                     ray.kill(worker)
                     queue.lose(worker)
                     number, started = actors[worker]
-                    node = ray.get(mailbox.node_of.remote(number))
+                    node: Any = ray.get(mailbox.node_of.remote(number))
                     preempted = isinstance(error, RayActorError) and error.preempted
                     on_report(incidents.add(node, started, time.monotonic(), preempted))
                     incidents.require_few()

@@ -54,18 +54,20 @@ pipeline.require_workers = lambda *_: None
 pipeline._work = work
 sys.exit(main(["run", {str(file)!r}]))
 """
-    process = subprocess.Popen(
+    beat, deadline = config.folder / "heartbeat.json", time.monotonic() + 240
+    with subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 240
-    beat = config.folder / "heartbeat.json"
-    while not (beat.exists() and read_status(config.folder)["since"]):
-        assert process.poll() is None and time.monotonic() < deadline, "the run did not begin"
-        time.sleep(0.05)
-    status = read_status(config.folder)
-    assert status["state"] == "running" and status["waits_for"] in ("Ray", "Ray's actors")
-    process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=120)
+    ) as process:
+        try:
+            while not (beat.exists() and read_status(config.folder)["since"]):
+                assert process.poll() is None and time.monotonic() < deadline, "it did not begin"
+                time.sleep(0.05)
+            status = read_status(config.folder)
+            assert status["state"] == "running" and status["waits_for"] in ("Ray", "Ray's actors")
+            process.send_signal(signal.SIGTERM)
+            _, told = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 143 and "terminated; the same command resumes" in told
     status = read_status(config.folder)
     assert status["state"] == "stopped"

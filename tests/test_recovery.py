@@ -19,6 +19,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import dump_config
 from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.runs.output import JsonOutput
+from ltdd_ray.runs.status import read_status
 from ltdd_ray.store import TrajectoryStore
 from ltdd_ray.workflows.pipeline import run
 
@@ -111,6 +112,7 @@ def test_killed_actor(
     config = tiny(tmp_path)
     run(config, ("experts", "distill"))
     assert struck.exists()
+    assert read_status(config.folder)["losses"] == {"incidents": 1, "actors": 1, "preempted": 0}
     found, expected = (TrajectoryStore.open(c.store_uri) for c in (config, undisturbed))
     assert found.verify() == []
     for expert in range(config.experts.count):
@@ -162,6 +164,7 @@ def test_killed_train_worker(
     monkeypatch.setattr(job, "_train_worker", fragile)
     run(config, ("distill",))
     assert struck.exists()
+    assert read_status(config.folder)["losses"]["incidents"] == 1
     assert distilled_bytes(config) == distilled_bytes(undisturbed)
     history = [
         json.loads(line)

@@ -26,6 +26,12 @@ def _export(options: argparse.Namespace) -> None:
     print("\n".join(export(options.place, options.to, options.output).sentences()))
 
 
+def _show(options: argparse.Namespace) -> None:
+    from ltdd_ray.export.show import print_sheet, show
+
+    print_sheet(show(options.place, options.output))
+
+
 def _compare(options: argparse.Namespace) -> None:
     from ltdd_ray.config.loading import load_config
     from ltdd_ray.methods import known_methods
@@ -130,6 +136,7 @@ COMMANDS = {
     "status": _status,
     "report": _report,
     "export": _export,
+    "show": _show,
     "store": _store,
     "bench": _bench,
     "data info": _data_info,

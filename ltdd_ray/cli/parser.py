@@ -122,6 +122,19 @@ def build_parser() -> argparse.ArgumentParser:
     export.set_defaults(command="export")
     _takes_debug(export)
 
+    show = _add(commands, "show", "write the distilled images as one PNG, a row per class")
+    show.add_argument(
+        "place", metavar="RUN", type=Path, help="folder of a run, or a distilled.safetensors"
+    )
+    show.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="the PNG to write (default: contact_sheet.png beside distilled.safetensors)",
+    )
+    show.set_defaults(command="show")
+    _takes_debug(show)
+
     _takes_config(_add(commands, "search", SEARCH), command="search")
 
     status = _add(commands, "status", "show the progress of a run from the files in its folder")

@@ -18,6 +18,7 @@ class Mailbox:
     def __init__(self) -> None:
         self._reports: list[Any] = []
         self._failure: UserError | None = None
+        self._nodes: dict[int, str] = {}
 
     def post(self, reports: list[Any]) -> None:
         self._reports += reports
@@ -26,6 +27,13 @@ class Mailbox:
         """All reports since the last call, in order of arrival."""
         reports, self._reports = self._reports, []
         return reports
+
+    def place(self, actor: int, node: str) -> None:
+        """Keep the node of an actor, since Ray does not tell it once the actor is lost."""
+        self._nodes[actor] = node
+
+    def node_of(self, actor: int) -> str | None:
+        return self._nodes.get(actor)
 
     def fail(self, failure: UserError) -> None:
         """Keep an error that a restarted worker would raise again; later errors are dropped."""

@@ -1,11 +1,13 @@
 """Run a plain function for many tasks on a pool of Ray actors."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
+from ltdd_ray.cluster.incidents import Incidents
 from ltdd_ray.cluster.mailbox import Outbox, open_mailbox
 from ltdd_ray.cluster.placement import place_actors
 from ltdd_ray.cluster.queue import TaskQueue
@@ -28,8 +30,11 @@ class TaskResult(NamedTuple):
 class Worker:
     """Runs one task at a time. All actors of a node read the same copy of ``shared``."""
 
-    def __init__(self, function: Callable, threads: int, mailbox: Any, *shared: Any) -> None:
+    def __init__(
+        self, number: int, function: Callable, threads: int, mailbox: Any, *shared: Any
+    ) -> None:
         prepare_process(threads)
+        ray.get(mailbox.place.remote(number, ray.get_runtime_context().get_node_id()))
         self._function, self._outbox, self._shared = function, Outbox(mailbox), shared
 
     def run(self, task: tuple) -> tuple[Any, int]:
@@ -55,8 +60,9 @@ def run_tasks(
         tasks: the arguments that differ between calls.
         shared: the arguments that are equal for all tasks. They are put into the object store once;
             their arrays arrive read-only, without a copy.
-        compute: number of actors, resources of each, and how many may die (:class:`TaskQueue`).
-        on_report: also receives a sentence if several actors share a GPU.
+        compute: number of actors, resources of each, and how many incidents may take some away
+            (:class:`~ltdd_ray.cluster.incidents.Incidents`).
+        on_report: also receives a sentence for each lost actor, and if several share a GPU.
         memory_probe: ``memory_probe(*shared, tasks)`` quickly allocates as much GPU memory as the
             largest task. It is called if ``compute.gpus_per_actor`` is ``auto``.
 
@@ -67,15 +73,18 @@ def run_tasks(
         return
     references = [ray.put(value) for value in shared]
     num_actors, gpus = place_actors(compute, tasks, memory_probe, references, on_report)
-    queue: TaskQueue[tuple] = TaskQueue(tasks, compute.max_failures)
+    queue: TaskQueue[tuple] = TaskQueue(tasks)
+    incidents = Incidents(compute.max_failures)
     mailbox = open_mailbox()
-    actors: list[Any] = []
+    actors: dict[Any, tuple[int, float]] = {}  # their numbers, and when they were started
     running: dict[ray.ObjectRef, Any] = {}
 
     def start_actor() -> Any:
         options = Worker.options(num_cpus=compute.cpus_per_actor, num_gpus=gpus)
-        actors.append(options.remote(function, compute.threads, mailbox, *references))
-        return actors[-1]
+        number = len(actors)
+        actor = options.remote(number, function, compute.threads, mailbox, *references)
+        actors[actor] = (number, time.monotonic())
+        return actor
 
     def assign(worker: Any) -> None:
         task = queue.start(worker)
@@ -97,11 +106,16 @@ def run_tasks(
                     result, peak = ray.get(reference)
                 except RayTaskError as error:
                     raise error.cause from error
-                except (RayActorError, OutOfMemoryError):
+                except (RayActorError, OutOfMemoryError) as error:
                     # The actor may still be alive but unreachable; it must not go on beside the
                     # one that takes its task over.
                     ray.kill(worker)
                     queue.lose(worker)
+                    number, started = actors[worker]
+                    node: Any = ray.get(mailbox.node_of.remote(number))
+                    preempted = isinstance(error, RayActorError) and error.preempted
+                    on_report(incidents.add(node, started, time.monotonic(), preempted))
+                    incidents.require_few()
                     assign(start_actor())
                 else:
                     yield TaskResult(queue.finish(worker), result, peak)

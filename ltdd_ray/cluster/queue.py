@@ -1,10 +1,8 @@
-"""Which task a pool runs next, and whether a lost task runs again. Pure Python, without Ray."""
+"""Which task a pool runs next. Pure Python, without Ray."""
 
 from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
-
-from ltdd_ray.common.errors import UserError
 
 Task = TypeVar("Task")
 
@@ -12,13 +10,10 @@ Task = TypeVar("Task")
 class TaskQueue(Generic[Task]):
     """Assigns each task to one worker at a time, until every task has finished once.
 
-    If a worker dies, its task goes back to the front of the queue. More than ``max_failures``
-    deaths, counted over all tasks, end the stage.
+    If a worker dies, its task goes back to the front of the queue.
     """
 
-    def __init__(self, tasks: Sequence[Task], max_failures: int) -> None:
-        self.failures = 0
-        self._max_failures = max_failures
+    def __init__(self, tasks: Sequence[Task]) -> None:
         self._waiting = deque(tasks)
         self._running: dict[Hashable, Task] = {}
 
@@ -34,12 +29,5 @@ class TaskQueue(Generic[Task]):
         return self._running.pop(worker)
 
     def lose(self, worker: Hashable) -> None:
-        """Put the task of a dead worker back. Raises ``UserError`` after too many deaths."""
+        """Put the task of a dead worker back."""
         self._waiting.appendleft(self._running.pop(worker))
-        self.failures += 1
-        if self.failures > self._max_failures:
-            raise UserError(
-                f"{self.failures} worker processes died, more than compute.max_failures = "
-                f"{self._max_failures} allows; the usual cause is memory, so lower "
-                "compute.num_actors and run the same command again: finished work is kept"
-            )

@@ -18,13 +18,13 @@ from ltdd_ray.config import ComputeConfig
 
 # Ray's own switches. The first hides all GPUs from a process that requests none, so that
 # torch.cuda.is_available() tells whether one was requested. Ray Train polls its workers every 2 s
-# by default, and each checkpoint waits for a poll.
+# by default, and each checkpoint waits for a poll. Its print patch, state export and metrics are
+# off, since this program has its own (docs/cluster.md).
 HIDE_GPUS = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 RAY_SETTINGS = {
     **HIDE_GPUS,
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",

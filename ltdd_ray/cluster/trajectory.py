@@ -16,6 +16,7 @@ from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ltdd_ray.cluster.mailbox import Outbox, open_mailbox
+from ltdd_ray.cluster.preemption import LossNotes, PreemptionWarnings
 from ltdd_ray.cluster.session import require_capacity
 from ltdd_ray.common.device import prepare_process
 from ltdd_ray.common.errors import NonFiniteLossError, UserError
@@ -40,7 +41,8 @@ def run_job(
     """Distil, from the last checkpoint under ``distilled/checkpoints`` of the run if there is one.
 
     ``on_report`` receives a report per update and, if the job starts anew, sentences about the
-    initial set. Returns the set and the peak memory of rank 0 in bytes.
+    initial set; also sentences about lost workers and announced preemptions. Returns the set and
+    the peak memory of rank 0 in bytes.
 
     Raises ``UserError`` if the workers do not fit the cluster or too many of them died. A
     ``UserError`` of a worker, for example :class:`NonFiniteLossError`, is raised unchanged. The
@@ -66,6 +68,7 @@ def run_job(
                 max_failures=compute.max_failures, controller_failure_limit=compute.max_failures
             ),
             checkpoint_config=CheckpointConfig(num_to_keep=CHECKPOINTS_KEPT),
+            callbacks=[LossNotes(mailbox)],
         ),
     )
     try:
@@ -196,6 +199,7 @@ def _distill_rank(
     done = finished_updates(resume_from)
     log = _metrics_log(config, data, done) if rank == 0 else None
     checks = make_checks(config, data, done, outbox.add) if rank == 0 else None
+    warnings = PreemptionWarnings(outbox.add if rank == 0 else lambda sentence: None)
 
     def on_update(report: UpdateReport, synthetic: SyntheticSet) -> None:
         if log:
@@ -214,6 +218,7 @@ def _distill_rank(
             wrap=ray.train.torch.prepare_model,
             resume_from=resume_from,
             checks=checks,
+            wants_checkpoint=warnings.new,
         )
     outbox.flush()
     return result

@@ -85,7 +85,8 @@ class ComputeConfig(Section):
     max_failures: int = Field(
         default=3,
         ge=0,
-        description="Lost actors or workers that one stage survives before it fails.",
+        description="Incidents with lost actors or workers that one stage survives before it "
+        "fails. What one node loses within 30 s is one incident; preemptions are not counted.",
     )
 
     @model_validator(mode="after")

@@ -1,6 +1,8 @@
 """Events and progress of a run, in files that ``ltdd-ray status`` reads.
 
-``events.jsonl`` has a line per event, ``progress.json`` the progress of the current stage.
+``events.jsonl`` has a line per event, ``progress.json`` the progress of the current stage. The
+event of a loss has ``losses``: the actors that were lost, how many of them were preempted, and the
+incidents that count towards the allowed ones.
 """
 
 import json
@@ -16,17 +18,35 @@ from ltdd_ray.runs.output import Output
 from ltdd_ray.runs.progress import Meter, Progress, StageState
 
 EVENTS, PROGRESS = "events.jsonl", "progress.json"
+STOPPED = "stopped; submit again to resume"  # the event of Ctrl-C and SIGTERM
 
 
-def record_event(folder: Path, event: str) -> None:
+class LossNote(str):
+    """A sentence about ``actors`` lost at once.
+
+    ``preempted`` of them were; ``incidents`` says how many incidents they add to those counted.
+    """
+
+    def __new__(
+        cls, sentence: str, *, actors: int = 1, preempted: int = 0, incidents: int = 0
+    ) -> "LossNote":
+        note = super().__new__(cls, sentence)
+        note.losses = {"actors": actors, "preempted": preempted, "incidents": incidents}
+        return note
+
+    losses: dict[str, int]
+
+
+def record_event(folder: Path, event: str, losses: dict[str, int] | None = None) -> None:
     """Append one event to ``events.jsonl`` of the run in ``folder``."""
+    line = {"time": now(), "event": mask(event)} | ({"losses": losses} if losses else {})
     with (folder / EVENTS).open("a") as file:
-        file.write(json.dumps({"time": _now(), "event": mask(event)}) + "\n")
+        file.write(json.dumps(line) + "\n")
 
 
 def record_progress(folder: Path, state: StageState) -> None:
     """Replace the progress of the current stage."""
-    write_json(folder / PROGRESS, {"time": _now(), **state._asdict()})
+    write_json(folder / PROGRESS, {"time": now(), **state._asdict()})
 
 
 class RecordingOutput:
@@ -44,7 +64,8 @@ class RecordingOutput:
         self._output, self._folder, self._listeners = output, folder, listeners
 
     def say(self, stage: str, sentence: str) -> None:
-        record_event(self._folder, f"{stage}: {sentence}")
+        losses = sentence.losses if isinstance(sentence, LossNote) else None
+        record_event(self._folder, f"{stage}: {sentence}", losses)
         self._output.say(stage, mask(sentence))
 
     def stage(self, stage: str, state: str, artifact: str, seconds: float | None = None) -> None:
@@ -65,5 +86,6 @@ class RecordingOutput:
         self._output.results(results, path)
 
 
-def _now() -> str:
+def now() -> str:
+    """The time as it is written everywhere: UTC, ISO 8601, whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")

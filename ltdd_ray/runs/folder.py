@@ -24,6 +24,8 @@ from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.config import RunConfig, decides, result_fingerprint
 from ltdd_ray.config.loading import dump_config
 from ltdd_ray.config.yaml_text import parse_yaml
+from ltdd_ray.runs.events import EVENTS, PROGRESS
+from ltdd_ray.runs.heartbeat import HEARTBEAT
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class RunFolder:
         A corrected config can then use the same name.
         """
         held = {entry.name for entry in self.path.rglob("*") if entry.is_file()}
-        if held <= {LOCK, "config.yaml", "run.json", "events.jsonl", "progress.json"}:
+        if held <= {LOCK, "config.yaml", "run.json", EVENTS, PROGRESS, HEARTBEAT}:
             shutil.rmtree(self.path)
 
     def check_owner(self, config: RunConfig) -> None:

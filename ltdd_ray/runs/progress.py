@@ -4,13 +4,15 @@ import json
 import time
 from collections.abc import Callable, Hashable, Sequence
 from datetime import timedelta
+from threading import Event, Lock, Thread
 from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LOOKS = 1.0  # at whether a line is due
 SECONDS_BETWEEN_RECORDS = 1.0
 
 
@@ -102,12 +104,17 @@ class Meter:
 
 
 class StageProgress:
-    """A bar on a terminal, and lines with rate and time left elsewhere. A context manager."""
+    """A bar on a terminal. Elsewhere a line every ten seconds, with rate and time left.
+
+    A context manager. The lines go on while there are no updates, and tell for how long.
+    """
 
     def __init__(self, stage: str, total: int, unit: str, console: Console) -> None:
         self._unit, self._console = unit, console
         self._done: dict[Hashable, int] = {}
-        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        self._began = self._updated = self._printed = time.monotonic()
+        self._printing, self._ended = Lock(), Event()
+        self._reminder: Thread | None = None
         self._bar = Bar(
             TextColumn("{task.description:<9}"),
             BarColumn(bar_width=24),
@@ -118,26 +125,50 @@ class StageProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(stage, total=total, rate="", note="")
+        self._task = self._bar.add_task(stage, total=total, rate=unit, note="")
 
     def __enter__(self) -> "StageProgress":
         self._bar.start()
+        if not self._console.is_terminal:
+            self._reminder = Thread(target=self._remind, name="progress", daemon=True)
+            self._reminder.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._reminder is not None:
+            self._reminder.join()
         self._bar.stop()
 
     def update(self, key: Hashable, done: int, note: str) -> None:
-        self._done[key] = done
+        self._done[key], self._updated = done, time.monotonic()
         task = self._bar.tasks[self._task]
         rate = f"{task.speed:.1f} {self._unit}/s" if task.speed else self._unit
         self._bar.update(self._task, completed=sum(self._done.values()), rate=rate, note=note)
-        if not self._console.is_terminal and time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            left = (
-                f", {timedelta(seconds=round(task.time_remaining))} left"
-                if task.time_remaining
-                else ""
+        self._print_if_due(note)
+
+    def _remind(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
+            now = time.monotonic()
+            self._print_if_due(
+                f"last update {now - self._updated:.0f} s ago"
+                if self._done
+                else f"no update yet after {now - self._began:.0f} s"
             )
-            line = f"{task.description}: {task.completed:g}/{task.total:g} {rate}{left}; {note}"
-            self._console.print(line, soft_wrap=True, highlight=False)
+
+    def _print_if_due(self, note: str) -> None:
+        if self._console.is_terminal:
+            return
+        with self._printing:  # the reminder may print too
+            if time.monotonic() - self._printed < SECONDS_BETWEEN_LINES:
+                return
+            self._printed = time.monotonic()
+        task = self._bar.tasks[self._task]
+        left = (
+            f", {timedelta(seconds=round(task.time_remaining))} left" if task.time_remaining else ""
+        )
+        line = (
+            f"{task.description}: {task.completed:g}/{task.total:g} {task.fields['rate']}{left}; "
+            f"{note}"
+        )
+        self._console.print(line, soft_wrap=True, highlight=False)

@@ -12,7 +12,11 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import refuse_impossible
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.common.units import duration
-from ltdd_ray.runs.events import EVENTS, PROGRESS
+from ltdd_ray.runs.events import EVENTS, PROGRESS, STOPPED
+from ltdd_ray.runs.heartbeat import HEARTBEAT
+
+SECONDS_OF_SILENCE = 15.0  # after this long without a beat a run counts as killed
+LOSSES = ("incidents", "actors", "preempted")
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -20,7 +24,14 @@ def read_status(folder: Path) -> dict[str, Any]:
 
     ``stage`` is the stage with the last progress: ``done`` of ``total`` ``unit``s at ``rate`` per
     second, ``age`` seconds ago. ``stages`` has the seconds of each finished stage. ``finished`` is
-    true where the report, or a search, is complete. Raises ``UserError`` where there is no run.
+    true where the report, or a search, is complete. ``state`` is one of
+
+    - ``running``: a process works on it, and waits for ``waits_for`` since ``since`` if not null;
+    - ``silent``: its process was killed; the last sign of life came at ``beat``;
+    - ``finished``; ``stopped``, by Ctrl-C or SIGTERM; ``not finished``, for all other reasons.
+
+    ``losses`` counts the actors lost so far, those of them that were preempted, and the incidents
+    that count towards ``compute.max_failures``. Raises ``UserError`` where there is no run.
     """
     refuse_impossible(str(folder))
     if not folder.is_dir():
@@ -36,36 +47,58 @@ def read_status(folder: Path) -> dict[str, Any]:
         )
         raise UserError(f"{folder}: not the folder of a run, as it holds no run.json; {remedy}")
     progress = _json(folder / PROGRESS) or {}
+    beat = _json(folder / HEARTBEAT) or {}
     try:
-        status = _status(folder, information, progress)
+        status = _status(folder, information, progress, beat)
         _lines(status)  # raises for values that cannot be shown
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(
-            f"{folder}: run.json, {PROGRESS} or {EVENTS} was altered; run the same command again "
-            "to rewrite them"
+            f"{folder}: run.json, {PROGRESS}, {HEARTBEAT} or {EVENTS} was altered; run the same "
+            "command again to rewrite them"
         ) from None
     return status
 
 
-def _status(folder: Path, information: dict[str, Any], progress: dict[str, Any]) -> dict[str, Any]:
-    ended = information.get("finished", {})
+def _status(
+    folder: Path, information: dict[str, Any], progress: dict[str, Any], beat: dict[str, Any]
+) -> dict[str, Any]:
+    ended, events = information.get("finished", {}), _events(folder / EVENTS)
     stage = progress.get("stage") or next(reversed(ended), None)
     last = "search" if stage == "search" else "report"
+    finished = last in ended and ended[last] >= progress.get("time", "")
+    losses = [event.get("losses", {}) for event in events]
     return {
         "run": str(folder),
-        "finished": last in ended and ended[last] >= progress.get("time", ""),
+        "state": _state(finished, beat, events),
+        "finished": finished,
+        "beat": beat.get("time"),
+        "waits_for": beat.get("waits_for"),
+        "since": beat.get("since"),
         "stage": stage,
         "done": progress.get("done"),
         "total": progress.get("total"),
         "unit": progress.get("unit"),
         "rate": progress.get("rate"),
         "note": progress.get("note"),
-        "age": (datetime.now(UTC) - datetime.fromisoformat(progress["time"])).total_seconds()
-        if progress
-        else None,
+        "age": _seconds_since(progress["time"]) if progress else None,
         "stages": information.get("timings", {}),
-        "last_event": _last_event(folder / EVENTS),
+        "losses": {name: sum(loss.get(name, 0) for loss in losses) for name in LOSSES},
+        "last_event": {key: events[-1][key] for key in ("time", "event")} if events else None,
     }
+
+
+def _state(finished: bool, beat: dict[str, Any], events: list[dict[str, Any]]) -> str:
+    if beat and _seconds_since(beat["time"]) <= SECONDS_OF_SILENCE:
+        return "running"
+    if finished:
+        return "finished"
+    if beat:
+        return "silent"
+    return "stopped" if events and events[-1]["event"] == STOPPED else "not finished"
+
+
+def _seconds_since(time: str) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
 
 
 def show_status(folder: str, as_json: bool) -> None:
@@ -77,7 +110,7 @@ def show_status(folder: str, as_json: bool) -> None:
 
 
 def _lines(status: dict[str, Any]) -> list[str]:
-    lines = [f"{status['run']}: {'finished' if status['finished'] else 'not finished'}"]
+    lines = [f"{status['run']}: {_headline(status)}"]
     lines += [
         f"  {stage}: finished in {duration(seconds)}" for stage, seconds in status["stages"].items()
     ]
@@ -87,6 +120,8 @@ def _lines(status: dict[str, Any]) -> list[str]:
             f"  {status['stage']}: {status['done']:g} of {status['total']:g} {status['unit']}"
             f"{rate}, last update {duration(status['age'])} ago"
         )
+    if any(status["losses"].values()):
+        lines.append(f"  losses so far: {_losses(**status['losses'])}")
     if not status["stage"]:
         lines.append("  no stage has begun, as there is no progress.json")
     if status["last_event"]:
@@ -94,6 +129,21 @@ def _lines(status: dict[str, Any]) -> list[str]:
             f"  last event: {status['last_event']['time']} {status['last_event']['event']}"
         )
     return lines
+
+
+def _headline(status: dict[str, Any]) -> str:
+    if status["state"] == "running" and status["waits_for"]:
+        seconds = max(0, round(_seconds_since(status["since"])))
+        waited = f"{seconds} s" if seconds < 60 else duration(seconds)
+        return f"running, waits for {status['waits_for']} since {waited}"
+    if status["state"] == "silent":
+        return f"no sign of life since {status['beat']}; the same command continues"
+    return STOPPED if status["state"] == "stopped" else status["state"]
+
+
+def _losses(incidents: int, actors: int, preempted: int) -> str:
+    lost = f"{actors} actors or workers, in {incidents} incidents that count"
+    return f"{lost}, {preempted} of them by preemption" if preempted else lost
 
 
 def _json(file: Path) -> dict[str, Any] | None:
@@ -110,11 +160,15 @@ def _json(file: Path) -> dict[str, Any] | None:
         ) from None
 
 
-def _last_event(file: Path) -> dict[str, str] | None:
-    """The last complete line. A killed writer may have left an incomplete one after it."""
+def _events(file: Path) -> list[dict[str, Any]]:
+    """All events. A killed writer may have left an incomplete line, at the end or before others."""
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     whole = [line for line in lines if line.endswith("\n")]
-    if not whole:
-        return None
-    event = json.loads(whole[-1])
-    return {"time": event["time"], "event": event["event"]}
+    events = []
+    for number, line in enumerate(whole, start=1):
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            if number == len(whole):
+                raise
+    return events

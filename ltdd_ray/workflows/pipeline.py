@@ -5,8 +5,8 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -22,8 +22,9 @@ from ltdd_ray.data.budget import describe_shortage, picture_budget
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.formation import require_cells
 from ltdd_ray.evaluate.plan import require_models
-from ltdd_ray.runs.events import RecordingOutput, record_event, record_progress
+from ltdd_ray.runs.events import STOPPED, RecordingOutput, record_event, record_progress
 from ltdd_ray.runs.folder import RunFolder
+from ltdd_ray.runs.heartbeat import Heartbeat
 from ltdd_ray.runs.output import Output, TextOutput
 from ltdd_ray.runs.progress import StageState
 from ltdd_ray.workflows.stages import STAGES, RunContext, write_results
@@ -63,7 +64,7 @@ def _run_stages(
         output.say("data", f"note: {note}")
     if shortage := describe_shortage(picture_budget(config.distill, counts), counts):
         output.say("data", shortage)
-    try:
+    with recorded_end(run):
         _require_previous(run, stages[0])
         require_models(config, data)
         require_cells(data.train.image_shape, config.distill.pictures_per_side)
@@ -77,17 +78,11 @@ def _run_stages(
                 output.stage(name, "already finished", artifact)
                 continue
             if stage.uses_ray:
-                session.enter_context(ray_session(config.compute, data.bytes_in_memory))
+                enter_ray(run, session)
                 # Checked before the experts are trained, which takes longest.
                 if "distill" in stages and config.matches:
                     require_workers(config, counts)
             output.stage(name, "finished", artifact, _work(run, name))
-    except UserError as error:
-        record_failure(run, error)
-        raise
-    except KeyboardInterrupt:  # Ctrl-C, and SIGTERM, which `ray job stop` and Slurm send
-        record_event(run.folder.path, "stopped; submit again to resume")
-        raise
     if "evaluate" in stages or "report" in stages:
         output.results(json.loads(run.folder.results.read_text()), str(run.folder.results))
 
@@ -98,12 +93,44 @@ def open_run(config: RunConfig, data: PreparedData, output: Output) -> RunContex
     Raises ``UserError`` where the folder cannot be used.
     """
     folder = RunFolder.open(config)
+    heartbeat = Heartbeat(folder.path)
+
+    def wait_for_first_update(state: StageState) -> None:
+        heartbeat.waits_for(None if state.done else _workers_of(state.stage, config))
 
     def listeners() -> tuple[Callable[[StageState], None], ...]:
-        return StageGauges(config.name).set, partial(record_progress, folder.path)
+        recorder = partial(record_progress, folder.path)
+        return StageGauges(config.name).set, recorder, wait_for_first_update
 
     recording = RecordingOutput(output, folder.path, listeners)
-    return RunContext(absolute(config), data, folder, recording)
+    return RunContext(absolute(config), data, folder, recording, heartbeat)
+
+
+def _workers_of(stage: str, config: RunConfig) -> str:
+    if stage == "search":
+        return "the first trials of Ray Tune"
+    return "Ray Train's workers" if stage == "distill" and config.matches else "Ray's actors"
+
+
+def enter_ray(run: RunContext, session: ExitStack) -> None:
+    """Start or join Ray until ``session`` is closed; the heartbeat tells that the run waits."""
+    run.heartbeat.waits_for("Ray")
+    session.enter_context(ray_session(run.config.compute, run.data.bytes_in_memory))
+    run.heartbeat.waits_for(None)
+
+
+@contextmanager
+def recorded_end(run: RunContext) -> Iterator[None]:
+    """The heartbeat beats within the block, and events tell of an error or a stop that ends it."""
+    try:
+        with run.heartbeat:  # it ends before an unused folder is removed
+            yield
+    except UserError as error:
+        record_failure(run, error)
+        raise
+    except KeyboardInterrupt:  # Ctrl-C, and SIGTERM, which `ray job stop` and Slurm send
+        record_event(run.folder.path, STOPPED)
+        raise
 
 
 def record_failure(run: RunContext, error: UserError) -> None:

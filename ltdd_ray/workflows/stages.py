@@ -27,6 +27,7 @@ from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.export.card import write_card
 from ltdd_ray.report.page import is_current, write_report
 from ltdd_ray.runs.folder import RunFolder
+from ltdd_ray.runs.heartbeat import Heartbeat
 from ltdd_ray.runs.output import Output
 
 
@@ -35,13 +36,14 @@ class RunContext:
     """What every stage works on.
 
     Paths in ``config`` are absolute, so that workers on this machine find them. ``folder`` has the
-    path as the user gave it.
+    path as the user gave it. ``heartbeat`` beats while the stages run.
     """
 
     config: RunConfig
     data: PreparedData
     folder: RunFolder
     output: Output
+    heartbeat: Heartbeat
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ltdd_ray.cluster.pool import run_tasks
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import ComputeConfig
 from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.runs.events import LossNote
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 TWO_ACTORS = ComputeConfig(num_actors=2, threads=2, max_failures=1)
@@ -80,8 +81,13 @@ def test_a_task_that_always_kills_its_actor_ends_the_pool() -> None:
     def task(report: Callable[[object], None]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(UserError, match="2 worker processes died"):
-        list(run_tasks(task, [()], shared=(), compute=TWO_ACTORS, on_report=print))
+    heard: list[object] = []
+    with pytest.raises(UserError, match="worker processes died in 2 incidents, more than"):
+        list(run_tasks(task, [()], shared=(), compute=TWO_ACTORS, on_report=heard.append))
+    assert [note.losses for note in heard if isinstance(note, LossNote)] == 2 * [
+        {"actors": 1, "preempted": 0, "incidents": 1}
+    ]
+    assert all("lost an actor of node " in str(note) for note in heard)
 
 
 def test_a_failed_pool_frees_its_cpus_while_its_error_is_kept() -> None:

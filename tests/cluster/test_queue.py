@@ -5,14 +5,13 @@ import random
 import pytest
 
 from ltdd_ray.cluster.queue import TaskQueue
-from ltdd_ray.common.errors import UserError
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_task_finishes_once_in_any_order_of_deaths(seed: int) -> None:
     draw = random.Random(seed)
     tasks = [(number,) for number in range(draw.randrange(1, 9))]
-    queue = TaskQueue(tasks, max_failures=1000)
+    queue = TaskQueue(tasks)
     idle, busy, names, finished = [0, 1, 2], [], 3, []
     while idle or busy:
         if idle:
@@ -31,19 +30,7 @@ def test_every_task_finishes_once_in_any_order_of_deaths(seed: int) -> None:
 
 
 def test_tasks_start_in_order_and_a_lost_one_comes_next() -> None:
-    queue = TaskQueue("abc", max_failures=1)
+    queue = TaskQueue("abc")
     assert [queue.start(1), queue.start(2)] == ["a", "b"]
     queue.lose(1)
     assert [queue.start(3), queue.start(4), queue.start(5)] == ["a", "c", None]
-
-
-def test_one_death_more_than_allowed_ends_the_stage() -> None:
-    queue = TaskQueue("ab", max_failures=2)
-    for worker in range(2):
-        queue.start(worker)
-        queue.lose(worker)
-    queue.start(2)
-    with pytest.raises(
-        UserError, match=r"3 worker processes died, more than compute\.max_failures = 2"
-    ):
-        queue.lose(2)

@@ -90,6 +90,7 @@ def test_a_broken_config_of_the_folder_is_refused(tmp_path: Path, tiny: Tiny) ->
 def test_a_folder_is_removed_only_while_it_holds_no_work(tmp_path: Path, tiny: Tiny) -> None:
     folder = RunFolder.open(tiny(tmp_path))
     (folder.path / "experts").mkdir()
+    (folder.path / "heartbeat.json").touch()  # of a process that was killed
     folder.remove_if_unused()
     assert not folder.path.exists()
     folder = RunFolder.open(tiny(tmp_path))

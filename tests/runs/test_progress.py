@@ -1,5 +1,6 @@
 import io
 import re
+import time
 
 import pytest
 from rich.console import Console
@@ -16,9 +17,30 @@ def test_lines_without_a_terminal_tell_rate_and_time_left(monkeypatch: pytest.Mo
             stage.update("a", epoch, f"epoch {epoch}")
             stage.update("b", 10 * epoch, "of b")
         stage.update("b", 0, "b begins anew, " + 20 * "which is long")
-    lines = out.getvalue().splitlines()
+    # The reminder may have printed too.
+    lines = [line for line in out.getvalue().splitlines() if "update" not in line]
     assert re.fullmatch(r"experts: 33/40 [\d.]+ epochs/s, 0:00:0\d left; of b", lines[-2])
     assert lines[-1].startswith("experts: 3/40 ") and lines[-1].endswith("which is long")
+
+
+def test_lines_go_on_while_there_is_no_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 0.01)
+    out = io.StringIO()
+
+    def wait_for(line: str) -> None:
+        deadline = time.monotonic() + 60
+        while not re.search(line, out.getvalue(), re.MULTILINE):
+            assert time.monotonic() < deadline, f"no line {line!r} in {out.getvalue()!r}"
+            time.sleep(0.005)
+
+    with StageProgress("distill", 40, "updates", Console(file=out)) as stage:
+        wait_for(r"^distill: 0/40 updates; no update yet after \d+ s$")
+        stage.update("a", 1, "loss 0.5")
+        wait_for(r"^distill: 1/40 .*; last update \d+ s ago$")
+    length = len(out.getvalue())
+    time.sleep(0.1)
+    assert len(out.getvalue()) == length, "lines after the end"
 
 
 def test_few_lines_in_a_log() -> None:

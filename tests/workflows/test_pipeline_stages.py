@@ -18,6 +18,7 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.provenance import provenance
 from ltdd_ray.evaluate.plan import plan_networks
 from ltdd_ray.runs.folder import RunFolder
+from ltdd_ray.runs.heartbeat import Heartbeat
 from ltdd_ray.runs.output import TextOutput
 from ltdd_ray.workflows.pipeline import run
 from ltdd_ray.workflows.stages import STAGES, RunContext
@@ -27,7 +28,8 @@ from ltdd_ray.workflows.stages import STAGES, RunContext
 def context(tiny: Callable[..., RunConfig], tmp_path: Path) -> RunContext:
     config = tiny(tmp_path)
     folder = RunFolder.open(config)
-    return RunContext(config, prepare_data(config), folder, TextOutput(quiet=True))
+    output, heartbeat = TextOutput(quiet=True), Heartbeat(folder.path)
+    return RunContext(config, prepare_data(config), folder, output, heartbeat)
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def distill(
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
     resume_from: Path | None = None,
     checks: Checks | None = None,
+    wants_checkpoint: Callable[[], bool] = lambda: False,
 ) -> DistilledSet:
     """Run every update after those of ``resume_from``; return the last iterate, or the best one.
 
@@ -61,6 +62,8 @@ def distill(
         resume_from: folder of a checkpoint, or None for a fresh start.
         checks: scores on held-out images, on rank 0 alone. A check comes before the checkpoint of
             its update, so a resumed run has it too.
+        wants_checkpoint: asked on every rank after each update that has no checkpoint anyway. True,
+            which must be the answer on all ranks, writes one at once.
 
     Raises ``NonFiniteLossError`` on every rank at once, before the update that would spoil the set.
     """
@@ -123,7 +126,8 @@ def distill(
             on_update(UpdateReport(update + 1, updates, metrics), synthetic)
             if checks and checks.due(update + 1, updates):
                 checks.run(update + 1, snapshot(config, data, synthetic, update + 1))
-            if (update + 1) % config.distill.checkpoint_every == 0 or update + 1 == updates:
+            planned = (update + 1) % config.distill.checkpoint_every == 0 or update + 1 == updates
+            if planned or wants_checkpoint():
                 on_checkpoint(
                     lambda folder, at=update + 1: save_checkpoint(
                         folder, synthetic, optimiser, at, data.train

@@ -1,21 +1,22 @@
 """``ltdd-ray search``: train experts without the held-out images, run the trials, write results."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from ltdd_ray.cluster.image_cache import ray_writer
-from ltdd_ray.cluster.session import ray_session, require_capacity
-from ltdd_ray.common.errors import UserError
+from ltdd_ray.cluster.session import require_capacity
 from ltdd_ray.common.hardware import peak_memory
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.config import RunConfig
 from ltdd_ray.runs.output import TextOutput
 from ltdd_ray.workflows.pipeline import (
+    enter_ray,
     open_run,
-    record_failure,
+    recorded_end,
     require_lasting_output,
     with_store,
 )
@@ -49,21 +50,18 @@ def _search(config: RunConfig, run: RunContext, console: Console, began: float) 
     compute, folder = config.compute, run.config.folder / "search"
     for note in run.data.notes:
         run.output.say("data", f"note: {note}")
-    try:
-        with ray_session(compute, run.data.bytes_in_memory):
-            require_capacity(
-                "num_workers",
-                config.search.workers_per_trial,
-                compute.cpus_per_worker,
-                compute.gpus_per_worker,
-            )
-            if not STAGES["experts"].finished(run):
-                STAGES["experts"].work(run)
-            trials = _trials(run, folder / "trials")
+    with ExitStack() as session, recorded_end(run):
+        enter_ray(run, session)
+        require_capacity(
+            "num_workers",
+            config.search.workers_per_trial,
+            compute.cpus_per_worker,
+            compute.gpus_per_worker,
+        )
+        if not STAGES["experts"].finished(run):
+            STAGES["experts"].work(run)
+        trials = _trials(run, folder / "trials")
         table = write_results(config, trials, folder)
-    except UserError as error:
-        record_failure(run, error)
-        raise
     best, seconds = run.folder.path / "search" / "best.yaml", time.monotonic() - began
     run.folder.record_stage("search", seconds, peak_memory())
     console.print(table)

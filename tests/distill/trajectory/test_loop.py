@@ -113,6 +113,24 @@ def test_learns_all_three_and_resumes_exactly(
     assert (rest.checkpoint(12) / STATE).read_bytes() == (whole.checkpoint(12) / STATE).read_bytes()
 
 
+def test_a_checkpoint_that_is_wanted_is_written_at_once_and_resumes_exactly(
+    config: RunConfig, data: PreparedData, tmp_path: Path
+) -> None:
+    whole, rest = Recorder(tmp_path / "whole"), Recorder(tmp_path / "rest")
+    asked_after: list[int] = []
+
+    def wanted() -> bool:
+        asked_after.append(whole.reports[-1].update)
+        return asked_after[-1] == 5
+
+    final = whole.run(config, data, wants_checkpoint=wanted)
+    assert asked_after == [1, 2, 4, 5, 7, 8, 10, 11]  # 3, 6, 9 and 12 have checkpoints anyway
+    written = {folder.name for folder in whole.folder.iterdir()}
+    assert written == {f"update-{update}" for update in (3, 5, 6, 9, 12)}
+    resumed = rest.run(config, data, resume_from=whole.checkpoint(5))
+    assert rest.reports == whole.reports[5:] and torch.equal(resumed.images, final.images)
+
+
 def test_the_objective_falls(config: RunConfig, data: PreparedData, tmp_path: Path) -> None:
     recorder = Recorder(tmp_path)
     phase = config.distill.representation

@@ -115,6 +115,18 @@ class DistributionConfig(Section):
         description="Real images of each class per update; a class with fewer repeats its own. "
         "Published: 256.",
     )
+    real_images: Literal["random", "representative"] = Field(
+        default="random",
+        description="How the real images of an update are chosen: anew at `random`, or "
+        "`representative` as in DREAM, those nearest to the centres of `real_batch` k-means "
+        "clusters of each class.",
+    )
+    choose_every: int = Field(
+        default=10,
+        ge=1,
+        description="Updates between two choices of representative images, each in the features "
+        "of the network of that update. Published: 10.",
+    )
     lr_image: float = Field(
         default=1.0,
         ge=0,

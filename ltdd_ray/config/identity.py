@@ -48,6 +48,8 @@ ADDED: dict[str, Any] = {
     "distill.distribution.distance": "mean",
     "distill.distribution.frequencies": 256,
     "distill.distribution.alpha": 0.5,
+    "distill.distribution.real_images": "random",
+    "distill.distribution.choose_every": 10,
     "distill.distribution.gradient.updates_per_network": 10,
     "distill.distribution.gradient.epochs": 10,
     "distill.distribution.gradient.batch_size": 256,

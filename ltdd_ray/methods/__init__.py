@@ -17,7 +17,7 @@ from ltdd_ray.config.loading import merge, parse_config
 
 # In the order of a comparison: LTDD and its ablations, other distillation, selection, all images.
 METHODS = (
-    *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm", "dc"),
+    *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm", "dc", "dream"),
     *("tgdd", "tgdd_mosaic"),
     *("random", "random_mosaic", "k_center", "k_center_mosaic", "graph_cut"),
     *("random_soft", "random_soft_mosaic", "k_center_soft", "k_center_soft_mosaic"),

@@ -44,7 +44,9 @@ def test_timed_pieces_are_multiplied_by_their_number(
     assert found.processes == 1 and found.process_bytes > 10**7
 
 
-@pytest.mark.parametrize(("engine", "experts"), [("dm", False), ("idm", False), ("tgdd", True)])
+@pytest.mark.parametrize(
+    ("engine", "experts"), [("dc", False), ("dm", False), ("idm", False), ("tgdd", True)]
+)
 @pytest.mark.parametrize("budget", [{"ipc": 2}, {"ipc": None, "budget": {"images": 30}}])
 def test_every_update_of_distribution_matching_is_counted(
     tmp_path: Path,

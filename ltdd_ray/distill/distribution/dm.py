@@ -4,9 +4,10 @@
 
 f is the backbone of a network initialised anew for every update. A_k is one draw of DSA for both
 sides of class k. r_kj is a batch of real images, of equal size for every class, so a long tail
-weighs as much as the head. Characteristic functions may stand for the means
-(:mod:`~ltdd_ray.distill.distribution.distances`). Labels are hard and not learned. Networks see
-pictures: with f x f pictures per image, x are the decoded ones.
+weighs as much as the head. It is drawn at random, or representative of the class as in DREAM
+(:mod:`~ltdd_ray.distill.distribution.representative`). Characteristic functions may stand for the
+means (:mod:`~ltdd_ray.distill.distribution.distances`). Labels are hard and not learned. Networks
+see pictures: with f x f pictures per image, x are the decoded ones.
 
 M synthetic images, P pictures, C classes, N training images, R real images per class; B batch,
 F features, K x H x W image shape.
@@ -31,6 +32,7 @@ from ltdd_ray.distill.distribution.distances import (
     class_means,
     mean_distance,
 )
+from ltdd_ray.distill.distribution.representative import choose_representatives
 from ltdd_ray.distill.formation import decode, encode, require_cells
 from ltdd_ray.distill.initial import take_images
 from ltdd_ray.distill.rounding import round_images
@@ -46,6 +48,7 @@ class DistributionMatching(nn.Module):
     """
 
     classes: Tensor
+    chosen: Tensor  # (C, R), the representative images, which later updates keep
 
     def __init__(self, config: RunConfig, data: PreparedData, device: torch.device) -> None:
         """Raises ``UserError`` where mosaics do not fit the image, or weights not the classes."""
@@ -64,6 +67,9 @@ class DistributionMatching(nn.Module):
         budget = torch.tensor(class_budget(config.distill, counts), device=device)
         classes = torch.arange(self.num_classes, device=device)
         self.register_buffer("classes", classes.repeat_interleave(budget))
+        if config.distill.distribution.real_images == "representative":
+            size = (self.num_classes, config.distill.distribution.real_batch)
+            self.register_buffer("chosen", torch.zeros(size, dtype=torch.int64, device=device))
 
     @property
     def picture_classes(self) -> Tensor:
@@ -107,6 +113,7 @@ class DistributionMatching(nn.Module):
         Raises ``NonFiniteLossError`` before a loss can spoil the set.
         """
         network = self.network(optimiser, update)
+        self.choose_real(network, update)
         loss, metrics = self.loss(network, *self.batches(update), update)
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
@@ -125,9 +132,7 @@ class DistributionMatching(nn.Module):
 
         The pictures and the real images of a class are augmented alike.
         """
-        seed, size = self.config.seed, self.config.distill.distribution.real_batch
-        draw = generator(seed, "distribution-real", update)
-        index = draw_balanced(self.members, size, draw).to(self.real.device)
+        seed, index = self.config.seed, self.real_index(update)
         pictures, classes = self.pictures(), self.picture_classes
         synthetic, real = [], []
         for k, chosen in enumerate(index):
@@ -135,6 +140,24 @@ class DistributionMatching(nn.Module):
                 draw = generator(seed, "distribution-augment", update, k)  # the same for both
                 into.append(self.augment(images, draw, siamese=True))
         return torch.cat(synthetic), classes, torch.cat(real), self.labels[index.flatten()]
+
+    def real_index(self, update: int) -> Tensor:
+        """The real images of an update (C, R)."""
+        settings = self.config.distill.distribution
+        if settings.real_images == "representative":
+            return self.chosen
+        draw = generator(self.config.seed, "distribution-real", update)
+        return draw_balanced(self.members, settings.real_batch, draw).to(self.real.device)
+
+    def choose_real(self, network: Network, update: int) -> None:
+        """Where it is due, choose the real images of this and later updates."""
+        settings = self.config.distill.distribution
+        if settings.real_images == "representative" and update % settings.choose_every == 0:
+            seed, size = (
+                derive_seed(self.config.seed, "representative", update),
+                settings.real_batch,
+            )
+            self.chosen = choose_representatives(network, self.real, self.members, size, seed)
 
     def optimiser(self) -> Optimizer:
         settings = self.config.distill.distribution

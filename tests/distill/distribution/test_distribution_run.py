@@ -31,7 +31,12 @@ SETTINGS = {
 
 
 def settings(tiny: Tiny, folder: Path, engine: str) -> RunConfig:
-    distill = {"ipc": 3, "engine": engine, "distribution": SETTINGS, "checkpoint_every": 3}
+    """``dream`` is ``dc`` with real images chosen at updates 1, 5 and 9."""
+    distribution = dict(SETTINGS)
+    if engine == "dream":
+        engine = "dc"
+        distribution |= {"real_images": "representative", "choose_every": 4}
+    distill = {"ipc": 3, "engine": engine, "distribution": distribution, "checkpoint_every": 3}
     return tiny(folder, distill={**distill, "pictures_per_side": 2 if engine == "idm" else 1})
 
 
@@ -44,7 +49,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("engine", ["dc", "dm", "idm"])
+@pytest.mark.parametrize("engine", ["dc", "dream", "dm", "idm"])
 def test_a_run_that_was_stopped_ends_with_the_same_set(
     tiny: Tiny, data: PreparedData, tmp_path: Path, engine: str
 ) -> None:

@@ -124,7 +124,7 @@ def test_a_rate_that_does_not_fit_is_named_before_it_spoils_the_images(
     assert torch.equal(method.images.detach(), before)
 
 
-@pytest.mark.parametrize("engine", ["dm", "idm"])
+@pytest.mark.parametrize("engine", ["dc", "dm", "idm"])
 def test_classes_may_have_different_numbers_of_images(
     tiny: Tiny, tmp_path: Path, engine: str
 ) -> None:

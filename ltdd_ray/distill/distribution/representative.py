@@ -1,0 +1,50 @@
+"""Representative real images (DREAM; Liu et al., ICCV 2023): the nearest to each cluster's centre.
+
+N images of one class, F features, R images wanted, C classes.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from ltdd_ray.nn.networks import Network
+
+BATCH = 512  # images of one pass through the network
+
+
+def representatives(features: Tensor, count: int, seed: int) -> Tensor:
+    """``count`` indices (R,) into ``features`` (N, F): the nearest to each of R k-means centres.
+
+    With N <= R these are all images, repeated where N < R. One image is nearest to two centres only
+    where the class has fewer than R different images, or by chance.
+    """
+    if len(features) <= count:
+        everything = torch.arange(len(features))
+        return everything.repeat(-(-count // len(features)))[:count]
+    kmeans = KMeans(count, n_init=1, random_state=seed % 2**32)
+    # With several threads the order of sums, so their last bits, would differ from run to run.
+    with warnings.catch_warnings(), threadpool_limits(1):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer than R different images
+        to_centres = kmeans.fit_transform(features.cpu().numpy())
+    return torch.from_numpy(to_centres.argmin(0))
+
+
+@torch.no_grad()
+def choose_representatives(
+    network: Network, real: Tensor, members: Sequence[Tensor], count: int, seed: int
+) -> Tensor:
+    """``count`` indices of each class (C, R) into ``real`` (B, K, H, W), as ``network`` embeds it.
+
+    ``members[k]`` (N,) are the indices of class k.
+    """
+    rows = []
+    for of_class in members:
+        parts = real[of_class.to(real.device)].split(BATCH)
+        features = torch.cat([network.backbone(part) for part in parts])
+        rows.append(of_class[representatives(features, count, seed)])
+    return torch.stack(rows).to(real.device)

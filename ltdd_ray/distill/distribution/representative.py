@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from ltdd_ray.data.prepare import Images
 from ltdd_ray.nn.networks import Network
 
 BATCH = 512  # images of one pass through the network
@@ -26,7 +27,7 @@ def representatives(features: Tensor, count: int, seed: int) -> Tensor:
     if len(features) <= count:
         everything = torch.arange(len(features))
         return everything.repeat(-(-count // len(features)))[:count]
-    kmeans = KMeans(count, n_init=1, random_state=seed % 2**32)
+    kmeans = KMeans(count, n_init=1, random_state=seed % 2**32)  # pyright: ignore[reportArgumentType]
     # With several threads the order of sums, so their last bits, would differ from run to run.
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer than R different images
@@ -36,7 +37,7 @@ def representatives(features: Tensor, count: int, seed: int) -> Tensor:
 
 @torch.no_grad()
 def choose_representatives(
-    network: Network, real: Tensor, members: Sequence[Tensor], count: int, seed: int
+    network: Network, real: Images, members: Sequence[Tensor], count: int, seed: int
 ) -> Tensor:
     """``count`` indices of each class (C, R) into ``real`` (B, K, H, W), as ``network`` embeds it.
 
@@ -44,7 +45,7 @@ def choose_representatives(
     """
     rows = []
     for of_class in members:
-        parts = real[of_class.to(real.device)].split(BATCH)
-        features = torch.cat([network.backbone(part) for part in parts])
+        parts = of_class.to(real.device).split(BATCH)
+        features = torch.cat([network.backbone(real[part]) for part in parts])
         rows.append(of_class[representatives(features, count, seed)])
     return torch.stack(rows).to(real.device)

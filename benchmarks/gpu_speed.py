@@ -4,7 +4,9 @@
 
 Measures a full update (500 images, 80 + 60 steps) and experts in float32, TF32 and bfloat16; for
 each precision the cosine of its gradient to that in float64, peak memory, and the FLOP/s beside
-those of a large product. Ends with a profile. The published side is eager float32 without TF32.
+those of a large product. Ends with a profile. The published side is eager. Its convolutions are in
+float32, to compare with ours in float32, and in TF32, to compare with the other two: TF32 is
+torch's default on a GPU, which published code leaves.
 ``--tiny`` runs everything once at a size for a CPU. Needs no Ray. Not yet run on a GPU.
 """
 
@@ -26,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ltdd_ray.bench.experts import SGD_STAGE, Experts
 from ltdd_ray.bench.matching import exact_update, published_update
 from ltdd_ray.bench.problem import SEED, Problem
-from ltdd_ray.bench.questions import results_table
+from ltdd_ray.bench.questions import disagreements, results_table
 from ltdd_ray.bench.result import Result, to_json
 from ltdd_ray.bench.sizes import TINY, Sizes
 from ltdd_ray.bench.timing import alternate, prepare, ratios, say, timed
@@ -38,6 +40,8 @@ from ltdd_ray.distill.trajectory.matching import Match
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+# What the published side computes in where ours computes in the precision on the left.
+PUBLISHED: dict[Precision, Precision] = {"float32": "float32", "tf32": "tf32", "bfloat16": "tf32"}
 HEADLINE = Sizes(images=500, largest_class=5000, test_per_class=1000, expert_epochs=1)
 PRODUCT_SIZE = 8192
 
@@ -60,6 +64,31 @@ def measure(repeats: int, sizes: Sizes, product_size: int) -> dict[str, Any]:
         table = profile(partial(exact_update, problem, short))
     numbers = {p: {"cosines": cosines[p], "peak_gb": peaks[p], **speed[p]} for p in PRECISIONS}
     return {**to_json(results), "precisions": numbers, "profile": table}
+
+
+def both_sides(
+    published: Callable[[], object], ours: Callable[[], object]
+) -> dict[str, Callable[[], object]]:
+    """The works to time: ours in every precision, the published one in those of ``PUBLISHED``."""
+    peers = {_peer(p): partial(_in, PUBLISHED[p], published) for p in PRECISIONS}
+    return {**peers, **{p: partial(_in, p, ours) for p in PRECISIONS}}
+
+
+def like_for_like(what: str, times: dict[str, list[float]]) -> list[Result]:
+    """Per precision the ratio of the published time in ``PUBLISHED`` to ours."""
+    return [
+        Result.of(f"{what}_{p}_vs_published", ratios(times[_peer(p)], times[p]), 5.0, "higher")
+        for p in PRECISIONS
+    ]
+
+
+def _peer(precision: Precision) -> str:
+    return f"published {PUBLISHED[precision]}"
+
+
+def _in(precision: Precision, work: Callable[[], object]) -> None:
+    with computing_in(precision):
+        work()
 
 
 @contextmanager
@@ -128,11 +157,14 @@ def _peak(work: Callable[[], object]) -> int:
 def _update(
     problem: Problem, sizes: Sizes, repeats: int, product_size: int
 ) -> tuple[list[Result], dict[Precision, dict[str, float]]]:
-    """Ratios; and per precision an update's seconds and FLOP/s, a large product's, their ratio."""
+    """Ratios; and per precision the seconds of an update on both sides, our FLOP/s, a large
+    product's, and the ratio of these two.
+    """
     with FlopCounterMode(display=False) as counter:
         exact_update(problem, sizes)
-    sides = {"published": partial(published_update, problem, sizes)}
-    sides |= {precision: partial(_exact_in, precision, problem, sizes) for precision in PRECISIONS}
+    sides = both_sides(
+        partial(published_update, problem, sizes), partial(exact_update, problem, sizes)
+    )
     times = alternate(timed(sides), repeats)
     representation, classifier = sizes.update_steps
     say(f"full update, {representation} + {classifier} steps of {sizes.images} images", times)
@@ -142,6 +174,7 @@ def _update(
         rate = counter.get_total_flops() / seconds
         speed[precision] = {
             "seconds": seconds,
+            "published_seconds": median(times[_peer(precision)]),
             "flops": rate,
             "product_flops": product,
             "share": rate / product,
@@ -150,16 +183,7 @@ def _update(
             f"{precision}: {rate / 1e12:.3g} TFLOP/s, "
             f"{rate / product:.0%} of a large product's {product / 1e12:.3g}"
         )
-    results = [
-        Result.of(f"update_{p}_vs_published", ratios(times["published"], times[p]), 5.0, "higher")
-        for p in PRECISIONS
-    ]
-    return results, speed
-
-
-def _exact_in(precision: Precision, problem: Problem, sizes: Sizes) -> None:
-    with computing_in(precision):
-        exact_update(problem, sizes)
+    return like_for_like("update", times), speed
 
 
 def _product_rate(size: int, precision: Precision) -> float:
@@ -178,23 +202,13 @@ def _experts(sizes: Sizes, repeats: int) -> list[Result]:
     """Images per second of a representation stage with SGD."""
     work = Experts(sizes)
 
-    def engine(precision: Precision) -> None:
-        with computing_in(precision):
-            work.representation(SGD_STAGE)
-
-    sides = {
-        "published": work.published_representation,
-        **{p: partial(engine, p) for p in PRECISIONS},
-    }
+    sides = both_sides(work.published_representation, partial(work.representation, SGD_STAGE))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(SEED, "benchmark-transforms"))
         times = alternate(timed(sides), repeats)
     images = len(work.labels) * sizes.expert_epochs
     say("experts", {name: [images / t for t in found] for name, found in times.items()}, "images/s")
-    return [
-        Result.of(f"expert_{p}_vs_published", ratios(times["published"], times[p]), 5.0, "higher")
-        for p in PRECISIONS
-    ]
+    return like_for_like("expert", times)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -208,7 +222,9 @@ def main(arguments: list[str] | None = None) -> None:
     sizes, product_size = (TINY, 64) if options.tiny else (HEADLINE, PRODUCT_SIZE)
     found = measure(options.repeats, sizes, product_size)
     write_json(options.json, found)
-    Console().print(results_table("gpu", [Result(**result) for result in found["results"]]))
+    results, console = [Result(**result) for result in found["results"]], Console()
+    console.print(results_table("gpu", results))
+    console.print("\n".join(disagreements(results)), soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ltdd_ray.bench.result import Result, to_json
+from ltdd_ray.bench.result import MOST_SPREAD, Result, to_json
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_json
 from ltdd_ray.common.terminal import PlainConsole
@@ -19,8 +19,9 @@ from ltdd_ray.common.terminal import PlainConsole
 def run_question(question: str, repeats: int, json_file: str | None) -> None:
     """Measure ``question`` (matching, experts, evaluate or store) and print its table.
 
-    A missed target is no error. Raises ``UserError`` before anything is measured if ``repeats`` is
-    below 1 or ``json_file`` cannot be written.
+    A warning follows for each ratio whose rounds disagree. A missed target is no error. Raises
+    ``UserError`` before anything is measured if ``repeats`` is below 1 or ``json_file`` cannot be
+    written.
     """
     if repeats < 1:
         raise UserError(f"--repeats {repeats}: a median needs at least one repeat")
@@ -31,7 +32,10 @@ def run_question(question: str, repeats: int, json_file: str | None) -> None:
             "name one in an existing, writable folder"
         )
     results = import_module(f"ltdd_ray.bench.{question}").measure(repeats)
-    PlainConsole().print(results_table(question, results))
+    console = PlainConsole()
+    console.print(results_table(question, results))
+    for warning in disagreements(results):
+        console.print(warning, soft_wrap=True, highlight=False)
     if output is not None:
         write_json(output, to_json(results))
 
@@ -52,3 +56,14 @@ def results_table(question: str, results: Sequence[Result]) -> Table:
             "met" if result.met else "missed",
         )
     return table
+
+
+def disagreements(results: Sequence[Result]) -> list[str]:
+    """A warning for each result whose rounds disagree, as they do on a busy machine."""
+    return [
+        f"warning: {result.name}: its rounds disagree, {result.low:.3g} to {result.high:.3g} is "
+        f"more than {MOST_SPREAD:.0%} of the median {result.ratio:.3g}; measure again on an idle "
+        "machine, with more --repeats"
+        for result in results
+        if not result.rounds_agree
+    ]

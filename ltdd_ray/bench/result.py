@@ -9,6 +9,8 @@ import torch
 
 from ltdd_ray.common.hardware import describe_hardware
 
+MOST_SPREAD = 0.25  # of the median; the results of docs/performance.md are within it
+
 
 @dataclass(frozen=True)
 class Result:
@@ -35,6 +37,11 @@ class Result:
     @property
     def met(self) -> bool:
         return self.ratio >= self.target if self.better == "higher" else self.ratio <= self.target
+
+    @property
+    def rounds_agree(self) -> bool:
+        """Whether the range is at most ``MOST_SPREAD`` of the median wide."""
+        return self.high - self.low <= MOST_SPREAD * abs(self.ratio)
 
 
 def to_json(results: Sequence[Result]) -> dict:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from ltdd_ray.bench import evaluate
-from ltdd_ray.bench.questions import results_table
+from ltdd_ray.bench.questions import disagreements, results_table
 from ltdd_ray.bench.result import Result, to_json
 from ltdd_ray.cli import main as cli
 
@@ -45,6 +45,23 @@ def test_bench_prints_a_table_and_writes_json(
         "larger",
         "larger",
     ]
+
+
+def test_rounds_that_disagree_are_named() -> None:
+    calm = Result.of("calm", [2.0, 2.2, 2.5], target=2.0, better="higher")  # 0.5 / 2.2 = 23 %
+    busy = Result.of("busy", [2.0, 2.2, 2.6], target=2.0, better="higher")  # 0.6 / 2.2 = 27 %
+    once = Result.of("once", [3.0], target=2.0, better="higher")
+    (warning,) = disagreements([calm, busy, once])
+    assert warning.startswith("warning: busy: its rounds disagree, 2 to 2.6 is more than 25%")
+
+
+def test_bench_warns_below_its_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "measure", lambda repeats: [FASTER, LARGER])
+    assert cli.main(["bench", "evaluate"]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("warning: faster: ") and last.endswith("with more --repeats")
 
 
 @pytest.mark.parametrize(

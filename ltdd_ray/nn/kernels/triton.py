@@ -1,9 +1,10 @@
 """The operation of ``fused.py`` as Triton kernels for a GPU; letters and shapes are those there.
 
-A program has one image and a block of channels. The four pixels of a pooling window lie in four
-tiles (Q, K) of Q windows and K channels: pooling adds tiles, and statistics are sums over them.
-Every sweep loads the tiles again, and gets them from cache. Kernels compute in gamma's dtype; u, y
-and their bars may have half as many bits. H and W must be even.
+A program has one image and a block of K channels. It goes over the pooling windows in tiles (Q, K)
+of Q windows. The four pixels of a window lie in four such tiles: pooling adds tiles. Statistics are
+summed element by element over all tiles, and once over the windows at the end. Every sweep loads
+the tiles again, and gets them from cache. Kernels compute in gamma's dtype; u, y and their bars may
+have half as many bits. H and W must be even.
 """
 # pyright: reportGeneralTypeIssues=false
 # Functions under ``triton.jit`` are in Triton's language; pyright takes their loops for endless.
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from ltdd_ray.nn.kernels.reference import EPS, Affine
 
-_TILE, _FEWEST_CHANNELS, _WARPS = 2048, 8, 8
+_TILE, _FEWEST_CHANNELS = 1024, 8
+# Products may be fused with sums: Triton's default so far, which a later version changes.
+OPTIONS = {"num_warps": 8, "enable_fp_fusion": True}
 
 
 def forward(u: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,8 +98,7 @@ def _per_image(count: int, u: Tensor, channels: int, like: Tensor) -> Tensor:
 
 def _launch(kernel: Any, u: Tensor, channels: int, *tensors: Tensor, **constants: bool) -> None:
     assert all(t.dim() < 4 or t.is_contiguous(memory_format=torch.channels_last) for t in tensors)
-    windows = triton.next_power_of_2((u.shape[2] // 2) * (u.shape[3] // 2))
-    block = max(_FEWEST_CHANNELS, min(triton.next_power_of_2(channels), _TILE // windows))
+    windows, block = tile_shape(u.shape[2], u.shape[3], channels)
     # Blocks of one image share lines of memory: they are neighbours in the grid, to run together.
     grid = triton.cdiv(channels, block), len(u)
     kernel[grid](
@@ -108,124 +110,137 @@ def _launch(kernel: Any, u: Tensor, channels: int, *tensors: Tensor, **constants
         EPS,
         Q=windows,
         K=block,
-        num_warps=_WARPS,
+        **OPTIONS,
         **constants,
     )
 
 
+def tile_shape(height: int, width: int, channels: int) -> tuple[int, int]:
+    """Q and K for u of ``height`` x ``width`` pixels.
+
+    A tile is small enough for the registers of its threads. Images of more than Q windows take
+    several tiles.
+    """
+    windows = triton.next_power_of_2(height // 2 * (width // 2))
+    block = max(_FEWEST_CHANNELS, min(triton.next_power_of_2(channels), _TILE // windows))
+    return min(windows, _TILE // block), block
+
+
 @triton.jit
-def _place(height, width, channels, Q: tl.constexpr, K: tl.constexpr):
-    """This program's image and channels (K,), and masks: channels (K,), windows (Q, K)."""
+def _place(channels, K: tl.constexpr):
+    """This program's image, its channels (K,), and which of those exist (K,)."""
     channel = tl.program_id(0) * K + tl.arange(0, K)
-    window = tl.arange(0, Q)
-    exists = channel < channels
-    return (
-        tl.program_id(1).to(tl.int64),
-        channel,
-        exists,
-        (window < height * width)[:, None] & exists[None, :],
-    )
+    return tl.program_id(1).to(tl.int64), channel, channel < channels
 
 
 @triton.jit
-def _pooled(height, width, row, image, channel, Q: tl.constexpr):
-    """Offsets (Q, K) of the windows in y, which has ``row`` channels."""
-    return (image * height * width + tl.arange(0, Q))[:, None] * row + channel[None, :]
+def _windows(start, height, width, exists, Q: tl.constexpr):
+    """The windows (Q,) of the tile from ``start`` on, and the mask (Q, K) of the tile."""
+    window = start + tl.arange(0, Q)
+    return window, (window < height * width)[:, None] & exists[None, :]
 
 
 @triton.jit
-def _pixels(w: tl.constexpr, height, width, row, image, channel, Q: tl.constexpr):
-    """Offsets (Q, K) in u, which has ``row`` channels, of pixel ``w`` of each window."""
-    window = tl.arange(0, Q)
-    y, x = 2 * (window // width) + w // 2, 2 * (window % width) + w % 2
-    return ((image * 2 * height + y) * 2 * width + x)[:, None] * row + channel[None, :]
+def _pooled(window, row, channel):
+    """Offsets (Q, K) of the windows in an image of y, which has ``row`` channels."""
+    return window[:, None] * row + channel[None, :]
+
+
+@triton.jit
+def _pixels(p: tl.constexpr, window, width, row, channel):
+    """Offsets (Q, K), in an image of u with ``row`` channels, of pixel ``p`` of each window."""
+    corner = 2 * (window + window // width * width)
+    return (corner + 2 * width * (p // 2) + p % 2)[:, None] * row + channel[None, :]
+
+
+@triton.jit
+def _read(tensor, places, inside, like):
+    """Values (Q, K) in the dtype of ``like``; zero outside."""
+    return tl.load(tensor + places, inside, 0.0).to(like.dtype)
+
+
+@triton.jit
+def _tangent(u_pair, channels, places, inside, mean, r, mean_dot, n_u_dot):
+    """n and n_dot (Q, K) from statistics (K,)."""
+    n = (_read(u_pair, places, inside, mean) - mean[None, :]) * r[None, :]
+    u_dot = _read(u_pair + channels, places, inside, mean)
+    return n, r[None, :] * (u_dot - mean_dot[None, :] - n * n_u_dot[None, :])
 
 
 @triton.jit
 def _forward(
     u, gamma, beta, y, stats, images, height, width, channels, eps, Q: tl.constexpr, K: tl.constexpr
 ):
-    image, channel, exists, inside = _place(height, width, channels, Q, K)
+    image, channel, exists = _place(channels, K)
+    windows = height * width
+    count = 4 * windows
     g, b = tl.load(gamma + channel, exists, 0.0), tl.load(beta + channel, exists, 0.0)
-    count = 4 * height * width
-    mean, variance = tl.zeros_like(g), tl.zeros_like(g)
-    for w in tl.static_range(4):
-        mean += tl.sum(
-            tl.load(u + _pixels(w, height, width, channels, image, channel, Q), inside, 0.0).to(
-                g.dtype
-            ),
-            0,
-        )
-    mean /= count
-    for w in tl.static_range(4):
-        value = tl.load(u + _pixels(w, height, width, channels, image, channel, Q), inside, 0.0).to(
-            g.dtype
-        )
-        centred = tl.where(inside, value - mean[None, :], 0.0)
-        variance += tl.sum(centred * centred, 0)
-    r = 1 / tl.sqrt(variance / count + eps)
-    total = tl.zeros((Q, K), g.dtype)
-    for w in tl.static_range(4):
-        value = tl.load(u + _pixels(w, height, width, channels, image, channel, Q), inside, 0.0).to(
-            g.dtype
-        )
-        total += tl.maximum((value - mean[None, :]) * (r * g)[None, :] + b[None, :], 0.0)
-    tl.store(y + _pooled(height, width, channels, image, channel, Q), total / 4, inside)
     at = image * channels + channel
+    u += image * count * channels
+    y += image * windows * channels
+    total = tl.zeros((Q, K), g.dtype)
+    for start in range(0, windows, Q):
+        window, inside = _windows(start, height, width, exists, Q)
+        for p in tl.static_range(4):
+            total += _read(u, _pixels(p, window, width, channels, channel), inside, g)
+    mean = tl.sum(total, 0) / count
+    squares = tl.zeros((Q, K), g.dtype)
+    for start in range(0, windows, Q):
+        window, inside = _windows(start, height, width, exists, Q)
+        for p in tl.static_range(4):
+            value = _read(u, _pixels(p, window, width, channels, channel), inside, g)
+            centred = tl.where(inside, value - mean[None, :], 0.0)
+            squares += centred * centred
+    r = 1 / tl.sqrt(tl.sum(squares, 0) / count + eps)
     tl.store(stats + at, mean, exists)
     tl.store(stats + images * channels + at, r, exists)
+    for start in range(0, windows, Q):
+        window, inside = _windows(start, height, width, exists, Q)
+        pooled = tl.zeros((Q, K), g.dtype)
+        for p in tl.static_range(4):
+            value = _read(u, _pixels(p, window, width, channels, channel), inside, g)
+            pooled += tl.maximum((value - mean[None, :]) * (r * g)[None, :] + b[None, :], 0.0)
+        tl.store(y + _pooled(window, channels, channel), pooled / 4, inside)
 
 
 @triton.jit
 def _backward(
-    u,
-    gamma,
-    beta,
-    stats,
-    y_bar,
-    u_bar,
-    sums,
-    images,
-    height,
-    width,
-    channels,
-    eps,
-    Q: tl.constexpr,
-    K: tl.constexpr,
-):
-    image, channel, exists, inside = _place(height, width, channels, Q, K)
+    u, gamma, beta, stats, y_bar, u_bar, sums,
+    images, height, width, channels, eps,
+    Q: tl.constexpr, K: tl.constexpr,
+):  # fmt: skip
+    image, channel, exists = _place(channels, K)
+    windows = height * width
+    count = 4 * windows
     g, b = tl.load(gamma + channel, exists, 0.0), tl.load(beta + channel, exists, 0.0)
-    at = image * channels + channel
-    mean, r = tl.load(stats + at, exists, 0.0), tl.load(stats + images * channels + at, exists, 0.0)
-    given = (
-        tl.load(y_bar + _pooled(height, width, channels, image, channel, Q), inside, 0.0).to(
-            g.dtype
-        )
-        / 4
-    )
-    beta_bar, gamma_bar = tl.zeros_like(g), tl.zeros_like(g)
-    for w in tl.static_range(4):
-        value = tl.load(u + _pixels(w, height, width, channels, image, channel, Q), inside, 0.0).to(
-            g.dtype
-        )
-        n = (value - mean[None, :]) * r[None, :]
-        a_bar = tl.where(g[None, :] * n + b[None, :] > 0, given, 0.0)
-        beta_bar += tl.sum(a_bar, 0)
-        gamma_bar += tl.sum(a_bar * n, 0)
+    at, step = image * channels + channel, images * channels
+    mean, r = tl.load(stats + at, exists, 0.0), tl.load(stats + step + at, exists, 0.0)
+    u += image * count * channels
+    u_bar += image * count * channels
+    y_bar += image * windows * channels
+    alone, with_n = tl.zeros((Q, K), g.dtype), tl.zeros((Q, K), g.dtype)
+    for start in range(0, windows, Q):
+        window, inside = _windows(start, height, width, exists, Q)
+        given = _read(y_bar, _pooled(window, channels, channel), inside, g) / 4
+        for p in tl.static_range(4):
+            value = _read(u, _pixels(p, window, width, channels, channel), inside, g)
+            n = (value - mean[None, :]) * r[None, :]
+            a_bar = tl.where(g[None, :] * n + b[None, :] > 0, given, 0.0)
+            alone += a_bar
+            with_n += a_bar * n
+    beta_bar, gamma_bar = tl.sum(alone, 0), tl.sum(with_n, 0)
     tl.store(sums + at, beta_bar, exists)
-    tl.store(sums + images * channels + at, gamma_bar, exists)
-    count = 4 * height * width
-    for w in tl.static_range(4):
-        places = _pixels(w, height, width, channels, image, channel, Q)
-        value = tl.load(u + places, inside, 0.0).to(g.dtype)
-        n = (value - mean[None, :]) * r[None, :]
-        a_bar = tl.where(g[None, :] * n + b[None, :] > 0, given, 0.0)
-        tl.store(
-            u_bar + places,
-            (r * g)[None, :]
-            * (a_bar - (beta_bar / count)[None, :] - n * (gamma_bar / count)[None, :]),
-            inside,
-        )
+    tl.store(sums + step + at, gamma_bar, exists)
+    a_bar_mean, m = beta_bar / count, gamma_bar / count
+    for start in range(0, windows, Q):
+        window, inside = _windows(start, height, width, exists, Q)
+        given = _read(y_bar, _pooled(window, channels, channel), inside, g) / 4
+        for p in tl.static_range(4):
+            places = _pixels(p, window, width, channels, channel)
+            n = (_read(u, places, inside, g) - mean[None, :]) * r[None, :]
+            a_bar = tl.where(g[None, :] * n + b[None, :] > 0, given, 0.0)
+            bar = (r * g)[None, :] * (a_bar - a_bar_mean[None, :] - n * m[None, :])
+            tl.store(u_bar + places, bar, inside)
 
 
 @triton.jit
@@ -234,56 +249,57 @@ def _tangent_forward(
     images, height, width, channels, eps,
     Q: tl.constexpr, K: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
-    image, channel, exists, inside = _place(height, width, channels, Q, K)
+    image, channel, exists = _place(channels, K)
+    windows = height * width
+    count = 4 * windows
     g, b = tl.load(gamma + channel, exists, 0.0), tl.load(beta + channel, exists, 0.0)
-    g_dot, b_dot = (
-        tl.load(gamma_dot + channel, exists, 0.0),
-        tl.load(beta_dot + channel, exists, 0.0),
-    )
-    count = 4 * height * width
-    mean, mean_dot, variance, n_u_dot = (
-        tl.zeros_like(g),
-        tl.zeros_like(g),
-        tl.zeros_like(g),
-        tl.zeros_like(g),
-    )
-    for w in tl.static_range(4):
-        places = _pixels(w, height, width, 2 * channels, image, channel, Q)
-        mean += tl.sum(tl.load(u_pair + places, inside, 0.0).to(g.dtype), 0)
-        value_dot = tl.load(u_pair + channels + places, inside, 0.0).to(g.dtype)
-        if EXTRA:
-            value_dot += tl.load(
-                u_extra + _pixels(w, height, width, channels, image, channel, Q), inside, 0.0
-            ).to(g.dtype)
-            tl.store(u_pair + channels + places, value_dot, inside)
-        mean_dot += tl.sum(value_dot, 0)
-    tl.debug_barrier()  # another thread may read what was stored
-    mean, mean_dot = mean / count, mean_dot / count
-    for w in tl.static_range(4):
-        places = _pixels(w, height, width, 2 * channels, image, channel, Q)
-        centred = tl.where(
-            inside, tl.load(u_pair + places, inside, 0.0).to(g.dtype) - mean[None, :], 0.0
-        )
-        variance += tl.sum(centred * centred, 0)
-        n_u_dot += tl.sum(centred * tl.load(u_pair + channels + places, inside, 0.0).to(g.dtype), 0)
-    r = 1 / tl.sqrt(variance / count + eps)
-    n_u_dot = n_u_dot * r / count
-    total, total_dot = tl.zeros((Q, K), g.dtype), tl.zeros((Q, K), g.dtype)
-    for w in tl.static_range(4):
-        places = _pixels(w, height, width, 2 * channels, image, channel, Q)
-        n = (tl.load(u_pair + places, inside, 0.0).to(g.dtype) - mean[None, :]) * r[None, :]
-        value_dot = tl.load(u_pair + channels + places, inside, 0.0).to(g.dtype)
-        n_dot = r[None, :] * (value_dot - mean_dot[None, :] - n * n_u_dot[None, :])
-        a = g[None, :] * n + b[None, :]
-        total += tl.maximum(a, 0.0)
-        total_dot += tl.where(a > 0, g[None, :] * n_dot + g_dot[None, :] * n + b_dot[None, :], 0.0)
-    tl.store(y + _pooled(height, width, channels, image, channel, Q), total / 4, inside)
-    tl.store(y_dot + _pooled(height, width, channels, image, channel, Q), total_dot / 4, inside)
+    g_dot = tl.load(gamma_dot + channel, exists, 0.0)
+    b_dot = tl.load(beta_dot + channel, exists, 0.0)
     at, step = image * channels + channel, images * channels
+    u_pair += image * count * 2 * channels
+    u_extra += image * count * channels
+    y += image * windows * channels
+    y_dot += image * windows * channels
+    total, total_dot = tl.zeros((Q, K), g.dtype), tl.zeros((Q, K), g.dtype)
+    for start in range(0, windows, Q):
+        window, inside = _windows(start, height, width, exists, Q)
+        for p in tl.static_range(4):
+            places = _pixels(p, window, width, 2 * channels, channel)
+            total += _read(u_pair, places, inside, g)
+            u_dot = _read(u_pair + channels, places, inside, g)
+            if EXTRA:
+                u_dot += _read(u_extra, _pixels(p, window, width, channels, channel), inside, g)
+                tl.store(u_pair + channels + places, u_dot, inside)
+            total_dot += u_dot
+    tl.debug_barrier()  # another thread may read what was stored
+    mean, mean_dot = tl.sum(total, 0) / count, tl.sum(total_dot, 0) / count
+    squares, products = tl.zeros((Q, K), g.dtype), tl.zeros((Q, K), g.dtype)
+    for start in range(0, windows, Q):
+        window, inside = _windows(start, height, width, exists, Q)
+        for p in tl.static_range(4):
+            places = _pixels(p, window, width, 2 * channels, channel)
+            value = _read(u_pair, places, inside, g)
+            centred = tl.where(inside, value - mean[None, :], 0.0)
+            squares += centred * centred
+            products += centred * _read(u_pair + channels, places, inside, g)
+    r = 1 / tl.sqrt(tl.sum(squares, 0) / count + eps)
+    n_u_dot = tl.sum(products, 0) * r / count
     tl.store(stats + at, mean, exists)
     tl.store(stats + step + at, r, exists)
     tl.store(stats + 2 * step + at, mean_dot, exists)
     tl.store(stats + 3 * step + at, n_u_dot, exists)
+    for start in range(0, windows, Q):
+        window, inside = _windows(start, height, width, exists, Q)
+        pooled, pooled_dot = tl.zeros((Q, K), g.dtype), tl.zeros((Q, K), g.dtype)
+        for p in tl.static_range(4):
+            places = _pixels(p, window, width, 2 * channels, channel)
+            n, n_dot = _tangent(u_pair, channels, places, inside, mean, r, mean_dot, n_u_dot)
+            a = g[None, :] * n + b[None, :]
+            a_dot = g[None, :] * n_dot + g_dot[None, :] * n + b_dot[None, :]
+            pooled += tl.maximum(a, 0.0)
+            pooled_dot += tl.where(a > 0, a_dot, 0.0)
+        tl.store(y + _pooled(window, channels, channel), pooled / 4, inside)
+        tl.store(y_dot + _pooled(window, channels, channel), pooled_dot / 4, inside)
 
 
 @triton.jit
@@ -292,57 +308,69 @@ def _tangent_backward(
     images, height, width, channels, eps,
     Q: tl.constexpr, K: tl.constexpr, EXTRA: tl.constexpr,
 ):  # fmt: skip
-    image, channel, exists, inside = _place(height, width, channels, Q, K)
+    image, channel, exists = _place(channels, K)
+    windows = height * width
+    count = 4 * windows
     g, b = tl.load(gamma + channel, exists, 0.0), tl.load(beta + channel, exists, 0.0)
     g_dot = tl.load(gamma_dot + channel, exists, 0.0)
     at, step = image * channels + channel, images * channels
     mean, r = tl.load(stats + at, exists, 0.0), tl.load(stats + step + at, exists, 0.0)
-    mean_dot, n_u_dot = (
-        tl.load(stats + 2 * step + at, exists, 0.0),
-        tl.load(stats + 3 * step + at, exists, 0.0),
-    )
-    pooled = _pooled(height, width, 2 * channels, image, channel, Q)
-    given = tl.load(y_bar_pair + pooled, inside, 0.0).to(g.dtype) / 4
-    given_dot = tl.load(y_bar_pair + channels + pooled, inside, 0.0).to(g.dtype) / 4
-    if EXTRA:
-        given_dot += (
-            tl.load(
-                y_bar_extra + _pooled(height, width, channels, image, channel, Q), inside, 0.0
-            ).to(g.dtype)
-            / 4
+    mean_dot = tl.load(stats + 2 * step + at, exists, 0.0)
+    n_u_dot = tl.load(stats + 3 * step + at, exists, 0.0)
+    u_pair += image * count * 2 * channels
+    u_bar += image * count * channels
+    u_bar_dot += image * count * channels
+    y_bar_pair += image * windows * 2 * channels
+    y_bar_extra += image * windows * channels
+    # Sums of a_bar, a_bar n, a_bar_dot, and of a_bar_dot n and a_bar n_dot. All means of the second
+    # sweep follow from them.
+    alone, with_n = tl.zeros((Q, K), g.dtype), tl.zeros((Q, K), g.dtype)
+    dot, dot_with_n = tl.zeros((Q, K), g.dtype), tl.zeros((Q, K), g.dtype)
+    for start in range(0, windows, Q):
+        window, inside = _windows(start, height, width, exists, Q)
+        given, given_dot = _given(
+            y_bar_pair, y_bar_extra, window, channels, channel, inside, g, EXTRA
         )
-    # Sums of a_bar, a_bar n, a_bar n_dot, a_bar_dot and a_bar_dot n. All means of the second sweep
-    # follow from them.
-    alone, with_n, with_n_dot = tl.zeros_like(g), tl.zeros_like(g), tl.zeros_like(g)
-    dot, dot_with_n = tl.zeros_like(g), tl.zeros_like(g)
-    for w in tl.static_range(4):
-        places = _pixels(w, height, width, 2 * channels, image, channel, Q)
-        n = (tl.load(u_pair + places, inside, 0.0).to(g.dtype) - mean[None, :]) * r[None, :]
-        value_dot = tl.load(u_pair + channels + places, inside, 0.0).to(g.dtype)
-        n_dot = r[None, :] * (value_dot - mean_dot[None, :] - n * n_u_dot[None, :])
-        passes = g[None, :] * n + b[None, :] > 0
-        a_bar, a_bar_dot = tl.where(passes, given, 0.0), tl.where(passes, given_dot, 0.0)
-        alone += tl.sum(a_bar, 0)
-        with_n += tl.sum(a_bar * n, 0)
-        with_n_dot += tl.sum(a_bar * n_dot, 0)
-        dot += tl.sum(a_bar_dot, 0)
-        dot_with_n += tl.sum(a_bar_dot * n, 0)
-    tl.store(sums + at, dot, exists)
-    tl.store(sums + step + at, dot_with_n + with_n_dot, exists)
-    count = 4 * height * width
-    n_bar_mean, m = g * alone / count, g * with_n / count
-    n_bar_dot_mean = (g * dot + g_dot * alone) / count
-    m_dot = (g * (dot_with_n + with_n_dot) + g_dot * with_n) / count
-    for w in tl.static_range(4):
-        places = _pixels(w, height, width, 2 * channels, image, channel, Q)
-        n = (tl.load(u_pair + places, inside, 0.0).to(g.dtype) - mean[None, :]) * r[None, :]
-        value_dot = tl.load(u_pair + channels + places, inside, 0.0).to(g.dtype)
-        n_dot = r[None, :] * (value_dot - mean_dot[None, :] - n * n_u_dot[None, :])
-        passes = g[None, :] * n + b[None, :] > 0
-        a_bar, a_bar_dot = tl.where(passes, given, 0.0), tl.where(passes, given_dot, 0.0)
-        bar = r[None, :] * (g[None, :] * a_bar - n_bar_mean[None, :] - n * m[None, :])
-        n_bar_dot = g[None, :] * a_bar_dot + g_dot[None, :] * a_bar
-        rest = n_bar_dot - n_bar_dot_mean[None, :] - n_dot * m[None, :] - n * m_dot[None, :]
-        single = _pixels(w, height, width, channels, image, channel, Q)
-        tl.store(u_bar + single, bar, inside)
-        tl.store(u_bar_dot + single, r[None, :] * (rest - n_u_dot[None, :] * bar), inside)
+        for p in tl.static_range(4):
+            places = _pixels(p, window, width, 2 * channels, channel)
+            n, n_dot = _tangent(u_pair, channels, places, inside, mean, r, mean_dot, n_u_dot)
+            passes = g[None, :] * n + b[None, :] > 0
+            a_bar, a_bar_dot = tl.where(passes, given, 0.0), tl.where(passes, given_dot, 0.0)
+            alone += a_bar
+            with_n += a_bar * n
+            dot += a_bar_dot
+            dot_with_n += a_bar_dot * n + a_bar * n_dot
+    a_bar_sum, gamma_bar = tl.sum(alone, 0), tl.sum(with_n, 0)
+    beta_bar_dot, gamma_bar_dot = tl.sum(dot, 0), tl.sum(dot_with_n, 0)
+    tl.store(sums + at, beta_bar_dot, exists)
+    tl.store(sums + step + at, gamma_bar_dot, exists)
+    n_bar_mean, m = g * a_bar_sum / count, g * gamma_bar / count
+    n_bar_dot_mean = (g * beta_bar_dot + g_dot * a_bar_sum) / count
+    m_dot = (g * gamma_bar_dot + g_dot * gamma_bar) / count
+    for start in range(0, windows, Q):
+        window, inside = _windows(start, height, width, exists, Q)
+        given, given_dot = _given(
+            y_bar_pair, y_bar_extra, window, channels, channel, inside, g, EXTRA
+        )
+        for p in tl.static_range(4):
+            places = _pixels(p, window, width, 2 * channels, channel)
+            n, n_dot = _tangent(u_pair, channels, places, inside, mean, r, mean_dot, n_u_dot)
+            passes = g[None, :] * n + b[None, :] > 0
+            a_bar, a_bar_dot = tl.where(passes, given, 0.0), tl.where(passes, given_dot, 0.0)
+            bar = r[None, :] * (g[None, :] * a_bar - n_bar_mean[None, :] - n * m[None, :])
+            n_bar_dot = g[None, :] * a_bar_dot + g_dot[None, :] * a_bar
+            rest = n_bar_dot - n_bar_dot_mean[None, :] - n_dot * m[None, :] - n * m_dot[None, :]
+            single = _pixels(p, window, width, channels, channel)
+            tl.store(u_bar + single, bar, inside)
+            tl.store(u_bar_dot + single, r[None, :] * (rest - n_u_dot[None, :] * bar), inside)
+
+
+@triton.jit
+def _given(y_bar_pair, y_bar_extra, window, channels, channel, inside, like, EXTRA: tl.constexpr):
+    """A quarter of y_bar and of y_bar_dot (Q, K): what each pixel of a window gets."""
+    pooled = _pooled(window, 2 * channels, channel)
+    bar = _read(y_bar_pair, pooled, inside, like)
+    bar_dot = _read(y_bar_pair + channels, pooled, inside, like)
+    if EXTRA:
+        bar_dot += _read(y_bar_extra, _pooled(window, channels, channel), inside, like)
+    return bar / 4, bar_dot / 4

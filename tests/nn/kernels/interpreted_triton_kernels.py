@@ -14,7 +14,8 @@ from ltdd_ray.nn.kernels import fused, reference, triton
 from ltdd_ray.nn.kernels.fused import channels_last
 from ltdd_ray.nn.kernels.reference import Affine
 
-SHAPES = [(2, 5, 8, 6), (1, 20, 4, 4)]
+# One tile a block of channels; then several tiles of windows, the last of them cut off or whole.
+SHAPES = [(2, 5, 8, 6), (1, 20, 4, 4), (1, 9, 36, 38), (1, 3, 64, 64)]
 
 
 def randn(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -32,6 +33,13 @@ def close(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], bound: float 
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == other.dtype
         assert (one - other).norm() <= bound * other.norm()
+
+
+@pytest.mark.parametrize(("shape", "tiles"), list(zip(SHAPES, [1, 1, 3, 8])))
+def test_large_images_take_several_tiles(shape: tuple[int, int, int, int], tiles: int) -> None:
+    _, channels, height, width = shape
+    windows, _ = triton.tile_shape(height, width, channels)
+    assert -(-height * width // 4 // windows) == tiles
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -39,7 +39,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     try:
         status = _status(folder, information, progress)
         _lines(status)  # raises for values that cannot be shown
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
         raise UserError(
             f"{folder}: run.json, {PROGRESS} or {EVENTS} was altered; run the same command again "
             "to rewrite them"

@@ -22,6 +22,7 @@ from ltdd_ray.data.budget import describe_shortage, picture_budget
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.formation import require_cells
 from ltdd_ray.evaluate.plan import require_models
+from ltdd_ray.report.finished import fitting_files
 from ltdd_ray.runs.events import RecordingOutput, record_event, record_progress
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.output import Output, TextOutput
@@ -89,7 +90,8 @@ def _run_stages(
         record_event(run.folder.path, "stopped; submit again to resume")
         raise
     if "evaluate" in stages or "report" in stages:
-        output.results(json.loads(run.folder.results.read_text()), str(run.folder.results))
+        with fitting_files(run.folder.path):
+            output.results(json.loads(run.folder.results.read_text()), str(run.folder.results))
 
 
 def open_run(config: RunConfig, data: PreparedData, output: Output) -> RunContext:

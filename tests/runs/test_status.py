@@ -124,6 +124,8 @@ def test_what_is_no_run_is_refused(folder: RunFolder, tmp_path: Path) -> None:
         ("events.jsonl", "no JSON\n"),
         ("events.jsonl", "[1]\n"),
         ("events.jsonl", "{}\n"),
+        ("events.jsonl", "[" * 100_000 + "\n"),
+        ("progress.json", '{"stage": "distill", "time": "2026-01-01T00:00:00"}'),
     ],
 )
 def test_altered_files_of_a_run_are_one_sentence(

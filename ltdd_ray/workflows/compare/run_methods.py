@@ -14,6 +14,7 @@ from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.report.comparison import write_comparison
+from ltdd_ray.report.finished import fitting_files
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.output import TextOutput
 from ltdd_ray.workflows.compare.at_once import MethodConfigs, require_room, run_at_once
@@ -89,8 +90,11 @@ def _at_once(
 
 
 def _write_tables(base: RunConfig, finished: Sequence[RunConfig]) -> list[Row]:
-    results = [json.loads(RunFolder(config.folder).results.read_text()) for config in finished]
-    rows = [method_row(config, result) for config, result in zip(finished, results)]
+    rows, results = [], []
+    for config in finished:
+        with fitting_files(config.folder):
+            results.append(json.loads(RunFolder(config.folder).results.read_text()))
+            rows.append(method_row(config, results[-1]))
     rows += experts_rows(finished, results)
     write_atomic(base.folder / "compare.md", as_markdown(base, rows))
     write_atomic(base.folder / "compare.csv", as_csv(rows))

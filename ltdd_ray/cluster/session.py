@@ -135,6 +135,14 @@ def _start_cluster(num_cpus: int | None, object_store_memory: int) -> None:
             f"{folder}: Ray cannot start there: {error.strerror or error}{place}; set RAY_TMPDIR "
             "to a folder that can be written to"
         ) from error
+    except Exception as error:
+        # Ray raises a plain Exception where its processes do not answer within 30 s.
+        if "timed out during startup" not in str(error):
+            raise
+        raise UserError(
+            "Ray did not start within its 30 s, as it does on a machine that is busy or short of "
+            "memory; run the same command again, or start Ray yourself and set compute.address"
+        ) from None
 
 
 def require_capacity(setting: str, count: int, cpus: float, gpus: float) -> None:

@@ -251,7 +251,7 @@ def drop_unusable(folder: Path) -> None:
         )
     except FileNotFoundError:
         usable = not folder.exists()
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         usable = False
     if not usable:
         shutil.rmtree(folder)

@@ -51,6 +51,7 @@ def load_config(
 def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
     """Validate a plain tree; ``where`` names its origin in errors."""
     _check_keys(tree, RunConfig, where, "")
+    _refuse_no_text(tree, where)
     plugins = tree.get("plugins") or ()
     if isinstance(plugins, list | tuple):  # anything else fails in the validation below
         import_plugins([str(module) for module in plugins])
@@ -147,6 +148,24 @@ def _check_keys(tree: Any, section: type[Section], where: str, prefix: str) -> N
             parts = {f"{prefix}{key}.{index}.": part for index, part in enumerate(value)}
         for place, part in parts.items():
             _check_keys(part, below, where, place)
+
+
+def _refuse_no_text(tree: Any, where: str, place: str = "") -> None:
+    """Raise ``UserError`` for text that no UTF-8 file holds, as the bytes of another encoding."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            _refuse_no_text(value, where, f"{place}.{key}".lstrip("."))
+    elif isinstance(tree, list | tuple):
+        for index, value in enumerate(tree):
+            _refuse_no_text(value, where, f"{place}.{index}")
+    elif isinstance(tree, str) and not tree.isascii():
+        try:
+            tree.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{where}: `{place}` = {tree!r}: not UTF-8, so no file of a run can hold it; "
+                "correct it, or rename what it names"
+            ) from None
 
 
 def _all_keys(section: type[Section], prefix: str) -> list[str]:

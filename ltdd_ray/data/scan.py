@@ -9,7 +9,7 @@ from ltdd_ray.common.files import refuse_impossible
 from ltdd_ray.common.shell import command
 from ltdd_ray.data.names import class_name, printable
 from ltdd_ray.data.sources.checks import without_test_images
-from ltdd_ray.data.sources.decode import read_head
+from ltdd_ray.data.sources.decode import read_head, refuse_unreadable_heic
 from ltdd_ray.data.sources.folders import image_files, locate_parts, passed_over, subfolders
 
 SIZES_SAMPLED = 200
@@ -68,6 +68,9 @@ def scan_folder(root: Path) -> Scan:
             f"{root / 'test'} and the others into {root / 'train'}"
         )
     everything = [file for found in files.values() for file in found]
+    refuse_unreadable_heic(everything)
+    if test is not None:
+        refuse_unreadable_heic(file for folder in subfolders(test) for file in image_files(folder))
     heads = [
         read_head(str(file), file) for file in everything[:: -(-len(everything) // SIZES_SAMPLED)]
     ]

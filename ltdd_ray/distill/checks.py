@@ -9,9 +9,11 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
+from ltdd_ray.common.errors import UserError
 from ltdd_ray.distill.artifact import DistilledSet
 
 FILE, BEST = "checks.jsonl", "best"
@@ -88,9 +90,22 @@ REMEDY = (
 
 
 def read_checks(folder: Path) -> list[dict[str, Any]]:
-    """The checks of a run's ``distilled`` folder, in order; empty where there are none."""
+    """The checks of a run's ``distilled`` folder, in order; empty where there are none.
+
+    Raises ``UserError`` for an altered file.
+    """
     file = folder / FILE
     if not file.exists():
         return []
-    lines = file.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    try:
+        lines = file.read_text().splitlines(keepends=True)
+        found = [json.loads(line) for line in lines if line.endswith("\n")]
+        for line in found:
+            if not isinstance(line["update"], int) or not isfinite(line[SCORE]):
+                raise ValueError("a value that is no number")
+        return found
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{file}: not readable as checks ({error}); delete the file, and this run says nothing "
+            "of them"
+        ) from None

@@ -76,5 +76,5 @@ def _lines(path: Path) -> list[str]:
     """Whole lines only: a killed writer may have left part of one."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
     return [line.rstrip("\n") for line in lines if line.endswith("\n")]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 CHECKSUM = "checksum"  # its key in the metadata
+_LARGEST = sys.float_info.max
 _LABEL_SUM = 1e-3  # how far a row of float32 labels may sum from 1
 
 
@@ -40,11 +42,13 @@ def find_fault(tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> s
 
 def _shape_fault(tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> str | None:
     images, labels, classes = (tensors[name] for name in ("images", "soft_labels", "classes"))
+    if fault := _metadata_fault(described):
+        return fault
     names, counts = described["class_names"], described.get("class_counts", ())
     side = described.get("pictures_per_side", 1)
     if images.dtype != torch.float32 or images.dim() != 4 or not images.numel():
         return f"images are {_form(images)}, not float32 of shape (M, K, H, W)"
-    if not isinstance(side, int) or not 1 <= side <= min(images.shape[2:]):
+    if not 1 <= side <= min(images.shape[2:]):
         return f"pictures_per_side is {side!r} for images of {images.shape[2]} x {images.shape[3]}"
     pictures = len(images) * side**2
     if labels.dtype != torch.float32 or labels.shape != (pictures, len(names)):
@@ -57,6 +61,23 @@ def _shape_fault(tensors: Mapping[str, Tensor], described: Mapping[str, Any]) ->
     if counts and len(counts) != len(names):
         return f"there are {len(counts)} class counts for {len(names)} classes"
     return _normalisation_shape_fault(tensors, images.shape)
+
+
+def _metadata_fault(described: Mapping[str, Any]) -> str | None:
+    """Wrong types of values. Raises ``UnicodeEncodeError`` for text that no file can hold."""
+    json.dumps(dict(described), ensure_ascii=False).encode()
+    names, counts = described["class_names"], described.get("class_counts", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return "class_names is no list of texts"
+    if not isinstance(counts, list) or not all(type(n) is int and n >= 0 for n in counts):
+        return "class_counts is no list of numbers of images"
+    if not isinstance(described["augmentation"], str):
+        return f"augmentation is {described['augmentation']!r}, not a text"
+    if not isinstance(described["provenance"], dict):
+        return "provenance is no mapping"
+    if type(described.get("pictures_per_side", 1)) is not int:
+        return f"pictures_per_side is {described['pictures_per_side']!r}, not a whole number"
+    return None
 
 
 def _normalisation_shape_fault(tensors: Mapping[str, Tensor], shape: torch.Size) -> str | None:
@@ -94,7 +115,7 @@ def _value_fault(tensors: Mapping[str, Tensor], described: Mapping[str, Any]) ->
     if std is not None and (std <= 0).any():
         return "the normalisation has a deviation that is not above 0"
     rate = described["learning_rate"]
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < float("inf"):
+    if type(rate) not in (int, float) or not 0 < rate <= _LARGEST:
         return f"the learning rate is {rate!r}, not a number above 0"
     return None
 

@@ -5,8 +5,10 @@ A resumed run reads these files and repeats only the networks that have none.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import write_json
@@ -15,6 +17,8 @@ from ltdd_ray.config.identity import network_fingerprint
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.evaluate.train import NetworkResult
 from ltdd_ray.nn.networks import build_network
+
+SET_HASH = "distilled_sha256"  # in results.json: the set that the networks were trained on
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,7 @@ def plan_networks(config: RunConfig, data: PreparedData, folder: Path) -> list[N
     The run's own architecture comes first, on every set; the other architectures follow, on the
     first set only. If the config distils, the distilled set must exist.
     """
-    distilled = (
-        hashlib.sha256((folder / "distilled" / "distilled.safetensors").read_bytes()).hexdigest()
-        if config.distils
-        else ""
-    )
+    distilled = hash_of_set(distilled_file(folder)) if config.distils else ""
     identity = network_fingerprint(
         config, data.train.fingerprint, data.evaluation.fingerprint, distilled
     )
@@ -78,6 +78,25 @@ def plan_networks(config: RunConfig, data: PreparedData, folder: Path) -> list[N
         for set_name, model, stem in pairs
         for network in range(config.evaluate.networks)
     ]
+
+
+def distilled_file(folder: Path) -> Path:
+    """The file of the distilled set of the run in ``folder``."""
+    return folder / "distilled" / "distilled.safetensors"
+
+
+def hash_of_set(file: Path) -> str:
+    """SHA-256 of the file, as results.json has it under :data:`SET_HASH`."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def measured_on(results: Mapping[str, Any], file: Path) -> bool:
+    """Whether ``results`` may be those of the distilled set in ``file``.
+
+    Results of older versions, and those of runs without a distilled set, name none.
+    """
+    recorded = results.get(SET_HASH)
+    return recorded is None or not file.is_file() or recorded == hash_of_set(file)
 
 
 def require_models(config: RunConfig, data: PreparedData) -> None:

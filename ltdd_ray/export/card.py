@@ -8,7 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ltdd_ray.common.files import write_atomic
 from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.evaluate.plan import measured_on
 from ltdd_ray.evaluate.results import accuracy_text, describe_robustness
+from ltdd_ray.report.finished import fitting_files
 
 # The card's names for the sets in results.json.
 SETS = {
@@ -30,10 +32,14 @@ SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "1
 def write_card(file: Path) -> Path:
     """Write README.md beside ``file``, a distilled.safetensors, and return its path.
 
-    The card has the accuracies of the run if there are results already.
+    The card has the accuracies of the run if there are results of this set already.
     """
-    path = file.with_name("README.md")
-    write_atomic(path, render_card(DistilledSet.load(file), read_results(file), "native"))
+    path, distilled, results = file.with_name("README.md"), DistilledSet.load(file), {}
+    if measured_on(found := read_results(file), file):
+        results = found
+    with fitting_files(file.parent.parent):
+        text = render_card(distilled, results, "native").encode()
+    write_atomic(path, text)
     return path
 
 

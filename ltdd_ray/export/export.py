@@ -10,9 +10,11 @@ import torch
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import new_folder, usable_path
 from ltdd_ray.distill.artifact import DistilledSet, find_distilled
+from ltdd_ray.evaluate.plan import measured_on
 from ltdd_ray.export.card import read_results, render_card
 from ltdd_ray.export.dd_ranking import statistics
 from ltdd_ray.export.layouts import LAYOUTS
+from ltdd_ray.report.finished import fitting_files
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Export:
     ``images`` counts the written files or rows, ``mosaics`` the stored images that they were cut
     from; the two are equal without mosaics. ``clipped`` is the share 0..1 of pixel values outside
     0..255, which image files cannot hold, or None where the layout holds all values exactly.
-    ``results`` is the run's results.json, empty before the evaluation.
+    ``results`` is the run's results.json, empty before the evaluation. ``stale`` tells that they
+    are those of another set, and left out.
     """
 
     folder: Path
@@ -30,6 +33,7 @@ class Export:
     mosaics: int
     clipped: float | None
     results: dict[str, Any]
+    stale: bool = False
 
     def sentences(self) -> list[str]:
         """What to tell the user."""
@@ -39,11 +43,17 @@ class Export:
             if self.clipped is None
             else f"clipped {100 * self.clipped:.2f} % of the pixel values to 0..255; {self._cost()}"
         )
-        return [
+        lines = [
             f"wrote {self.images} images{source} with their soft labels to {self.folder}",
             lost,
             f"add the licence at the top of {self.folder / 'README.md'} before you publish the set",
         ]
+        if self.stale:
+            lines.append(
+                "results.json is of another set, so the card has no accuracies; run `ltdd-ray "
+                "evaluate` with the run's config and export again"
+            )
+        return lines
 
     def _cost(self) -> str:
         sets = self.results.get("sets", {})
@@ -72,21 +82,30 @@ def export(place: Path, layout: str, output: Path | None) -> Export:
             "remove it, or choose another folder with --output"
         )
     distilled, results = DistilledSet.load(file), read_results(file)
+    stale = not measured_on(results, file)
+    if stale:
+        results = {}
+    with fitting_files(file.parent.parent):
+        card = render_card(distilled, results, layout).encode()
+        exact = layout == "dd_ranking" or torch.equal(
+            distilled.images, distilled.in_8_bits().images
+        )
+        clipped = None if exact else distilled.clipped_share()
+        exported = Export(folder, len(distilled), len(distilled.images), clipped, results, stale)
+        exported.sentences()  # raises before anything is written
     try:
         with new_folder(folder) as draft:
             LAYOUTS[layout](distilled, draft)
             (draft / "training.json").write_text(
                 json.dumps(_recipe(distilled, layout), indent=2) + "\n"
             )
-            (draft / "README.md").write_text(render_card(distilled, results, layout))
+            (draft / "README.md").write_bytes(card)
     except OSError as error:
         raise UserError(
             f"{folder}: not writable: {error.strerror or error}; "
             "choose another folder with --output"
         ) from error
-    exact = layout == "dd_ranking" or torch.equal(distilled.images, distilled.in_8_bits().images)
-    clipped = None if exact else distilled.clipped_share()
-    return Export(folder, len(distilled), len(distilled.images), clipped, results)
+    return exported
 
 
 def _recipe(distilled: DistilledSet, layout: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def write_imagefolder(distilled: DistilledSet, folder: Path) -> None:
         (folder / file.parent).mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(png)
         rows.append([file.as_posix(), label, *(f"{p:.9g}" for p in soft_label)])
-    with (folder / "soft_labels.csv").open("w", newline="") as file:
+    with (folder / "soft_labels.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["file_name", "label", *names], *rows])
 
 

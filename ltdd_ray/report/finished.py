@@ -14,6 +14,7 @@ from jinja2 import UndefinedError
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.shell import command
 from ltdd_ray.config.yaml_text import parse_yaml
+from ltdd_ray.evaluate.plan import distilled_file, measured_on
 from ltdd_ray.methods.published import published_accuracy
 from ltdd_ray.runs.folder import leaves
 
@@ -47,10 +48,16 @@ class FinishedRun:
     def read(cls, folder: Path) -> "FinishedRun":
         """Read the files in ``folder``.
 
-        Raises ``UserError`` where there are no results, naming the stage to run first, and for a
-        file that cannot be read.
+        Raises ``UserError`` where there are no results, or those of another distilled set, naming
+        the stage to run first, and for a file that cannot be read.
         """
         results = _read_results(folder)
+        file = distilled_file(folder)
+        if not measured_on(results, file):
+            raise UserError(
+                f"{folder / 'results.json'}: was measured on another set than {file}, which was "
+                f"changed afterwards; run `{command('evaluate', folder / 'config.yaml')}` first"
+            )
         return cls(
             folder,
             results,
@@ -91,7 +98,10 @@ def fitting_files(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (
+        *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError),
+        RecursionError,
+    ) as error:
         raise _unfit(folder, error) from error
     except UndefinedError as error:  # of a template
         raise _unfit(folder, error) from error
@@ -99,7 +109,7 @@ def fitting_files(folder: Path) -> Iterator[None]:
 
 def _unfit(folder: Path, error: Exception) -> UserError:
     return UserError(
-        f"{folder}: results.json lacks what the page shows ({type(error).__name__}: {error}); "
+        f"{folder}: results.json lacks what is shown ({type(error).__name__}: {error}); "
         "delete the file and run `ltdd-ray evaluate` with the run's config again"
     )
 

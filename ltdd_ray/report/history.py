@@ -97,9 +97,9 @@ def _read(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(
-                f"{path}: line {number} is not JSON ({error.msg}); remove the line"
+                f"{path}: line {number} is not JSON ({error}); remove the line"
             ) from None
     return records
 

@@ -92,7 +92,8 @@ class RunFolder:
             ("finished", finished),
             ("peak_memory", peak_memory),
         ):
-            information[key] = {**information.get(key, {}), stage: value}
+            earlier = information.get(key)
+            information[key] = {**(earlier if isinstance(earlier, dict) else {}), stage: value}
         write_json(self.path / "run.json", information)
 
     def remove_if_unused(self) -> None:

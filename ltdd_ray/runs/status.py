@@ -51,7 +51,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     try:
         status = _status(folder, information, progress, beat)
         _lines(status)  # raises for values that cannot be shown
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
         raise UserError(
             f"{folder}: run.json, {PROGRESS}, {HEARTBEAT} or {EVENTS} was altered; run the same "
             "command again to rewrite them"

@@ -46,6 +46,12 @@ def storage_errors(uri: str, action: str) -> Iterator[None]:
             else "check the path, its permissions and the free space"
         )
         raise UserError(f"{uri}: cannot {action}: {reason}; {remedy}") from error
+    except pa.ArrowException as error:  # such as Azure's, when it finds no credentials
+        # The first sentence of several lines, in which the address stands with its options.
+        reason = mask(str(error).partition("\n")[0]).rstrip(".")
+        raise UserError(
+            f"{uri}: cannot {action}: {reason}; check the address, the credentials and the network"
+        ) from error
 
 
 class LocalFolder:

@@ -22,6 +22,7 @@ from ltdd_ray.data.budget import describe_shortage, picture_budget
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.formation import require_cells
 from ltdd_ray.evaluate.plan import require_models
+from ltdd_ray.report.finished import fitting_files
 from ltdd_ray.runs.events import STOPPED, RecordingOutput, record_event, record_progress
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.heartbeat import Heartbeat
@@ -84,7 +85,8 @@ def _run_stages(
                     require_workers(config, counts)
             output.stage(name, "finished", artifact, _work(run, name))
     if "evaluate" in stages or "report" in stages:
-        output.results(json.loads(run.folder.results.read_text()), str(run.folder.results))
+        with fitting_files(run.folder.path):
+            output.results(json.loads(run.folder.results.read_text()), str(run.folder.results))
 
 
 def open_run(config: RunConfig, data: PreparedData, output: Output) -> RunContext:

@@ -17,7 +17,7 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checks import read_checks
 from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.distill.provenance import refuse_other_inputs
-from ltdd_ray.evaluate.plan import plan_networks
+from ltdd_ray.evaluate.plan import SET_HASH, distilled_file, hash_of_set, plan_networks
 from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
 from ltdd_ray.evaluate.train import EvaluationReport
@@ -151,6 +151,8 @@ def write_results(run: RunContext) -> None:
         **run.folder.information(),
         "expert_classifier_norms": expert_classifier_norms(run.config, run.data.train),
     }
+    if run.config.distils:
+        known[SET_HASH] = hash_of_set(distilled_file(run.folder.path))
     if run.data.estimate:
         known["class_count_estimate"] = run.data.estimate.to_json()
     if checks := read_checks(run.folder.distilled):

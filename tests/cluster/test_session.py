@@ -26,6 +26,23 @@ def test_capacity(nodes: list[dict[str, float]], cpus: float, gpus: float, room:
     assert capacity(nodes, cpus, gpus, enough=9) == room
 
 
+def test_a_machine_too_busy_for_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**settings: object) -> None:
+        raise Exception(message)
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    message = "The current node timed out during startup. This could happen because ..."
+    with (
+        pytest.raises(UserError, match=r"Ray did not start within its 30 s.* run the same command"),
+        ray_session(ComputeConfig()),
+    ):
+        pass
+    message = "another fault"
+    with pytest.raises(Exception, match="another fault"), ray_session(ComputeConfig()):
+        pass
+
+
 @pytest.mark.ray
 def test_too_many_actors_are_refused_with_the_remedy(ray_cluster: None) -> None:
     require_capacity("num_actors", 4, 1, 0)

@@ -83,6 +83,42 @@ def test_postscript_called_jpg_starts_nothing(tmp_path: Path, monkeypatch) -> No
 
 
 @pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (MemoryError(), "does not fit into memory when it is decoded; free some"),
+        (PermissionError(13, "Permission denied"), "cannot be read: permission denied; check the"),
+        (OSError("image file is truncated"), "is not a readable image .* repair or remove it"),
+    ],
+)
+def test_a_sound_image_is_not_called_damaged(tmp_path: Path, monkeypatch, fault, words) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise fault
+
+    fill(tmp_path, "a", "b")
+    monkeypatch.setattr(Image, "open", refused)
+    for read in (lambda: load("imagefolder", tmp_path), lambda: scan_folder(tmp_path)):
+        with pytest.raises(UserError, match=rf"a/0\.png {words}"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (MemoryError(), "does not fit into memory; free some"),
+        (PermissionError(13, "Permission denied"), "cannot be read: Permission denied; check the"),
+    ],
+)
+def test_a_sound_npz_is_not_called_damaged(tmp_path: Path, monkeypatch, fault, words) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise fault
+
+    np.savez(tmp_path / "x.npz", train_images=np.zeros((2, 8, 8), np.uint8), train_labels=[0, 1])
+    monkeypatch.setattr(np, "load", refused)
+    with pytest.raises(UserError, match=rf"x\.npz {words}"):
+        load("npz", tmp_path / "x.npz")
+
+
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
     fill(tmp_path / "photos", "a", "b")
     os.mkfifo(tmp_path / "photos/a/z.jpg")
@@ -166,6 +202,13 @@ def test_labels_whose_meaning_is_certain(tmp_path: Path, labels: pa.Array, names
     assert found.test.labels.tolist() == [1, 0, 0, 1]
 
 
+def test_class_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    labels = pa.array([b"caf\xe9", b"tea"] * 2).cast(pa.string(), safe=False)
+    write(tmp_path / "x.parquet", labels)
+    with pytest.raises(UserError, match=r"x\.parquet: a class name .* is no UTF-8 \(b'caf"):
+        load("parquet", tmp_path / "x.parquet")
+
+
 def test_missing_shards_and_second_downloads_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a/train-00001-of-00002.parquet", [0, 1])
     with pytest.raises(UserError, match=r"train-00000-of-00002.parquet is missing, 1 of 2"):
@@ -204,12 +247,12 @@ def test_two_spellings_of_a_part_are_refused(tmp_path: Path) -> None:
 def test_what_a_folder_holds_besides_is_told(tmp_path: Path) -> None:
     fill(tmp_path, "train/a", "train/b", "test/a", "test/b", "old/a", "train/b/indoor")
     fill(tmp_path, "train/.ipynb_checkpoints")
-    for name in ("a/IMG_1.HEIC", "a/IMG_2.HEIC", "b/plain", "b/paper.pdf"):
+    for name in ("a/IMG_1.AVIF", "a/IMG_2.AVIF", "b/plain", "b/paper.pdf"):
         (tmp_path / "train" / name).write_bytes(b"x")
     told = [
         "1 folder(s) beside the parts are not read",
         "1 hidden folder(s) are not read",
-        "2 file(s) with .heic are not read",
+        "2 file(s) with .avif are not read",
         "3 file(s) in subfolders of a class are not read",
         "1 file(s) with .pdf are not read",
         "1 file(s) with no extension are not read",

@@ -192,7 +192,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], dict[str, Any]], Any], str]] 
     "f 0": (lambda t, d: d.update(pictures_per_side=0), "pictures_per_side is 0"),
     "f 100": (lambda t, d: d.update(pictures_per_side=100), "pictures_per_side is 100"),
     "no provenance": (lambda t, d: d.pop("provenance"), "no 'provenance' in it"),
-    "names that are a number": (lambda t, d: d.update(class_names=3), "int"),
+    "names that are a number": (lambda t, d: d.update(class_names=3), "class_names is no list"),
 }
 
 

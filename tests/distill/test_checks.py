@@ -137,6 +137,15 @@ def test_a_cut_line_is_left_out(tmp_path: Path) -> None:
     assert len(read_checks(tmp_path)) == 1
 
 
+@pytest.mark.parametrize(
+    "line", ["no JSON", "[1]", "{}", '{"update": 3, "held_out_accuracy": "high"}', "[" * 100_000]
+)
+def test_altered_checks_are_one_sentence(tmp_path: Path, line: str) -> None:
+    (tmp_path / "checks.jsonl").write_text(f"{line}\n")
+    with pytest.raises(UserError, match=r"checks\.jsonl: not readable as checks .*delete the file"):
+        read_checks(tmp_path)
+
+
 def test_the_real_score_is_measured_on_held_out_images(
     config: RunConfig, data: PreparedData, run: Run
 ) -> None:

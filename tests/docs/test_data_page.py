@@ -10,6 +10,7 @@ from PIL import Image
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
+from ltdd_ray.config.data import SOURCES
 from ltdd_ray.data.sources import load_source
 from ltdd_ray.data.sources.decode import FORMATS
 
@@ -25,7 +26,8 @@ FOLDERS = {  # row -> files besides a/*.png and b/*.png (below train/ in the row
     "`test/CLASS/1.png`, `testing`, `val`, `valid`, `validation`": [
         *(f"{part}/{k}/1.png" for part in ("train", "valid") for k in "ab")
     ],
-    "`CLASS/1.heic`, `CLASS/1.pdf`, `CLASS/1`": ["a/1.heic", "a/1.pdf", "a/1"],
+    "`CLASS/1.pdf`, `CLASS/1`": ["a/1.pdf", "a/1"],
+    "`CLASS/1.heic`": ["a/1.heic"],
     "`CLASS/inside/1.png`": ["a/inside/1.png"],
     "`.hidden/1.png`, `__MACOSX/1.png`": [".hidden/1.png", "__MACOSX/1.png"],
     "`train` beside `old/CLASS/1.png`": ["train/a/1.png", "train/b/1.png", "old/a/1.png"],
@@ -54,6 +56,29 @@ ARRAYS = {
     "labels `(N, C)`": [(GREY, np.eye(2)[L])],
 }
 
+LISTS = {  # row -> lists of lines, each besides one line for each class
+    "`a/1.png 0`, `b/my photo.png 1`": [["a/1.png 0", "b/my photo.png 1"]],
+    "`/a/1.png 0`, `../a/1.png 0`": [["/a/1.png 0"], ["../a/1.png 0"]],
+    "`a/1.png`, `a/1.png -1`, `a/1.png x`, an empty line": [
+        *(["a/1.png"], ["a/1.png -1"], ["a/1.png x"], ["", "a/1.png 0"])
+    ],
+    "`a/none.png 0`": [["a/none.png 0"]],
+}
+TINY = {  # row -> files besides those of a whole set, and the line added to val_annotations.txt
+    "`train/ID/images/1.png`, with every `ID` in `wnids.txt`": (["train/n1/images/1.png"], ""),
+    "`val/images/1.png`, with its `ID` in `val/val_annotations.txt`": (
+        ["val/images/1.png"],
+        "1.png\tn1",
+    ),
+    "no `words.txt`": ([], ""),
+    "`test/images/1.png`, `train/OTHER/images/1.png`": (
+        ["test/images/1.png", "train/n9/images/1.png"],
+        "",
+    ),
+    "an `ID` in `val_annotations.txt` that `wnids.txt` lacks": ([], "0.png\tn9"),
+    "a path, as `../1.png`, in `val_annotations.txt`": (["val/1.png"], "../1.png\tn1"),
+}
+
 
 def check(source: str, path: Path, outcome: str) -> None:
     config = DataConfig(source=source, path=str(path))
@@ -68,20 +93,74 @@ def check(source: str, path: Path, outcome: str) -> None:
 
 
 def test_every_row_is_checked() -> None:
-    assert {row for row, _ in ROWS} == {*FOLDERS, *LABELS, *ARRAYS}
+    assert {row for row, _ in ROWS} == {*FOLDERS, *LABELS, *ARRAYS, *LISTS, *TINY}
+    assert len(ROWS) == len(FOLDERS) + len(LABELS) + len(ARRAYS) + len(LISTS) + len(TINY)
     assert f"**Formats**: {', '.join(FORMATS)}." in PAGE
 
 
+@pytest.mark.parametrize("source", SOURCES.built_in)
+def test_every_source_has_a_section(source: str) -> None:
+    titles = [line for line in PAGE.splitlines() if line.startswith("## ")]
+    assert any(f"`{source}`" in title for title in titles)
+
+
+@pytest.mark.parametrize(("row", "outcome"), [one for one in ROWS if one[0] in LISTS])
+def test_a_row_of_class_lists(tmp_path: Path, row: str, outcome: str) -> None:
+    for k, lines in enumerate(LISTS[row]):
+        root = tmp_path / str(k)
+        for name in ("a/0.png", "a/1.png", "b/0.png", "b/my photo.png"):
+            save(root / name)
+        (root / "list.txt").write_text("\n".join(["a/0.png 0", "b/0.png 1", *lines]))
+        config = DataConfig(
+            source="imagenet_lt",
+            path=str(root),
+            train_list=str(root / "list.txt"),
+            cache=str(root / "cache"),
+            image_size=8,
+        )
+        if outcome.startswith("refused"):
+            with pytest.raises(UserError, match=r"list\.txt|none\.png"):
+                load_source(config)
+        else:
+            train, _ = load_source(config)
+            assert train.labels.tolist() == [0, 1, 0, 1] and train.class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(("row", "outcome"), [one for one in ROWS if one[0] in TINY])
+def test_a_row_of_tiny_imagenet(tmp_path: Path, row: str, outcome: str) -> None:
+    files, line = TINY[row]
+    for name in ("train/n1/images/0.png", "train/n2/images/0.png", "val/images/0.png", *files):
+        save(tmp_path / name)
+    (tmp_path / "wnids.txt").write_text("n1\nn2\n")
+    (tmp_path / "val/val_annotations.txt").write_text("\n".join(["0.png\tn2", line]).strip())
+    config = DataConfig(source="tiny_imagenet", path=str(tmp_path))
+    if outcome.startswith("refused"):
+        with pytest.raises(UserError, match=r"val_annotations\.txt"):
+            load_source(config)
+        return
+    train, test = load_source(config)
+    assert test is not None and train.class_names == ("n1", "n2")
+    assert train.class_counts.tolist() == [1 + ("training part" in outcome), 1]
+    assert test.class_counts.tolist() == [int("test part" in outcome), 1]
+
+
+def save(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8)).save(file, "png")
+
+
 @pytest.mark.parametrize(("row", "outcome"), ROWS)
-def test_a_row(tmp_path: Path, row: str, outcome: str) -> None:
+def test_a_row(tmp_path: Path, row: str, outcome: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ltdd_ray.data.sources.heic.readable", lambda: False)
     if row in FOLDERS:
         files = FOLDERS[row]
         plain = (
             [] if any(f.startswith(("train", "Train")) for f in files) else ["a/0.png", "b/0.png"]
         )
         for name in (*plain, *files):
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            Image.new("L", (8, 8)).save(tmp_path / name, "png")
+            save(tmp_path / name)
+            if name.endswith(".heic"):
+                (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
         check("imagefolder", tmp_path, outcome)
     for labels in LABELS.get(row, []):
         Image.new("L", (8, 8)).save(tmp_path / "x.png")

@@ -1,10 +1,12 @@
 """Every layout holds the 8-bit images and soft labels, and other tools can read it."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,7 +19,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.sources import load_source
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.export.card import render_card
+from ltdd_ray.export.card import render_card, write_card
 from ltdd_ray.export.export import export
 from ltdd_ray.export.layouts import LAYOUTS, folder_names
 
@@ -126,6 +128,49 @@ def test_the_command_reports_the_clipping_and_never_overwrites(
     )
 
 
+def test_the_results_of_another_set_are_left_out(make_set: Make, tmp_path: Path) -> None:
+    file = make_set().save(tmp_path / "distilled")
+    one = {"accuracy": {"mean": 0.436, "std": None, "runs": [0.436]}, "groups": {}}
+    results = {
+        **{"name": "a", "split": "test", "model": {"name": "convnet"}, "sets": {"distilled": one}},
+        "distilled_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert "43.6" in write_card(file).read_text()
+    assert not any("another set" in one for one in export(file, "npz", None).sentences())
+
+    make_set(kind="zca").save(tmp_path / "distilled")
+    assert "43.6" not in write_card(file).read_text()
+    exported = export(file, "parquet", None)
+    assert "43.6" not in (exported.folder / "README.md").read_text()
+    assert (
+        "results.json is of another set, so the card has no accuracies"
+        in (exported.sentences()[-1])
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sets": [1]}, {"sets": {"distilled": 5}}, {"sets": {"distilled": {}}}, {"model": None}],
+)
+def test_altered_results_are_one_sentence_and_nothing_is_written(
+    make_set: Make, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    file = make_set().save(tmp_path / "distilled")
+    one = {"accuracy": {"mean": 0.4, "std": None, "runs": [0.4]}, "groups": {}}
+    sets = {"distilled": one, "distilled_8bit": one}
+    results = {"name": "a", "split": "test", "model": {"name": "convnet"}, "sets": sets}
+    (tmp_path / "results.json").write_text(json.dumps(results | change))
+    with pytest.raises(UserError, match=r"results\.json lacks what is shown"):
+        export(file, "npz", None)
+    with pytest.raises(UserError, match=r"results\.json lacks what is shown"):
+        write_card(file)
+    assert {entry.name for entry in (tmp_path / "distilled").iterdir()} == {
+        "distilled.json",
+        "distilled.safetensors",
+    }
+
+
 def test_a_failed_export_leaves_nothing(
     make_set: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +179,7 @@ def test_a_failed_export_leaves_nothing(
 
     file = make_set().save(tmp_path)
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr("ltdd_ray.export.export.render_card", full)
+    monkeypatch.setattr("ltdd_ray.export.export._recipe", full)
     with pytest.raises(
         UserError,
         match="not writable: No space left on device; choose another folder with --output",

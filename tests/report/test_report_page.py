@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import io
 import json
 import re
@@ -236,6 +237,16 @@ def test_unusable_results_are_named(run_folder):
         write_report(run_folder)
 
 
+def test_results_of_another_set_are_refused(run_folder):
+    file = run_folder / "distilled" / "distilled.safetensors"
+    measured = results() | {"distilled_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    (run_folder / "results.json").write_text(json.dumps(measured))
+    write_report(run_folder)
+    file.write_bytes((run_folder / "distilled" / "initial.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r"another set than .*; run `ltdd-ray evaluate .* first"):
+        write_report(run_folder)
+
+
 def test_a_run_on_all_images_names_their_number(run_folder):
     everything = results("distilled", "distilled_calibrated", "initial")
     everything["sets"] = {
@@ -389,9 +400,9 @@ def test_results_that_lack_something_are_one_sentence(run_folder, change):
         try:
             write()
         except UserError as error:
-            assert "results.json lacks what the page shows" in str(error)
+            assert "results.json lacks what is shown" in str(error)
             assert "delete the file and run `ltdd-ray evaluate` with" in str(error)
-    with pytest.raises(UserError, match="lacks what the page shows"):
+    with pytest.raises(UserError, match="lacks what is shown"):
         write_report(run_folder)
 
 

@@ -107,6 +107,15 @@ def test_a_cut_run_json_is_written_anew(tmp_path: Path, tiny: Tiny, content: str
     assert RunFolder.open(tiny(tmp_path)).information()["seed"] == 3
 
 
+@pytest.mark.parametrize("content", ['{"timings": 5}', '{"timings": [1], "finished": null}'])
+def test_a_stage_is_recorded_over_altered_values(tmp_path: Path, tiny: Tiny, content: str) -> None:
+    folder = RunFolder.open(tiny(tmp_path))
+    (folder.path / "run.json").write_text(content)
+    folder.record_stage("experts", 2.0, 3)
+    assert folder.information()["timings"] == {"experts": 2.0}
+    assert folder.information()["finished"].keys() == {"experts"}
+
+
 def test_a_folder_in_use_is_refused(tmp_path: Path, tiny: Tiny) -> None:
     folder = RunFolder.open(tiny(tmp_path))
     before = (folder.path / "run.json").stat().st_mtime_ns

@@ -231,6 +231,8 @@ def test_what_is_no_run_is_refused(folder: RunFolder, tmp_path: Path) -> None:
         ("events.jsonl", '{"losses": 5}\n{"time": "x", "event": "y"}\n'),
         ("heartbeat.json", '{"time": "noon"}'),
         ("heartbeat.json", '{"time": "2999-01-01T00:00:00+00:00", "waits_for": "x"}'),
+        ("events.jsonl", "[" * 100_000 + "\n"),
+        ("progress.json", '{"stage": "distill", "time": "2026-01-01T00:00:00"}'),
     ],
 )
 def test_altered_files_of_a_run_are_one_sentence(

@@ -5,11 +5,13 @@ import stat
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from storekit import data_file, flip, make_header, make_layout, manifest_file, names, vectors, write
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.store import Manifest, TrajectoryStore, TrajectoryWriter, collect_garbage
+from ltdd_ray.store.location import storage_errors
 
 
 @pytest.fixture
@@ -285,3 +287,18 @@ def test_a_commit_flushes_each_file_before_and_its_folder_after_the_rename(tmp_p
     )
     write(tmp_path, make_header())
     assert events == ["file", "rename .arrow", "folder", "file", "rename .json", "folder"]
+
+
+def test_an_error_of_arrow_is_one_sentence():
+    """Azure's file system raises no OSError where it finds no credentials."""
+    text = "Check for support on 'abfs://c/x?sig=KEY' failed.\nSee https://aka.ms/azsdk"
+    with (
+        pytest.raises(
+            UserError, match=r"store: cannot open it: Check .* failed; check the address"
+        ),
+        storage_errors("store", "open it"),
+    ):
+        raise pa.ArrowException(text)
+    with pytest.raises(UserError) as caught, storage_errors("store", "open it"):
+        raise pa.ArrowException(text)
+    assert "KEY" not in str(caught.value) and "\n" not in str(caught.value)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from generatedkit import DROP, altered, generated, set_at
+from hypothesis import given
 from hypothesis import strategies as st
 from storekit import data_file, make_header, manifest_file, vectors, write
 
@@ -23,16 +24,6 @@ def sealed(tree: dict[str, Any]) -> bytes:
     return f'{{"checksum": "{hashlib.sha256(body).hexdigest()}",\n'.encode() + body
 
 
-def set_at(tree: Any, path: tuple[Any, ...], value: Any) -> None:
-    for key in path[:-1]:
-        tree = tree[key]
-    if value is DROP:
-        del tree[path[-1]]
-    else:
-        tree[path[-1]] = value
-
-
-DROP = object()
 COLUMN = ("rows", 1, "columns", "classifier")
 WRONG = {
     "dtype": (("dtype",), "float64", "dtype is 'float64'"),
@@ -105,41 +96,17 @@ def test_verify_compares_the_manifest_with_its_data_file(tmp_path, case):
     assert words in problem.message and "delete this file and run again" in problem.message
 
 
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=6,
-)
-
-
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@generated(150)
 @given(data=st.data())
 def test_any_generated_manifest_is_read_or_refused(tmp_path, data):
     if not (tmp_path / "store").exists():
         write(tmp_path / "store", make_header(), range(2))
     tree = json.loads(manifest_file(tmp_path / "store").read_text())
-    places = list(everywhere(tree))
-    for path in data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=2)):
-        try:
-            set_at(tree, path, data.draw(VALUES | st.just(DROP)))
-        except (KeyError, IndexError, TypeError):  # inside of a value replaced before
-            continue
     try:
-        manifest = Manifest.from_bytes(sealed(tree), "here")
+        manifest = Manifest.from_bytes(sealed(altered(data, tree)), "here")
     except UserError:
         return
     assert manifest.epochs and manifest.header.columns() and manifest.to_bytes()
-
-
-def everywhere(tree: Any, path: tuple[Any, ...] = ()):
-    """The place of every value in a tree of mappings and lists."""
-    inner = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    for key, value in inner:
-        yield (*path, key)
-        if isinstance(value, dict | list):
-            yield from everywhere(value, (*path, key))
 
 
 @pytest.mark.parametrize("data", [b"[" * 100_000, b"null", b"[1]", b"\xff", b"1" * 5000])

@@ -86,6 +86,17 @@ def test_results_of_replaced_networks_are_written_anew(
         assert not STAGES["evaluate"].finished(context)
 
 
+@pytest.mark.parametrize("content", ["[1]", "{", '{"sets": {}}', '{"sets": 5}', "[" * 100_000])
+def test_altered_results_are_one_sentence(
+    context: RunContext, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    for name, stage in STAGES.items():
+        monkeypatch.setitem(STAGES, name, replace(stage, finished=lambda run: True))
+    context.folder.results.write_text(content)
+    with pytest.raises(UserError, match=r"results\.json lacks what is shown .*delete the file and"):
+        run(context.config, ["evaluate"], TextOutput(quiet=True))
+
+
 @pytest.mark.parametrize("content", ["[1]", "{", "{}", '{"identity": 3}', "null"])
 def test_a_damaged_record_of_a_network_is_made_anew(
     context: RunContext, made: DistilledSet, content: str

@@ -135,6 +135,15 @@ def _read_npz(path: Path) -> Mapping[str, np.ndarray]:
             return {key: file[key] for key in file.files if key.startswith(("train_", "test_"))}
     except UserError:
         raise
+    except MemoryError:
+        raise UserError(
+            f"{path} does not fit into memory; free some, or export smaller or fewer images"
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror or error}; check the file, its permissions "
+            "and the disk"
+        ) from None
     except Exception as error:  # of numpy, zipfile or zlib
         raise UserError(
             f"{path} is not a readable npz file of plain arrays ({printable(str(error))}); "

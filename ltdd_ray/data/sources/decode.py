@@ -4,6 +4,7 @@ N images, K channels (1 grey, 3 RGB), H height, W width. One thread: for images 
 thread pool was slower, because pillow holds the interpreter lock except while it decompresses.
 """
 
+import os
 import warnings
 from collections.abc import Iterable
 from io import BytesIO
@@ -14,6 +15,7 @@ from PIL import Image, ImageColor, ImageOps
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.data.names import printable
+from ltdd_ray.data.sources import heic
 
 # Pillow knows more formats. Some start other programs: PostScript starts Ghostscript.
 FORMATS = {
@@ -25,7 +27,9 @@ FORMATS = {
     "TIFF": (".tif", ".tiff"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-EXTENSIONS = frozenset(extension for known in FORMATS.values() for extension in known)
+EXTENSIONS = frozenset(extension for known in FORMATS.values() for extension in known) | {
+    *heic.EXTENSIONS
+}
 COLOURLESS = ("1", "L")
 
 
@@ -89,6 +93,16 @@ def lay_on(background: str, images: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(image).transpose(2, 0, 1) for image in flat])
 
 
+def refuse_unreadable_heic(files: Iterable[Path]) -> None:
+    """Raise ``UserError`` for a HEIC photo among ``files`` that no installed package can read.
+
+    So it is known before the images ahead of it are decoded.
+    """
+    for file in files:
+        if file.suffix.lower() in heic.EXTENSIONS and heic.is_heic(file) and not heic.readable():
+            raise UserError(f"{printable(str(file))} {heic.REMEDY}")
+
+
 def read_image(name: str, content: Path | bytes, background: str) -> Image.Image:
     """One image of mode L or RGB, turned upright; ``info["composited"]`` if it was transparent."""
     name = printable(name)
@@ -103,7 +117,7 @@ def read_image(name: str, content: Path | bytes, background: str) -> Image.Image
     except UserError:
         raise
     except Exception as error:  # pillow raises many unrelated types for broken files
-        raise _unreadable(name, error) from None
+        raise _unreadable(name, content, error) from None
 
 
 def read_head(name: str, content: Path | bytes) -> tuple[tuple[int, int], bool]:
@@ -120,23 +134,36 @@ def read_head(name: str, content: Path | bytes) -> tuple[tuple[int, int], bool]:
     except UserError:
         raise
     except Exception as error:
-        raise _unreadable(name, error) from None
+        raise _unreadable(name, content, error) from None
 
 
 def _open(name: str, content: Path | bytes) -> Image.Image:
     if isinstance(content, Path) and content.exists() and not content.is_file():
         raise UserError(f"{name} is not a regular file (a folder, pipe or device); remove it")
     source = BytesIO(content) if isinstance(content, bytes) else content
-    return Image.open(source, formats=tuple(FORMATS))
+    formats = (*FORMATS, heic.FORMAT) if heic.readable() else tuple(FORMATS)
+    return Image.open(source, formats=formats)
 
 
-def _unreadable(name: str, error: Exception) -> UserError:
+def _unreadable(name: str, content: Path | bytes, error: Exception) -> UserError:
+    if isinstance(error, MemoryError):
+        return UserError(
+            f"{name} does not fit into memory when it is decoded; free some, or scale it down"
+        )
+    if isinstance(error, OSError) and error.errno:  # the system's; pillow's own have no number
+        return UserError(
+            f"{name} cannot be read: {os.strerror(error.errno).lower()}; check the file, its "
+            "permissions and the disk"
+        )
     if isinstance(error, Image.DecompressionBombError):
         return UserError(
             f"{name} is too large, the limit is {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels; "
             "scale it down or leave it out"
         )
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, Image.UnidentifiedImageError) and heic.is_heic(content):
+        if not heic.readable():
+            return UserError(f"{name} {heic.REMEDY}")
+    elif isinstance(error, Image.UnidentifiedImageError):
         formats = ", ".join(FORMATS)
         return UserError(
             f"{name} is not a readable image (none of {formats}); repair or remove it, or convert "

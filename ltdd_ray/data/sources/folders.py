@@ -20,7 +20,12 @@ from ltdd_ray.data.sources.checks import (
     read_lines,
     required_path,
 )
-from ltdd_ray.data.sources.decode import EXTENSIONS, FORMATS, decode_images
+from ltdd_ray.data.sources.decode import (
+    EXTENSIONS,
+    FORMATS,
+    decode_images,
+    refuse_unreadable_heic,
+)
 
 _Kind = TypeVar("_Kind", bound=LabelledImages)
 
@@ -57,6 +62,7 @@ def load_unlabelled(
     files = [file for folder in sorted([root, *root.rglob("*/")]) for file in image_files(folder)]
     if not files:
         raise UserError(f"data.unlabelled: {root} holds no image files; name the folder that does")
+    refuse_unreadable_heic(files)
     images = decode_images(((str(file), file) for file in files), image_size, background)
     if images.shape[2:] != image_shape[1:] or images.shape[1] > image_shape[0]:
         raise UserError(
@@ -191,6 +197,7 @@ def _read_files(
             f"{root} holds no image files ({', '.join(FORMATS)}); check that it was extracted "
             "in full"
         )
+    refuse_unreadable_heic(file for file, _ in files)
     labels = np.array([label for _, label in files], dtype=np.int64)
     encoded = ((str(file), file) for file, _ in files)
     images = decode_images(encoded, config.image_size, config.background, notes)

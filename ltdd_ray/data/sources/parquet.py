@@ -230,7 +230,7 @@ def _read_labels(filesystem: FileSystem, files: list[str]) -> list[_FileLabels]:
         if pa.types.is_dictionary(column.type):
             column = pc.cast(column, column.type.value_type)
         if _is_text(column.type):
-            values: np.ndarray | tuple[str, ...] = clean_names(column.to_pylist())
+            values: np.ndarray | tuple[str, ...] = _texts(column, file)
         else:
             values = whole_numbers(file, column.to_numpy())
         read.append(_FileLabels(file, _names_in_schema(file, schema), values))
@@ -318,6 +318,16 @@ def _read_column(parquet: pq.ParquetFile, file: str, name: str) -> pa.ChunkedArr
         return parquet.read(columns=[name])[name]
     except (OSError, pa.ArrowException) as error:
         raise _damaged(file, name, error) from None
+
+
+def _texts(column: pa.ChunkedArray, file: str) -> tuple[str, ...]:
+    try:
+        return clean_names(column.to_pylist())
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file}: a class name in column 'label' is no UTF-8 ({error.object!r}); export the "
+            "file again with names in UTF-8"
+        ) from None
 
 
 def _damaged(file: str, name: str, error: Exception) -> UserError:

@@ -16,6 +16,7 @@ from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.evaluate.results import spread_scores
 from ltdd_ray.evaluate.robustness import compared_robustness
 from ltdd_ray.report.comparison import write_comparison
+from ltdd_ray.report.finished import fitting_files
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.output import TextOutput
 from ltdd_ray.workflows.compare.at_once import MethodConfigs, require_room, run_at_once
@@ -91,7 +92,11 @@ def _at_once(
 
 
 def _write_tables(base: RunConfig, finished: Sequence[RunConfig]) -> list[Row]:
-    results = [json.loads(RunFolder(config.folder).results.read_text()) for config in finished]
+    results = []
+    for config in finished:
+        with fitting_files(config.folder):  # an altered file is named before any table is made
+            results.append(json.loads(RunFolder(config.folder).results.read_text()))
+            method_rows([config], results[-1:])
     rows = method_rows(finished, results) + experts_rows(finished, results)
     write_atomic(base.folder / "compare.md", as_markdown(base, rows))
     write_atomic(base.folder / "compare.csv", as_csv(rows))

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -63,6 +63,20 @@ class TrialOutcome:
     update: int
 
 
+_Content = TypeVar("_Content")
+
+
+def _parsed(file: Path, build: Callable[[Any], _Content]) -> _Content:
+    """What ``build`` makes of a JSON file of a trial. Raises ``UserError`` for an altered one."""
+    try:
+        return build(json.loads(file.read_text()))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(
+            f"{file}: not readable as a part of a trial; delete the folder of the trial, the one "
+            "below `trials`, and search again"
+        ) from None
+
+
 @dataclass(frozen=True)
 class TrialFolder:
     """The files of one trial. The trial writes its checkpoints; the driver writes the rest."""
@@ -87,14 +101,7 @@ class TrialFolder:
         """The trials under ``parent`` that belong to this config and data, by number."""
         found = []
         for file in parent.glob("*/params.json"):
-            try:
-                params = json.loads(file.read_text())
-                number, values = params["number"], params["values"]
-            except (ValueError, KeyError, TypeError):
-                raise UserError(
-                    f"{file}: not readable as a trial; delete the folder {file.parent} and search "
-                    "again"
-                ) from None
+            number, values = _parsed(file, lambda p: (int(p["number"]), dict(p["values"])))
             belongs = set(values) == set(config.search.space)
             if belongs and file.parent.name == trial_identity(config, data, values):
                 found.append(cls(file.parent, number, values))
@@ -103,7 +110,7 @@ class TrialFolder:
     @property
     def outcome(self) -> TrialOutcome | None:
         file = self.path / "outcome.json"
-        return TrialOutcome(**json.loads(file.read_text())) if file.exists() else None
+        return _parsed(file, lambda content: TrialOutcome(**content)) if file.exists() else None
 
     def end(self, status: Status, last: TrialReport) -> None:
         write_json(
@@ -133,7 +140,7 @@ class TrialFolder:
         """All reports up to the last complete checkpoint."""
         checkpoint = self.checkpoint
         return (
-            [TrialReport(**one) for one in json.loads((checkpoint / REPORTS).read_text())]
+            _parsed(checkpoint / REPORTS, lambda lines: [TrialReport(**one) for one in lines])
             if checkpoint
             else []
         )

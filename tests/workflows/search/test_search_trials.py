@@ -146,6 +146,19 @@ def test_trials_of_another_search_are_not_known(
     assert [folder.number for folder in TrialFolder.known(tmp_path, config, data)] == [1]
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", '{"number": 0}', '{"colour": 1}', "[" * 100_000])
+def test_altered_files_of_a_trial_are_one_sentence(
+    config: RunConfig, data: PreparedData, tmp_path: Path, content: str
+) -> None:
+    folder = TrialFolder.create(tmp_path, config, data, 0, VALUES)
+    (folder.path / "outcome.json").write_text(content)
+    with pytest.raises(UserError, match=r"outcome\.json: not readable as a part of a trial"):
+        _ = folder.outcome
+    (folder.path / "params.json").write_text(content)
+    with pytest.raises(UserError, match=r"params\.json: not readable as a part of a trial"):
+        TrialFolder.known(tmp_path, config, data)
+
+
 def test_the_results_of_a_search_are_complete(
     config: RunConfig, data: PreparedData, tmp_path: Path
 ) -> None:

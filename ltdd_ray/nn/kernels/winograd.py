@@ -15,9 +15,10 @@ from torch import Tensor
 from ltdd_ray.nn.kernels.build import kernels_for
 
 _CHANNELS, _TILE = 32, 4  # as in winograd.c; channels are multiples of 32
-# With fewer tiles the transform of the weights costs more than the kernels save. So does computing
-# tiles that have fewer than 9 of their 16 pixels inside the image.
-_FEWEST_TILES, _FEWEST_PIXELS = 64, 9
+# With fewer tiles the transform of the weights costs more than the kernels save, and of many
+# channels the weights are larger. So does computing tiles that have fewer than 9 of their 16 pixels
+# inside the image.
+_FEWEST_TILES, _FEWEST_TILES_NARROW, _NARROW, _FEWEST_PIXELS = 64, 40, 64, 9
 _PIECES = 8  # pieces of the batch, with a weight gradient each
 
 
@@ -26,7 +27,8 @@ def suits(x: Tensor, channels_out: int) -> bool:
     batch, channels_in, height, width = x.shape
     tiles = batch * -(-height // _TILE) * -(-width // _TILE)
     wide = channels_in % _CHANNELS == 0 and channels_out % _CHANNELS == 0
-    fewest = max(_FEWEST_TILES, (channels_in + channels_out) // 4)
+    narrow = channels_in + channels_out <= 2 * _NARROW
+    fewest = _FEWEST_TILES_NARROW if narrow else _FEWEST_TILES
     enough = tiles >= fewest and batch * height * width >= _FEWEST_PIXELS * tiles
     return wide and enough and kernels_for(x) is not None
 

@@ -14,7 +14,7 @@ from ltdd_ray.nn.networks import build_network
 from ltdd_ray.nn.passes import Passes
 
 # (B, K, C, H, W): whole tiles; tiles over both borders; one tile per image; many input channels;
-# one image of 64 x 64
+# one image of 64 x 64; the fewest tiles of narrow and of wide layers
 SHAPES = [
     (4, 64, 128, 16, 16),
     (12, 128, 64, 7, 11),
@@ -23,6 +23,8 @@ SHAPES = [
     (1, 64, 64, 64, 64),
     (16, 32, 32, 16, 16),
     (9, 32, 96, 10, 13),
+    (10, 64, 64, 8, 8),
+    (1, 256, 256, 32, 32),
 ]
 
 
@@ -133,7 +135,8 @@ def test_nan_comes_through() -> None:
         ((64, 16, 16, 16), 64, torch.float32),  # too narrow
         ((64, 64, 16, 16), 80, torch.float32),
         ((1, 64, 16, 16), 64, torch.float32),  # too few tiles
-        ((4, 256, 16, 16), 256, torch.float32),
+        ((9, 64, 8, 8), 64, torch.float32),
+        ((15, 128, 8, 8), 128, torch.float32),
         ((64, 64, 5, 5), 64, torch.float32),  # tiles mostly outside of the image
         ((64, 64, 16, 16), 64, torch.bfloat16),
     ],

@@ -90,7 +90,7 @@ def test_the_profile_and_splits_are_views(config: DataConfig) -> None:
         ("", r"line 25: ''"),
         (
             "train/n09/x.JPEG 3",
-            r"n09/x.JPEG \(.*train.txt line 25\) is not a readable image .*; repair or remove it",
+            r"n09/x.JPEG \(.*train.txt line 25\) cannot be read: no such file or directory; check",
         ),
         ("train/n01/bad.JPEG 0", r"n01/bad.JPEG \(.*train.txt line 25\) is not a readable image"),
     ],

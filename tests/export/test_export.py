@@ -130,7 +130,11 @@ def test_the_command_reports_the_clipping_and_never_overwrites(
 
 def test_the_results_of_another_set_are_left_out(make_set: Make, tmp_path: Path) -> None:
     file = make_set().save(tmp_path / "distilled")
-    one = {"accuracy": {"mean": 0.436, "std": None, "runs": [0.436]}, "groups": {}}
+    one = {
+        "accuracy": {"mean": 0.436, "std": None, "runs": [0.436]},
+        "groups": {},
+        "labels": "soft",
+    }
     results = {
         **{"name": "a", "split": "test", "model": {"name": "convnet"}, "sets": {"distilled": one}},
         "distilled_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),

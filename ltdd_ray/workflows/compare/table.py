@@ -156,7 +156,8 @@ def as_text(base: RunConfig, rows: Sequence[Row]) -> Table:
     """A table to print with rich."""
     table = Table(title=_title(base))
     for header in HEADERS:
-        table.add_column(header, justify="left" if header == "method" else "right")
+        name = header == "method"  # never cut, however narrow the terminal is
+        table.add_column(header, justify="left" if name else "right", no_wrap=name)
     for row in rows:
         table.add_row(*_cells(row))
     return table

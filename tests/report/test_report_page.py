@@ -1,5 +1,4 @@
 import base64
-import hashlib
 import io
 import json
 import re
@@ -10,7 +9,6 @@ import torch
 from PIL import Image
 from reportkit import CLASS_NAMES, IPC, SHAPE, Page, distilled_set, measured, results, write_run
 
-from ltdd_ray.common.errors import UserError
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.report.page import write_report
 
@@ -216,37 +214,6 @@ def test_a_run_that_evaluated_random_selection_alone(run_folder):
     assert "LTDD" not in text
 
 
-def test_without_results_the_error_names_the_stage_to_run(run_folder):
-    (run_folder / "results.json").unlink()
-    with pytest.raises(UserError, match=r"run `ltdd-ray evaluate .*config.yaml` first"):
-        write_report(run_folder)
-    (run_folder / "distilled" / "distilled.safetensors").unlink()
-    with pytest.raises(UserError, match=r"run `ltdd-ray run .*config.yaml` first"):
-        write_report(run_folder)
-    assert not (run_folder / "report.html").exists()
-
-
-def test_unusable_results_are_named(run_folder):
-    with pytest.raises(UserError, match="there is no such folder"):
-        write_report(run_folder / "other")
-    (run_folder / "results.json").write_text('{"name": ')
-    with pytest.raises(UserError, match=r"results.json: not readable as JSON"):
-        write_report(run_folder)
-    (run_folder / "results.json").write_text('{"name": "trial"}')
-    with pytest.raises(UserError, match="`dataset` is missing"):
-        write_report(run_folder)
-
-
-def test_results_of_another_set_are_refused(run_folder):
-    file = run_folder / "distilled" / "distilled.safetensors"
-    measured = results() | {"distilled_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    (run_folder / "results.json").write_text(json.dumps(measured))
-    write_report(run_folder)
-    file.write_bytes((run_folder / "distilled" / "initial.safetensors").read_bytes())
-    with pytest.raises(UserError, match=r"another set than .*; run `ltdd-ray evaluate .* first"):
-        write_report(run_folder)
-
-
 def test_a_run_on_all_images_names_their_number(run_folder):
     everything = results("distilled", "distilled_calibrated", "initial")
     everything["sets"] = {
@@ -325,17 +292,6 @@ def test_a_single_network_has_no_deviation(run_folder):
     assert "±" not in compared.text and not compared.all("polygon")
 
 
-def test_a_page_that_cannot_be_written_is_named(run_folder):
-    with pytest.raises(UserError, match=r"page.html: not writable: .* --output"):
-        write_report(run_folder, run_folder / "nowhere" / "page.html")
-
-
-def test_a_config_that_is_not_a_mapping_is_named(run_folder):
-    (run_folder / "config.yaml").write_text("- a list")
-    with pytest.raises(UserError, match=r"config.yaml: not readable as a config"):
-        write_report(run_folder)
-
-
 def without(node, missing, group):
     """Results in which the classes ``missing``, and with them ``group``, were not measured."""
     if not isinstance(node, dict):
@@ -377,33 +333,6 @@ def test_results_without_the_accuracy_over_images_are_still_shown(run_folder):
     assert "53.8 % balanced accuracy" in text and "Over images" not in text
     compared = Page(write_comparison([run_folder], run_folder / "compare.html").read_text())
     assert "Over images" not in compared.text
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"sets": {}},
-        {"sets": {"distilled": {}}},
-        {"class_counts": []},
-        {"class_counts": "many"},
-        {"set": "none"},
-        {"model": 5},
-        {"class_names": None},
-    ],
-)
-def test_results_that_lack_something_are_one_sentence(run_folder, change):
-    (run_folder / "results.json").write_text(json.dumps(results() | change))
-    for write in (
-        lambda: write_report(run_folder),
-        lambda: write_comparison([run_folder], run_folder / "compare.html"),
-    ):
-        try:
-            write()
-        except UserError as error:
-            assert "results.json lacks what is shown" in str(error)
-            assert "delete the file and run `ltdd-ray evaluate` with" in str(error)
-    with pytest.raises(UserError, match="lacks what is shown"):
-        write_report(run_folder)
 
 
 def test_scores_and_bytes_are_shown_where_results_have_them(run_folder):

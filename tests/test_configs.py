@@ -14,7 +14,7 @@ import yaml
 
 from ltdd_ray.cli.parser import build_parser
 from ltdd_ray.config.loading import load_config
-from ltdd_ray.methods import METHODS
+from ltdd_ray.methods import METHODS, name_note
 from ltdd_ray.methods.published import published_accuracy
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +61,11 @@ def test_a_config_that_runs_says_what_it_promises(path: Path) -> None:
     assert all(own.values())
     told = re.search(r"\d %", own["Expected"]) or own["Expected"].startswith(UNPUBLISHED)
     assert told, "the expected result is an accuracy in percent, if there is one"
+
+
+@pytest.mark.parametrize("path", RUN, ids=name)
+def test_a_set_with_the_name_of_a_method_has_its_settings(path: Path) -> None:
+    assert name_note(load_config(path)) == ""
 
 
 @pytest.mark.parametrize("path", PARENTS, ids=name)

@@ -13,7 +13,7 @@ import yaml
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.registry import Registry
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config.loading import merge, parse_config
+from ltdd_ray.config.loading import leaves, merge, parse_config
 
 # In the order of a comparison: LTDD and its ablations, other distillation, selection, all images.
 METHODS = (
@@ -57,10 +57,7 @@ def method_config(base: RunConfig, method: str) -> RunConfig:
         REGISTRY.check(method)
     except ValueError as error:
         raise UserError(str(error)) from None
-    overlay = REGISTRY.get(method)
-    if overlay is None:
-        overlay = yaml.safe_load(_OVERLAYS[method].read_text())
-    tree = merge(base.model_dump(mode="json"), {"method": method, **overlay})
+    tree = merge(base.model_dump(mode="json"), {"method": method, **_overlay(method)})
     sets = tree["evaluate"]["sets"]
     forms = {f"{name}{form}" for name in sets[:1] for form in FORMS}
     wanted = [name for name in base.evaluate.sets if name in forms.difference(sets)]
@@ -68,3 +65,37 @@ def method_config(base: RunConfig, method: str) -> RunConfig:
         merge(tree, {"evaluate": {"sets": [*sets, *wanted]}}) if wanted else tree,
         where=f"{base.name}, method {method}",
     )
+
+
+def unlike_method(settings: Mapping[str, Any], method: str) -> list[str]:
+    """Where ``settings`` {dotted key: value} distill otherwise than ``method``, a phrase per key.
+
+    A method is the settings of its overlay; ``method`` in a config is only the name of the set.
+    Empty for a name that is no method.
+    """
+    if method not in known_methods():
+        return []
+    own = leaves({"distill": _overlay(method).get("distill", {})})
+    return [
+        f"{key} is {settings[key]}, which is {value} in `{method}`"
+        for key, value in own
+        if settings.get(key, value) != value
+    ]
+
+
+def name_note(config: RunConfig) -> str:
+    """A sentence where the set has the name of a method and other settings than it, else empty."""
+    method = config.method
+    unlike = unlike_method(dict(leaves(config.model_dump(mode="json"))), method)
+    if not unlike:
+        return ""
+    return (
+        f"`method: {method}` only names the set, and its settings are others: "
+        f"{'; '.join(unlike)}. Give it a name of its own, or let `ltdd-ray compare` with "
+        f"`--methods {method}` choose the settings"
+    )
+
+
+def _overlay(method: str) -> Mapping[str, Any]:
+    overlay = REGISTRY.get(method)
+    return yaml.safe_load(_OVERLAYS[method].read_text()) if overlay is None else overlay

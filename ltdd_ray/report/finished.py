@@ -13,10 +13,11 @@ from jinja2 import UndefinedError
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.shell import command
+from ltdd_ray.config.loading import leaves
 from ltdd_ray.config.yaml_text import parse_yaml
 from ltdd_ray.evaluate.plan import distilled_file, measured_on
+from ltdd_ray.methods import unlike_method
 from ltdd_ray.methods.published import published_accuracy
-from ltdd_ray.runs.folder import leaves
 
 REQUIRED = (
     "name",
@@ -76,17 +77,17 @@ class FinishedRun:
             ) from None
 
     def published(self, name: str) -> float | None:
-        """Published accuracy 0..1 for the set ``name`` of ``evaluate.sets``, or None."""
+        """Published accuracy 0..1 for the set ``name`` of ``evaluate.sets``, or None.
+
+        Also None where the settings are not those of the method that ``name`` names.
+        """
         settings = self.settings
-        dataset, method = (
-            settings.get("data.name") or settings.get("data.source"),
-            settings.get("method"),
-        )
+        dataset = settings.get("data.name") or settings.get("data.source")
+        method = settings.get("method") if name == "distilled" else name
+        if method is None or unlike_method(settings, method):
+            return None
         return published_accuracy(
-            dataset,
-            settings.get("data.imbalance_factor"),
-            method if name == "distilled" else name,
-            settings.get("distill.ipc"),
+            dataset, settings.get("data.imbalance_factor"), method, settings.get("distill.ipc")
         )
 
 

@@ -8,7 +8,6 @@ peak memory of its largest process in bytes.
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from ltdd_ray.common.files import LOCK, locked, write_atomic, write_json
 from ltdd_ray.common.hardware import describe_hardware, describe_versions
 from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.config import RunConfig, decides, result_fingerprint
-from ltdd_ray.config.loading import dump_config
+from ltdd_ray.config.loading import dump_config, leaves
 from ltdd_ray.config.yaml_text import parse_yaml
 from ltdd_ray.runs.events import EVENTS, PROGRESS
 from ltdd_ray.runs.heartbeat import HEARTBEAT
@@ -149,15 +148,6 @@ def _read_object(file: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of a nested mapping."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _describe(config: RunConfig) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ltdd_ray.data.budget import describe_shortage, picture_budget
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.formation import require_cells
 from ltdd_ray.evaluate.plan import require_models
+from ltdd_ray.methods import name_note
 from ltdd_ray.report.finished import fitting_files
 from ltdd_ray.runs.events import STOPPED, RecordingOutput, record_event, record_progress
 from ltdd_ray.runs.folder import RunFolder
@@ -65,6 +66,8 @@ def _run_stages(
         output.say("data", f"note: {note}")
     if shortage := describe_shortage(picture_budget(config.distill, counts), counts):
         output.say("data", shortage)
+    if note := name_note(config):
+        output.say("config", f"note: {note}")
     with recorded_end(run):
         _require_previous(run, stages[0])
         require_models(config, data)

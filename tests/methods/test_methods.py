@@ -8,7 +8,7 @@ from ltdd_ray import methods
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig, Section
 from ltdd_ray.config.loading import load_config
-from ltdd_ray.methods import METHODS, method_config
+from ltdd_ray.methods import METHODS, method_config, name_note, unlike_method
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "cifar10_lt"
 TUNED = (
@@ -163,3 +163,29 @@ def test_which_stages_a_method_needs(method: str, needed: tuple[str, ...], base:
 def test_an_unknown_method_is_answered_with_the_nearest(base: RunConfig) -> None:
     with pytest.raises(UserError, match=r"unknown method `k-centre`; did you mean `k_center`\?"):
         method_config(base, "k-centre")
+
+
+@pytest.mark.parametrize("method", ["ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt"])
+def test_trajectory_matching_is_chosen_over_a_config_of_another_engine(method: str) -> None:
+    other = load_config(
+        CONFIGS / "cpu_tgdd.yaml",
+        ["distill.representation.start_epochs.max=5", "distill.classifier.expert_epochs=1"],
+    )
+    assert method_config(other, method).distill.engine == "matching"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_has_its_own_settings(method: str, base: RunConfig) -> None:
+    assert name_note(method_config(base, method)) == ""
+
+
+def test_the_name_of_a_method_over_other_settings_is_told() -> None:
+    mosaics = load_config(CONFIGS / "cpu_tgdd.yaml", ["method=tgdd"])
+    assert "distill.pictures_per_side is 2, which is 1 in `tgdd`" in name_note(mosaics)
+    matching = load_config(CONFIGS / "cpu_tgdd.yaml", ["method=dm"])
+    assert "distill.engine is tgdd, which is dm in `dm`" in name_note(matching)
+    assert name_note(load_config(CONFIGS / "cpu_tgdd.yaml", ["method=mine"])) == ""
+
+
+def test_a_setting_that_is_absent_is_not_unlike() -> None:
+    assert unlike_method({}, "tgdd") == []

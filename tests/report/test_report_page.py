@@ -249,6 +249,13 @@ def test_published_numbers_stand_beside_those_of_the_run(run_folder):
     )
 
 
+def test_other_settings_than_the_methods_have_no_published_number(run_folder):
+    data = "data: {source: parquet, name: cifar10, imbalance_factor: 100.0}"
+    cell = f"method: ltdd\n{data}\ndistill: {{ipc: 10, pictures_per_side: 2}}\n"
+    (run_folder / "config.yaml").write_text(cell)
+    assert not re.search(r"Published|published \d|published numbers", rendered(run_folder).text)
+
+
 def test_a_page_without_published_numbers_does_not_mention_them(run_folder):
     assert not re.search(r"Published|published \d|published numbers", rendered(run_folder).text)
 

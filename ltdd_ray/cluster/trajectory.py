@@ -26,7 +26,7 @@ from ltdd_ray.data.budget import picture_budget
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import finished_updates
-from ltdd_ray.distill.metrics_log import MetricsLog, UpdateReport
+from ltdd_ray.distill.metrics_log import UpdateReport, open_log
 from ltdd_ray.distill.trajectory.loop import distill
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
 from ltdd_ray.evaluate.held_out import make_checks
@@ -197,7 +197,7 @@ def _distill_rank(
             )
 
     done = finished_updates(resume_from)
-    log = _metrics_log(config, data, done) if rank == 0 else None
+    log = open_log(config, data.normalisation, done) if rank == 0 else None
     checks = make_checks(config, data, done, outbox.add) if rank == 0 else None
     warnings = PreemptionWarnings(outbox.add if rank == 0 else lambda sentence: None)
 
@@ -222,13 +222,6 @@ def _distill_rank(
         )
     outbox.flush()
     return result
-
-
-def _metrics_log(config: RunConfig, data: PreparedData, done: int) -> MetricsLog:
-    history, events = config.folder / "distilled" / "history.jsonl", config.folder / "tensorboard"
-    return MetricsLog(
-        history, events, data.normalisation, done, image_every=config.distill.checkpoint_every
-    )
 
 
 def _lies_in(folder: Path, name: str) -> bool:

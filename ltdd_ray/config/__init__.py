@@ -15,6 +15,7 @@ from ltdd_ray.config.matching import ClassifierPhase, Dam, RepresentationPhase, 
 from ltdd_ray.config.model import ModelConfig
 from ltdd_ray.config.search import Asha, Dimension, SearchConfig
 from ltdd_ray.config.section import Section
+from ltdd_ray.config.tracking import MlflowConfig, TrackingConfig, WandbConfig
 from ltdd_ray.config.tree import RunConfig
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "EvaluationSet",
     "ExpertsConfig",
     "FullDataConfig",
+    "MlflowConfig",
     "ModelConfig",
     "QueueConfig",
     "RepresentationPhase",
@@ -41,6 +43,8 @@ __all__ = [
     "Section",
     "Snapshots",
     "StartEpochs",
+    "TrackingConfig",
+    "WandbConfig",
     "decides",
     "fingerprint",
     "result_fingerprint",

@@ -38,6 +38,7 @@ DECIDES: dict[str, Outcome] = {
     "evaluate.lr": "set",  # the engines dc, dm and idm learn no rate, their sets record this one
     "plugins": "nothing",
     "search": "nothing",
+    "tracking": "nothing",
     "compute": "nothing",
 }
 # Keys added later, each with the value that stands for what versions without it did. With this

@@ -13,6 +13,7 @@ from ltdd_ray.config.matching import ClassifierPhase, RepresentationPhase
 from ltdd_ray.config.model import ModelConfig
 from ltdd_ray.config.search import SearchConfig
 from ltdd_ray.config.section import Section, as_path
+from ltdd_ray.config.tracking import TrackingConfig
 
 # As in ltdd_ray.nn.augment, which imports torch.
 AUGMENTATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -70,6 +71,10 @@ class RunConfig(Section):
         default=SearchConfig(),
         description="`ltdd-ray search`: which settings of `distill` it varies, how long a trial "
         "is, and how it is scored.",
+    )
+    tracking: TrackingConfig = Field(
+        default=TrackingConfig(),
+        description="Trackers that get the numbers and files of the run.",
     )
     compute: ComputeConfig = Field(
         default=ComputeConfig(),

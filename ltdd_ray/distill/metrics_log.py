@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ltdd_ray.config import RunConfig
 from ltdd_ray.data.normalisation import Normalisation
 
 
@@ -31,37 +32,53 @@ class MetricsLog:
     def __init__(
         self,
         history: Path,
-        tensorboard: Path,
+        tensorboard: Path | None,
         normalisation: Normalisation,
         done: int,
         image_every: int,
     ) -> None:
-        # Both imports take seconds, and only the one process that writes the log needs them.
-        from torch.utils.tensorboard import SummaryWriter
-        from torchvision.utils import make_grid
-
-        self._make_grid = make_grid
         history.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _lines(history) if _update_of(line) <= done]
         history.write_text("".join(line + "\n" for line in kept))
         self._history = history.open("a")
-        self._events = SummaryWriter(str(tensorboard), purge_step=done + 1)
         self._normalisation, self._image_every = normalisation, image_every
+        self._events = None
+        if tensorboard is not None:
+            # The import takes seconds, and only the one process that writes the log needs it.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(str(tensorboard), purge_step=done + 1)
 
     def write(self, report: UpdateReport, images: Tensor, num_classes: int) -> None:
         """Log one update. ``images`` (M, K, H, W) are drawn a row per class, now and then."""
         self._history.write(json.dumps({"update": report.update, **report.metrics}) + "\n")
         self._history.flush()
+        if self._events is None:
+            return
         for name, value in report.metrics.items():
             self._events.add_scalar(name, value, report.update)
         if report.update % self._image_every == 0 or report.update == report.updates:
+            from torchvision.utils import make_grid
+
             pixels = self._normalisation.invert(images.detach().cpu()).clamp(0, 1)
-            grid = self._make_grid(pixels, nrow=len(pixels) // num_classes)
+            grid = make_grid(pixels, nrow=len(pixels) // num_classes)
             self._events.add_image("images", grid, report.update)
 
     def close(self) -> None:
         self._history.close()
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def open_log(config: RunConfig, normalisation: Normalisation, done: int) -> MetricsLog:
+    """The log in the folder of a run of which ``done`` updates are finished."""
+    return MetricsLog(
+        config.folder / "distilled" / "history.jsonl",
+        config.folder / "tensorboard" if config.tracking.tensorboard else None,
+        normalisation,
+        done,
+        image_every=config.distill.checkpoint_every,
+    )
 
 
 def _update_of(line: str) -> float:

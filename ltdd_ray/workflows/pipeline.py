@@ -29,6 +29,8 @@ from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.heartbeat import Heartbeat
 from ltdd_ray.runs.output import Output, TextOutput
 from ltdd_ray.runs.progress import StageState
+from ltdd_ray.runs.tracking.tracker import End
+from ltdd_ray.runs.tracking.trackers import Tracking
 from ltdd_ray.workflows.stages import STAGES, RunContext, write_results
 
 
@@ -81,6 +83,7 @@ def _run_stages(
             if stage.finished(run):
                 output.stage(name, "already finished", artifact)
                 continue
+            run.tracking.start()
             if stage.uses_ray:
                 enter_ray(run, session)
                 # Checked before the experts are trained, which takes longest.
@@ -108,7 +111,8 @@ def open_run(config: RunConfig, data: PreparedData, output: Output) -> RunContex
         return StageGauges(config.name).set, recorder, wait_for_first_update
 
     recording = RecordingOutput(output, folder.path, listeners)
-    return RunContext(absolute(config), data, folder, recording, heartbeat)
+    tracking = Tracking(config, folder.path, partial(recording.say, "tracking"))
+    return RunContext(absolute(config), data, folder, recording, heartbeat, tracking)
 
 
 def _workers_of(stage: str, config: RunConfig) -> str:
@@ -126,16 +130,21 @@ def enter_ray(run: RunContext, session: ExitStack) -> None:
 
 @contextmanager
 def recorded_end(run: RunContext) -> Iterator[None]:
-    """The heartbeat beats within the block, and events tell of an error or a stop that ends it."""
+    """The heartbeat beats within the block; events and trackers tell how it ended."""
+    end: End = "failed"
     try:
         with run.heartbeat:  # it ends before an unused folder is removed
             yield
+        end = "finished"
     except UserError as error:
         record_failure(run, error)
         raise
     except KeyboardInterrupt:  # Ctrl-C, and SIGTERM, which `ray job stop` and Slurm send
+        end = "stopped"
         record_event(run.folder.path, STOPPED)
         raise
+    finally:
+        run.tracking.end(end)
 
 
 def record_failure(run: RunContext, error: UserError) -> None:
@@ -186,6 +195,7 @@ def _work(run: RunContext, name: str) -> float:
     peak = max(STAGES[name].work(run), peak_memory())
     seconds = time.monotonic() - began
     run.folder.record_stage(name, seconds, peak)
+    run.tracking.stage_finished(name, seconds)
     if name == "evaluate":  # after record_stage, as the results hold the time of this stage
         write_results(run)
     return seconds

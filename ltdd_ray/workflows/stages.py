@@ -29,6 +29,7 @@ from ltdd_ray.report.page import is_current, write_report
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.heartbeat import Heartbeat
 from ltdd_ray.runs.output import Output
+from ltdd_ray.runs.tracking.trackers import Tracking
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class RunContext:
     """What every stage works on.
 
     Paths in ``config`` are absolute, so that workers on this machine find them. ``folder`` has the
-    path as the user gave it. ``heartbeat`` beats while the stages run.
+    path as the user gave it. ``heartbeat`` beats while the stages run, ``tracking`` starts with the
+    first work.
     """
 
     config: RunConfig
@@ -44,6 +46,7 @@ class RunContext:
     folder: RunFolder
     output: Output
     heartbeat: Heartbeat
+    tracking: Tracking
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,11 @@ def _distill(run: RunContext) -> int:
             if "syn_lr" in report.metrics:
                 note += f", rate {report.metrics['syn_lr']:.4g}"
             progress.update("updates", report.update, note)
+            run.tracking.update(report.update, report.metrics)
 
         distilled, peak = (run_job if matching else match_on_actor)(run.config, run.data, show)
     write_card(distilled.save(run.folder.distilled))
+    run.tracking.image("distilled", lambda: show(run.folder.distilled, None).file)
     return peak
 
 
@@ -157,7 +162,9 @@ def write_results(run: RunContext) -> None:
         known["class_count_estimate"] = run.data.estimate.to_json()
     if checks := read_checks(run.folder.distilled):
         known["checks"] = checks
-    write_json(run.folder.results, summarise(run.config, run.data.train, networks, known))
+    results = summarise(run.config, run.data.train, networks, known)
+    write_json(run.folder.results, results)
+    run.tracking.results(results)
     if run.config.distils:
         write_card(run.folder.distilled / "distilled.safetensors")
 

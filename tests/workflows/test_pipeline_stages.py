@@ -20,6 +20,7 @@ from ltdd_ray.evaluate.plan import plan_networks
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.heartbeat import Heartbeat
 from ltdd_ray.runs.output import TextOutput
+from ltdd_ray.runs.tracking.trackers import Tracking
 from ltdd_ray.workflows.pipeline import run
 from ltdd_ray.workflows.stages import STAGES, RunContext
 
@@ -29,7 +30,8 @@ def context(tiny: Callable[..., RunConfig], tmp_path: Path) -> RunContext:
     config = tiny(tmp_path)
     folder = RunFolder.open(config)
     output, heartbeat = TextOutput(quiet=True), Heartbeat(folder.path)
-    return RunContext(config, prepare_data(config), folder, output, heartbeat)
+    tracking = Tracking(config, folder.path, print)
+    return RunContext(config, prepare_data(config), folder, output, heartbeat, tracking)
 
 
 @pytest.fixture

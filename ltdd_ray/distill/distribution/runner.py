@@ -12,7 +12,7 @@ from ltdd_ray.distill.checkpoint import finished_updates
 from ltdd_ray.distill.checks import Checks
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.loop import match_distributions
-from ltdd_ray.distill.metrics_log import MetricsLog, UpdateReport
+from ltdd_ray.distill.metrics_log import UpdateReport, open_log
 
 
 def run_distribution(
@@ -39,14 +39,7 @@ def run_distribution(
     def on_checkpoint(write: Callable[[Path], None], update: int) -> None:
         keep_checkpoint(checkpoints, write, update)
 
-    every = config.distill.checkpoint_every
-    log = MetricsLog(
-        distilled / "history.jsonl",
-        config.folder / "tensorboard",
-        data.normalisation,
-        done,
-        image_every=every,
-    )
+    log = open_log(config, data.normalisation, done)
 
     def on_update(report: UpdateReport, method: DistributionMatching) -> None:
         log.write(report, method.images, data.train.num_classes)

@@ -1,0 +1,1 @@
+"""Numbers and files of a run at MLflow and Weights & Biases."""

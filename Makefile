@@ -20,8 +20,8 @@ demo: $(STAMP)  ## the whole pipeline on scikit-learn's digits, to runs/demo/rep
 	$(BIN)/ltdd-ray run configs/demo.yaml
 
 test: $(STAMP)  ## the test suite, the tests without Ray in several processes
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not ray"
-	$(BIN)/python -m pytest -m ray
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not ray" --durations=15
+	$(BIN)/python -m pytest -m ray --durations=15
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -61,6 +61,7 @@ class Match:
     distances: dict[str, Tensor]
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def match(
     model: nn.Module | FlatModel,
@@ -103,6 +104,7 @@ def match(
     Raises ``ValueError`` where a size is wrong, and where ``start`` equals ``target`` on S: the
     loss is a ratio to their distance.
     """
+    start, target, images, labels = map(_differentiable, (start, target, images, labels))
     flat = model if isinstance(model, FlatModel) else FlatModel(model)
     part = _part(flat, scope)
     if start.shape != (flat.layout.size,) or target.shape != start.shape:
@@ -126,7 +128,7 @@ def match(
     if not scale > 0:
         raise ValueError("start and target are equal on the matched part; choose another segment")
 
-    rate = torch.as_tensor(lr, dtype=start.dtype, device=start.device).detach()
+    rate = _differentiable(torch.as_tensor(lr, dtype=start.dtype, device=start.device)).detach()
     steps_of = _Steps(
         images.detach(),
         labels.detach(),
@@ -157,6 +159,11 @@ def match(
 
 def _mixes_images(model: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def _differentiable(tensor: Tensor) -> Tensor:
+    """``tensor``, copied where it was made in inference mode, which autograd refuses."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _part(flat: FlatModel, scope: Scope) -> slice:

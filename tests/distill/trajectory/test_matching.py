@@ -343,3 +343,14 @@ def test_gradients_may_be_off_around_it(settings: dict, scope: str, mode: str) -
     with torch.no_grad():
         found = run(flat, given, scope=scope, hypergradient=mode)
     assert all(torch.equal(a, b) for a, b in zip(grads(found), grads(expected), strict=True))
+
+
+@pytest.mark.parametrize("mode", ["exact", "unrolled"])
+@pytest.mark.parametrize("settings", [{}, {"norm": "none"}], ids=["by hand", "by autograd"])
+def test_it_works_in_inference_mode(settings: dict, mode: str) -> None:
+    usual = run(network(**settings), problem(network(**settings)), hypergradient=mode)
+    with torch.inference_mode():  # the network, too, is made of tensors that autograd refuses
+        flat = network(**settings)
+        inside = run(flat, problem(flat), hypergradient=mode)
+    assert torch.equal(inside.loss, usual.loss)
+    assert all(map(torch.equal, grads(inside), grads(usual)))

@@ -90,6 +90,11 @@ class DistributionConfig(Section):
         description="SGD steps on the images; `distill.updates` does not count here. Published: "
         "20,000; for `dc` 10,000 at 10 images per class.",
     )
+    layers: Literal["last", "all"] = Field(
+        default="last",
+        description="Whose features are compared: the last block's, or those of all blocks of a "
+        "ConvNet, as in CAFE (CVPR 2022).",
+    )
     distance: Literal["mean", "characteristic"] = Field(
         default="mean",
         description="What is compared of the embeddings of a class's real and synthetic images: "

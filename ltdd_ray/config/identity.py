@@ -46,6 +46,7 @@ DECIDES: dict[str, Outcome] = {
 # stays as it is where the key's default changes.
 ADDED: dict[str, Any] = {
     "distill.bits": None,
+    "distill.distribution.layers": "last",
     "distill.distribution.distance": "mean",
     "distill.distribution.frequencies": 256,
     "distill.distribution.alpha": 0.5,

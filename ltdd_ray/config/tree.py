@@ -132,6 +132,11 @@ class RunConfig(Section):
             _check_matching(self)
         if self.distill.engine == "tgdd":
             _check_snapshots(self)
+        if self.distill.distribution.layers == "all" and self.model.name != "convnet":
+            raise ValueError(
+                "distill.distribution.layers all needs the blocks of model.name convnet, not "
+                f"{self.model.name}; set it to last"
+            )
         checks = self.distill.checks
         if checks.every and not self.data.validation_fraction:
             raise ValueError(

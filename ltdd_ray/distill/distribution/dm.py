@@ -32,6 +32,7 @@ from ltdd_ray.distill.distribution.distances import (
     class_means,
     mean_distance,
 )
+from ltdd_ray.distill.distribution.embedding import Embedding, embed
 from ltdd_ray.distill.distribution.representative import choose_representatives
 from ltdd_ray.distill.formation import decode, encode, require_cells
 from ltdd_ray.distill.initial import take_images
@@ -179,8 +180,12 @@ class DistributionMatching(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum over classes (), and its terms under the names of the metrics log."""
         with torch.no_grad():
-            distance = self.distance(network.backbone(real), real_classes, update)
-        return distance(network.backbone(synthetic), classes), {}
+            distance = self.distance(self.embed(network, real).compared, real_classes, update)
+        return distance(self.embed(network, synthetic).compared, classes), {}
+
+    def embed(self, network: Network, images: Tensor) -> Embedding:
+        """What the config compares of ``images`` (B, K, H, W)."""
+        return embed(network, images, self.config.distill.distribution.layers)
 
     def distance(self, real: Tensor, real_classes: Tensor, update: int) -> Distance:
         """The distance from the embeddings ``real`` (C R, F) that the config asks for."""
@@ -220,7 +225,7 @@ def _require_alpha(config: RunConfig, num_classes: int) -> None:
 
 def class_aware_loss(
     network: Network,
-    synthetic: Tensor,
+    pictures: Embedding,
     classes: Tensor,
     distance: Distance,
     num_classes: int,
@@ -229,11 +234,10 @@ def class_aware_loss(
     """``distance`` plus ``weight`` times the cross-entropy of the pictures under ``network``.
 
     Both are sums over classes (). Returns the loss, and its terms under the names of the log.
-    ``synthetic`` (B, K, H, W) are of ``classes`` (B,).
+    ``pictures`` are those of ``network``, and of ``classes`` (B,).
     """
-    features = network.backbone(synthetic)
-    far = distance(features, classes)
-    entropies = cross_entropy(network.classifier(features), classes, reduction="none")
+    far = distance(pictures.compared, classes)
+    entropies = cross_entropy(network.classifier(pictures.last), classes, reduction="none")
     entropy = class_means(entropies[:, None], classes, num_classes).sum()
     return far + weight * entropy, {"loss/distance": far, "loss/class": entropy}
 

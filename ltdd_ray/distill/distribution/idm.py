@@ -66,11 +66,12 @@ class ImprovedDistributionMatching(DistributionMatching):
         update: int,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
-            real_features = network.backbone(real)
-            known = (network.classifier(real_features).argmax(1) == real_classes).float().mean()
-            distance = self.distance(real_features, real_classes, update)
+            images = self.embed(network, real)
+            known = (network.classifier(images.last).argmax(1) == real_classes).float().mean()
+            distance = self.distance(images.compared, real_classes, update)
         weight = self.config.distill.distribution.class_weight * known
-        return class_aware_loss(network, synthetic, classes, distance, self.num_classes, weight)
+        pictures = self.embed(network, synthetic)
+        return class_aware_loss(network, pictures, classes, distance, self.num_classes, weight)
 
     def between_updates(self, optimiser: Optimizer, update: int) -> None:
         """Train members of the queue on the pictures."""

@@ -86,9 +86,10 @@ class TrajectoryGuidedMatching(DistributionMatching):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum over classes (), and its two terms."""
         with torch.no_grad():
-            distance = self.distance(network.backbone(real), real_classes, update)
+            distance = self.distance(self.embed(network, real).compared, real_classes, update)
         weight = self.config.distill.distribution.class_weight
-        return class_aware_loss(network, synthetic, classes, distance, self.num_classes, weight)
+        pictures = self.embed(network, synthetic)
+        return class_aware_loss(network, pictures, classes, distance, self.num_classes, weight)
 
     @torch.no_grad()
     def soft_labels(self) -> Tensor:

@@ -26,6 +26,13 @@ def _export(options: argparse.Namespace) -> None:
     print("\n".join(export(options.place, options.to, options.output).sentences()))
 
 
+def _push(options: argparse.Namespace) -> None:
+    from ltdd_ray.export.push import push
+
+    pushed = push(options.place, options.repository, options.licence, options.private, options.send)
+    print("\n".join(pushed.sentences()))
+
+
 def _show(options: argparse.Namespace) -> None:
     from ltdd_ray.export.show import print_sheet, show
 
@@ -136,6 +143,7 @@ COMMANDS = {
     "status": _status,
     "report": _report,
     "export": _export,
+    "push": _push,
     "show": _show,
     "store": _store,
     "bench": _bench,

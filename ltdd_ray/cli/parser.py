@@ -137,6 +137,23 @@ def build_parser() -> argparse.ArgumentParser:
 
     _takes_config(_add(commands, "search", SEARCH), command="search")
 
+    push = _add(commands, "push", "publish the distilled set on the Hugging Face Hub")
+    push.add_argument(
+        "place", metavar="RUN", type=Path, help="folder of a run, or a distilled.safetensors"
+    )
+    push.add_argument("repository", metavar="OWNER/NAME", help="the dataset on the Hub")
+    push.add_argument(
+        "--license",
+        dest="licence",
+        metavar="ID",
+        required=True,
+        help="identifier of the licence, such as cc-by-4.0; the real images' licence decides it",
+    )
+    push.add_argument("--private", action="store_true", help="only you and those you name read it")
+    push.add_argument("--send", action="store_true", help="send; else only write the files")
+    push.set_defaults(command="push")
+    _takes_debug(push)
+
     status = _add(commands, "status", "show the progress of a run from the files in its folder")
     status.add_argument("run", metavar="RUN", help="folder of a run")
     status.add_argument("--json", action="store_true", help="print JSON")

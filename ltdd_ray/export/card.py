@@ -58,12 +58,14 @@ def read_results(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> str:
+def render_card(
+    distilled: DistilledSet, results: dict[str, Any], form: str, licence: str | None = None
+) -> str:
     """The text of the card.
 
     ``form`` is the layout of an export, or native for distilled.safetensors. ``results`` is the
-    content of results.json, or empty. The licence is left unknown, as it depends on the licence of
-    the real images.
+    content of results.json, or empty. Without ``licence``, an identifier of Hugging Face, the card
+    says that it is unknown: it depends on the licence of the real images.
     """
     environment = Environment(
         loader=PackageLoader("ltdd_ray.export", "."),
@@ -79,6 +81,8 @@ def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> 
         per_class=distilled.classes.bincount().tolist(),
         name=results.get("name", "distilled set"),
         form=form,
+        licence=licence,
+        features=features(distilled),
         results={"unmeasured_classes": [], **results},
         robustness=describe_robustness(scores) if (scores := results.get("robustness")) else "",
         rows=[(title, measured[key]) for key, title in SETS.items() if key in measured],
@@ -88,3 +92,14 @@ def render_card(distilled: DistilledSet, results: dict[str, Any], form: str) -> 
             (name for limit, name in SIZES.items() if len(distilled) < limit), "n>1M"
         ),
     )
+
+
+def features(distilled: DistilledSet) -> dict[str, Any]:
+    """``dataset_info`` of the card: the columns of the Parquet file, and its number of rows."""
+    names = {str(number): name for number, name in enumerate(distilled.class_names)}
+    columns = [
+        {"name": "image", "dtype": "image"},
+        {"name": "label", "dtype": {"class_label": {"names": names}}},
+        {"name": "soft_label", "sequence": "float32"},
+    ]
+    return {"features": columns, "splits": [{"name": "train", "num_examples": len(distilled)}]}

@@ -66,13 +66,13 @@ class Export:
         return f"balanced accuracy is {shares}"
 
 
-def export(place: Path, layout: str, output: Path | None) -> Export:
+def export(place: Path, layout: str, output: Path | None, licence: str | None = None) -> Export:
     """Write the set at ``place`` as ``layout``, one of the keys of :data:`LAYOUTS`.
 
     ``place`` is a run's folder, its folder ``distilled``, or the file. The default ``output`` is a
-    new folder beside the file. The folder is complete or absent, even after a crash. Raises
-    ``UserError`` where there is no set, where ``output`` exists or cannot be written, and for a set
-    that the layout cannot hold.
+    new folder beside the file. ``licence`` is written into the card. The folder is complete or
+    absent, even after a crash. Raises ``UserError`` where there is no set, where ``output`` exists
+    or cannot be written, and for a set that the layout cannot hold.
     """
     file = find_distilled(place)
     folder = Path(usable_path(str(output or file.with_name(layout))))
@@ -86,7 +86,7 @@ def export(place: Path, layout: str, output: Path | None) -> Export:
     if stale:
         results = {}
     with fitting_files(file.parent.parent):
-        card = render_card(distilled, results, layout).encode()
+        card = render_card(distilled, results, layout, licence).encode()
         exact = layout == "dd_ranking" or torch.equal(
             distilled.images, distilled.in_8_bits().images
         )

@@ -1,0 +1,122 @@
+"""Publishing on the Hub: the files, the card, and what the Hub is asked for."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.hf_api
+import pytest
+import yaml
+
+from ltdd_ray.cli import main as cli
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.export.push import push
+
+Make = Callable[..., DistilledSet]
+FILES = {
+    *("README.md", "training.json", "data/train-00000-of-00001.parquet"),
+    *("distilled.safetensors", "distilled.json"),
+}
+
+
+class Hub:
+    """A Hub that writes down its calls; ``error`` is raised by the upload."""
+
+    endpoint = "https://hub.test"
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.calls = error, []
+
+    def create_repo(self, repository: str, **settings: Any) -> None:
+        self.calls.append((repository, settings))
+
+    def upload_folder(self, **settings: Any) -> None:
+        if self.error:
+            raise self.error
+        names = {
+            str(file.relative_to(settings["folder_path"]))
+            for file in settings["folder_path"].rglob("*")
+            if file.is_file()
+        }
+        self.calls.append((settings["repo_id"], settings["repo_type"], names))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    own = Hub()
+    monkeypatch.setattr(huggingface_hub.hf_api, "HfApi", lambda: own)
+    return own
+
+
+@pytest.fixture
+def file(make_set: Make, tmp_path: Path) -> Path:
+    return make_set().save(tmp_path / "distilled")
+
+
+def front_matter(card: Path) -> dict[str, Any]:
+    return yaml.safe_load(card.read_text().split("---")[1])
+
+
+def test_without_send_the_files_are_written_and_nothing_is_sent(file: Path, hub: Hub) -> None:
+    pushed = push(file, "lab/birds", "cc-by-4.0", False, False)
+    names = {str(f.relative_to(pushed.folder)) for f in pushed.folder.rglob("*") if f.is_file()}
+    assert names == FILES and hub.calls == []
+    assert pushed.sentences()[-1].startswith("nothing was sent; look at")
+    card = front_matter(pushed.folder / "README.md")
+    assert card["license"] == "cc-by-4.0"
+    info, distilled = (
+        card["dataset_info"],
+        DistilledSet.load(pushed.folder / "distilled.safetensors"),
+    )
+    assert info["splits"] == [{"name": "train", "num_examples": len(distilled)}]
+    assert [column["name"] for column in info["features"]] == ["image", "label", "soft_label"]
+    names_of_classes = info["features"][1]["dtype"]["class_label"]["names"]
+    assert tuple(names_of_classes.values()) == distilled.class_names
+
+
+def test_a_card_that_was_completed_is_sent(file: Path, hub: Hub) -> None:
+    card = push(file, "lab/birds", "mit", True, False).folder / "README.md"
+    card.write_text(card.read_text() + "\nBy the lab.\n")
+    pushed = push(file, "lab/birds", "mit", True, True)
+    assert pushed.sentences()[-1] == "sent to https://hub.test/datasets/lab/birds"
+    assert card.read_text().endswith("By the lab.\n")
+    created, (repository, kind, names) = hub.calls
+    assert created == (
+        "lab/birds",
+        {"repo_type": "dataset", "private": True, "exist_ok": True},
+    )
+    assert (repository, kind, names) == ("lab/birds", "dataset", FILES)
+
+
+def test_the_files_of_another_set_are_not_sent(file: Path, hub: Hub, make_set: Make) -> None:
+    push(file, "lab/birds", "mit", False, False)
+    shutil.rmtree(file.parent / "hub" / "data")
+    make_set(class_names=("a", "b", "c", "d")).save(file.parent)
+    with pytest.raises(UserError, match="hub: holds the files of another set; remove it"):
+        push(file, "lab/birds", "mit", False, True)
+    assert hub.calls == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("birds", "give OWNER/NAME, such as YOU/birds"), ("lab/a b", "is no name of a dataset")],
+)
+def test_a_name_that_the_hub_refuses(name: str, sentence: str, file: Path, hub: Hub) -> None:
+    with pytest.raises(UserError, match=sentence):
+        push(file, name, "mit", False, True)
+    assert not (file.parent / "hub").exists()
+
+
+def test_a_hub_that_takes_nothing_is_one_sentence(file: Path, hub: Hub) -> None:
+    hub.error = ConnectionError("no route to host\nmore")
+    with pytest.raises(UserError, match=r"took nothing: no route to host; .* `hf auth login`"):
+        push(file, "lab/birds", "mit", False, True)
+
+
+def test_the_command(file: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["push", str(file), "lab/birds", "--license", "mit", "--send"]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("sent to https://hub.test/")
+    assert len(hub.calls) == 2

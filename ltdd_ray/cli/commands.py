@@ -54,7 +54,7 @@ def _recommend(options: argparse.Namespace) -> None:
     from ltdd_ray.workflows.compare.recommend import recommend
 
     methods = None if options.methods is None else _words(options.methods)
-    recommend(config, options.minutes, methods, file=options.config)
+    recommend(config, options.minutes, methods)
 
 
 def _search(options: argparse.Namespace) -> None:

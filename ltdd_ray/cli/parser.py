@@ -32,7 +32,8 @@ COMPARE = (
 )
 RECOMMEND = (
     "Run a few methods for a short time on the training images, without those that are held out, "
-    "and rank them by accuracy on the latter. Each run is in the folder NAME/recommend/METHOD."
+    "and rank them by accuracy on the latter. Writes NAME/recommend/10min/best.yaml, the config of "
+    "the whole run of the first method. The same command continues an interrupted one."
 )
 SEARCH = (
     "search for the settings with the highest accuracy on held-out training images; "

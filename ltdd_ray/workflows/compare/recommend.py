@@ -1,52 +1,53 @@
 """``ltdd-ray recommend``: short runs of a few methods, ranked on held-out training images.
 
-The runs are those of ``ltdd-ray compare`` with fewer updates, evaluation epochs and, where experts
-would take more than half of the time, fewer experts. The test images are not used.
+The images are held out and the sets are scored as in ``ltdd-ray search``. The test images are not
+used. Files, below the folder of the run::
+
+    recommend/experts/             trajectories, shared by the runs of every time
+    recommend/10min.json           what the short runs do, for a later session to go on with
+    recommend/10min/METHOD/        the run of a method, and the margins of its networks
+    recommend/10min/best.yaml      the whole run of the first method
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import sqrt
-from typing import Any
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
 
-import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from ltdd_ray.cluster.image_cache import ray_writer
-from ltdd_ray.common.errors import UserError
+from ltdd_ray.cluster.session import ray_session
+from ltdd_ray.common.errors import NonFiniteLossError, UserError
+from ltdd_ray.common.files import write_atomic
 from ltdd_ray.common.shell import command
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.common.units import duration
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config.loading import merge, parse_config
-from ltdd_ray.data.load import load_data
-from ltdd_ray.distill.formation import require_cells
-from ltdd_ray.methods import method_config
-from ltdd_ray.workflows.compare.run_methods import compare
-from ltdd_ray.workflows.cost import estimate_cost
-
-CANDIDATES = ("tgdd_mosaic", "ltdd_mosaic", "ltdd", "idm", "random_soft_mosaic", "random_soft")
-HELD_OUT, NETWORKS = 0.2, 2
-LARGEST_EXPERT_SHARE, SMALLEST_SHARE = 0.5, 0.02
-SECONDS_TO_START = 10.0  # of a stage; estimates leave it out
-STARTED_STAGES = 2  # of a method that distils: distillation and evaluation
-
-Costs = Mapping[str, Mapping[str, float]]  # by method: seconds of each stage of the whole run
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """A method's balanced accuracy 0..1 on held-out images.
-
-    ``error`` is its standard error over networks and over the choice of the images.
-    """
-
-    method: str
-    accuracy: float
-    error: float
-    few: float | None
+from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.evaluate.plan import distilled_file
+from ltdd_ray.experts.plan import missing_experts
+from ltdd_ray.runs.output import TextOutput
+from ltdd_ray.workflows.compare.plan import plan_comparison
+from ltdd_ray.workflows.compare.ranking import Ranked, as_table, config_to_run, rank, verdict
+from ltdd_ray.workflows.compare.scoring import Configs, all_margins
+from ltdd_ray.workflows.compare.short_runs import (
+    SECONDS_TO_START,
+    Clock,
+    Plan,
+    estimated_costs,
+    fitting_candidates,
+    new_plan,
+    require_small_sets,
+    scoring_epochs,
+    share_of_updates,
+    short_base,
+    shortened,
+)
+from ltdd_ray.workflows.pipeline import require_lasting_output, run_stages
+from ltdd_ray.workflows.search.evaluator import search_data
 
 
 def recommend(
@@ -54,148 +55,138 @@ def recommend(
     minutes: float,
     methods: Sequence[str] | None = None,
     console: Console | None = None,
-    file: str = "CONFIG",
 ) -> list[Ranked]:
-    """Run ``methods``, by default :data:`CANDIDATES`, in about ``minutes`` and print a ranking.
+    """Run ``methods`` for about ``minutes``, print a ranking, and write best.yaml.
 
-    Without ``methods`` a candidate that does not fit the config or the images is left out, which is
-    said. The runs are in the folder ``recommend`` of the run. ``file`` is named in the command to
-    run next. Raises ``UserError`` where the time is too short, and for the reasons of
-    :func:`~ltdd_ray.workflows.compare.run_methods.compare`.
+    Without ``methods`` those of :data:`~ltdd_ray.workflows.compare.short_runs.CANDIDATES` are run
+    that fit the config and the images. An interrupted session is continued, with new ``minutes``.
+    Raises ``UserError`` before any work for an unknown method, for too short a time, where no class
+    is large enough to hold images out, and for the reasons of
+    :func:`~ltdd_ray.workflows.pipeline.run`.
     """
-    console = console or PlainConsole()
-    base = held_out_config(config)
-    splits = load_data(base.data, base.seed, ray_writer(base.compute))
-    shape = splits.train.image_shape
-    chosen = _possible(base, shape, console) if methods is None else list(methods)
-    costs = {m: estimate_cost(method_config(base, m), splits).seconds for m in chosen}
-    quick = fitted(base, costs, minutes)
-    say = f"recommend: {quick.experts.count} experts, {quick.evaluate.epochs} evaluation epochs"
-    console.print(f"{say}; about {minutes:g} min", highlight=False)
-    compare(quick, chosen, console)
-    assert splits.validation is not None  # held_out_config asks for it
-    held = splits.validation.class_counts
-    results = [json.loads((quick.folder / m / "results.json").read_text()) for m in chosen]
-    ranking = ranked(results, held)
-    console.print(as_table(ranking, quick))
-    for sentence in advice(ranking, file):
-        console.print(sentence, highlight=False, soft_wrap=True)
+    if not (isfinite(minutes) and minutes > 0):
+        raise UserError(f"recommend: --minutes {minutes:g} is no time; give a number above 0")
+    clock, console = Clock.of(minutes), console or PlainConsole()
+    require_lasting_output(config)
+    base = short_base(config, minutes)
+    if methods is not None:
+        require_small_sets(base, methods)
+    data = search_data(config, ray_writer(config.compute))
+    with ExitStack() as ray:
+        session = _Session(base, data, clock, TextOutput(console), ray)
+        plan = _with_experts(session, _planned(session, minutes, methods))
+        ranking = _ranked(session, plan, _make_sets(session, plan))
+    best = base.folder / "best.yaml"
+    write_atomic(best, config_to_run(config, ranking))
+    console.print(as_table(ranking, base.name))
+    session.say(verdict(ranking))
+    session.say(f"took {duration(60 * minutes - clock.left)} of {minutes:g} min")
+    session.say(f"next: `{command('run', best)}`, the whole run of {ranking[0].method}")
     return ranking
 
 
-def held_out_config(config: RunConfig) -> RunConfig:
-    """``config`` measured on held-out training images, with few networks, in its own folder."""
-    changes = {
-        "name": f"{config.name}/recommend",
-        "data": {"validation_fraction": config.data.validation_fraction or HELD_OUT},
-        "experts": {"store": None},  # experts of the run have seen the held-out images
-        "evaluate": {
-            "split": "validation",
-            "networks": min(config.evaluate.networks, NETWORKS),
-            "models": [],
-            "sets": ["distilled"],  # a method's own set alone
-        },
-    }
-    return parse_config(merge(config.model_dump(mode="json"), changes), f"{config.name}, recommend")
+@dataclass(frozen=True)
+class _Session:
+    base: RunConfig
+    data: PreparedData
+    clock: Clock
+    output: TextOutput
+    ray: ExitStack
+
+    @property
+    def plan_file(self) -> Path:
+        return self.base.folder.with_name(f"{self.base.folder.name}.json")
+
+    def say(self, sentence: str) -> None:
+        self.output.say("recommend", sentence)
+
+    def stage(self, config: RunConfig, name: str) -> float:
+        """Finish a stage of ``config``; returns the seconds it took."""
+        began = time.monotonic()
+        run_stages(config, self.data, (name,), self.output, self.ray)
+        return time.monotonic() - began
 
 
-def _possible(base: RunConfig, shape: tuple[int, int, int], console: Console) -> list[str]:
-    found = []
-    for method in CANDIDATES:
-        try:
-            require_cells(shape, method_config(base, method).distill.pictures_per_side)
-            found.append(method)
-        except UserError as error:
-            console.print(f"recommend: {method} is left out: {error}", soft_wrap=True)
-    return found
-
-
-def fitted(base: RunConfig, costs: Costs, minutes: float) -> RunConfig:
-    """``base`` with as many experts, updates and evaluation epochs as fit into ``minutes``.
-
-    Experts, which methods share, take at most half of the time. Updates and epochs are cut to one
-    share of those of ``base``. Raises ``UserError`` where that share is under 2 %.
-    """
-    whole = 60 * minutes - SECONDS_TO_START * STARTED_STAGES * len(costs)
-    experts = max((seconds.get("experts", 0.0) for seconds in costs.values()), default=0.0)
-    count = base.experts.count
-    if experts > LARGEST_EXPERT_SHARE * whole:
-        count = max(1, int(count * LARGEST_EXPERT_SHARE * whole / experts))
-        experts *= count / base.experts.count
-    rest = sum(s.get("distill", 0.0) + s["evaluate"] for s in costs.values())
-    share = min(1.0, (whole - experts) / rest)
-    if share < SMALLEST_SHARE:
-        needed = SECONDS_TO_START * STARTED_STAGES * len(costs) + experts + SMALLEST_SHARE * rest
-        raise UserError(
-            f"recommend: {minutes:g} minutes are too short for {len(costs)} methods, which take at "
-            f"least {duration(needed)} here; raise --minutes or name fewer methods with --methods"
-        )
-
-    def cut(number: int) -> int:
-        return max(1, round(share * number))
-
-    distill, evaluate = base.distill, base.evaluate
-    distribution = distill.distribution
-    changes: dict[str, Any] = {
-        "experts": {"count": count},
-        "distill": {
-            "updates": cut(distill.updates),
-            "distribution": {"updates": cut(distribution.updates)},
-        },
-        "evaluate": {
-            "epochs": cut(evaluate.epochs),
-            "full_data": {"epochs": cut(evaluate.full_data.epochs)},
-        },
-    }
-    return parse_config(merge(base.model_dump(mode="json"), changes), base.name)
-
-
-def ranked(results: Sequence[Mapping[str, Any]], held: np.ndarray) -> list[Ranked]:
-    """The methods of ``results`` (results.json each), best first; ``held`` (C,) images per class.
-
-    The error of the choice of images takes every image for an independent draw, with accuracies
-    smoothed to (m a + 1) / (m + 2).
-    """
-    found = []
-    for one in results:
-        runs, shares = one["accuracy"]["runs"], one["per_class"]["mean"]
-        measured = [(a, int(m)) for a, m in zip(shares, held, strict=True) if a is not None]
-        smooth = [((m * a + 1) / (m + 2), m) for a, m in measured]
-        images = sum(a * (1 - a) / m for a, m in smooth) / len(smooth) ** 2
-        networks = float(np.var(runs, ddof=1)) / len(runs) if len(runs) > 1 else 0.0
-        few = one["groups"].get("few", {}).get("mean")
-        found.append(Ranked(one["method"], one["accuracy"]["mean"], sqrt(images + networks), few))
-    return sorted(found, key=lambda row: -row.accuracy)
-
-
-def as_table(ranking: Sequence[Ranked], quick: RunConfig) -> Table:
-    table = Table(title=f"{quick.name}: balanced accuracy in % on held-out training images")
-    for header in ("", "method", "all", "standard error", "few"):
-        table.add_column(header, justify="left" if header == "method" else "right")
-    for place, row in enumerate(ranking, 1):
-        few = "" if row.few is None else f"{100 * row.few:.1f}"
-        cells = (f"{100 * row.accuracy:.1f}", f"{100 * row.error:.1f}", few)
-        table.add_row(str(place), row.method, *cells)
-    return table
-
-
-def advice(ranking: Sequence[Ranked], file: str) -> list[str]:
-    """What the ranking says, and the command to run next with the config ``file``.
-
-    Methods are level with the first where the difference is below twice its standard error. All are
-    measured on the same images, so this errs on the side of calling them level.
-    """
-    first, *others = ranking
-    level = [
-        row.method
-        for row in others
-        if first.accuracy - row.accuracy < 2 * sqrt(first.error**2 + row.error**2)
-    ]
-    said = f"{first.method} is first" + (
-        f"; {', '.join(level)} cannot be told from it in this time" if level else ""
+def _planned(session: _Session, minutes: float, methods: Sequence[str] | None) -> Plan:
+    """The plan of an earlier session, or a new one."""
+    base, file = session.base, session.plan_file
+    wanted = (
+        fitting_candidates(base, session.data.train.image_shape, session.say)
+        if methods is None
+        else tuple(dict.fromkeys(methods))
     )
-    best = ",".join([first.method, *level[:1]])
-    return [
-        f"recommend: {said}. Short runs favour methods that start well.",
-        f"next: the whole run with `{command('compare', file, '--methods', best)}`",
-    ]
+    if (plan := Plan.read(file)) is None:
+        session.say(f"timing {', '.join(wanted)}")
+        costs = estimated_costs(base, wanted, session.data)
+        plan = new_plan(base, costs, minutes, session.clock.left)
+        plan.write(file)
+    if plan.methods != wanted:
+        raise UserError(
+            f"{file}: ranks {','.join(plan.methods)}, not {','.join(wanted)}; name the same "
+            "methods, other --minutes, or another run with --set name=..."
+        )
+    return plan
+
+
+def _with_experts(session: _Session, plan: Plan) -> Plan:
+    """Train the experts. What they took decides the updates of the methods."""
+    base, clock = session.base, session.clock
+    asking = [c for c in plan_comparison(base, plan.methods).values() if c.needs_experts]
+    if asking:
+        session.say(f"{plan.experts} of {base.experts.count} experts")
+        whole = replace(plan, share=None)  # as in the session that trains them
+        own = shortened(asking[0], whole).model_copy(update={"name": base.name})
+        missing = len(missing_experts(own, session.data.train))
+        seconds = session.stage(own, "experts")
+        clock.learn(plan.experts_seconds * missing / base.experts.count, seconds)
+    if plan.share is None:
+        plan = replace(plan, share=share_of_updates(plan, clock))
+        plan.write(session.plan_file)
+    session.say(f"{100 * plan.decided_share:.0f} % of the updates, {duration(clock.left)} left")
+    return plan
+
+
+def _make_sets(session: _Session, plan: Plan) -> Configs:
+    """Distil with one method after the other; the configs of those for which time was left."""
+    clock, made = session.clock, {}
+    scoring = 0.0  # of the sets so far, without the clock's factor
+    for method, config in plan_comparison(shortened(session.base, plan), plan.methods).items():
+        distil, score = (
+            plan.decided_share * plan.costs[method].get(stage, 0.0)
+            for stage in ("distill", "evaluate")
+        )
+        if config.distils and not distilled_file(config.folder).exists():
+            needed = 2 * SECONDS_TO_START + clock.factor * (distil + scoring + score)
+            if made and needed > clock.left:
+                session.say(f"{method} is left out: no time is left for it")
+                continue
+            session.say(f"{method}, {duration(clock.left)} left")
+            try:
+                clock.learn(distil, session.stage(config, "distill"))
+            except NonFiniteLossError as error:
+                session.say(f"{method} is left out: {error}")
+                continue
+        scoring += score
+        made[method] = config
+    if not made:
+        raise UserError("recommend: every method diverged; lower their rates, or name others")
+    return made
+
+
+def _ranked(session: _Session, plan: Plan, made: Configs) -> list[Ranked]:
+    """Train networks on the sets and rank the methods by their margins."""
+    base, data = session.base, session.data
+    if plan.epochs is None:
+        plan = replace(plan, epochs=scoring_epochs(plan, made, base.evaluate.epochs, session.clock))
+        plan.write(session.plan_file)
+    session.say(f"{base.evaluate.networks} networks of {plan.epochs} epochs on each set")
+    configs = {
+        method: config.model_copy(
+            update={"evaluate": config.evaluate.model_copy(update={"epochs": plan.epochs})}
+        )
+        for method, config in made.items()
+    }
+    session.ray.enter_context(ray_session(base.compute, data.bytes_in_memory))
+    found = all_margins(configs, data, session.output)
+    held, counts = data.evaluation.labels, data.train.class_counts
+    return rank(found, held, counts, base.search.trend_weight)

@@ -1,128 +1,261 @@
-"""Short runs that fit a time, and their ranking, against numbers worked out by hand."""
+"""`ltdd-ray recommend`: what fits into a time, and short runs on Ray, interrupted and ranked."""
 
+import json
+import time
 from collections.abc import Callable
-from math import sqrt
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.errors import NonFiniteLossError, UserError
 from ltdd_ray.config import RunConfig
+from ltdd_ray.config.loading import dump_config, load_config
+from ltdd_ray.data.load import load_data
 from ltdd_ray.methods import method_config
-from ltdd_ray.workflows.compare.recommend import (
+from ltdd_ray.workflows.compare import recommend as command
+from ltdd_ray.workflows.compare import short_runs
+from ltdd_ray.workflows.compare.recommend import recommend
+from ltdd_ray.workflows.compare.short_runs import (
     CANDIDATES,
-    Ranked,
-    advice,
-    fitted,
-    held_out_config,
-    ranked,
-    recommend,
+    Clock,
+    Plan,
+    estimated_costs,
+    new_plan,
+    scoring_epochs,
+    share_of_updates,
+    short_base,
+    shortened,
 )
+from ltdd_ray.workflows.cost import CostEstimate
+from ltdd_ray.workflows.search.evaluator import search_data
 
 Tiny = Callable[..., RunConfig]
+COSTS = {
+    "ltdd": {"experts": 800.0, "distill": 1500.0, "evaluate": 250.0},
+    "random": {"evaluate": 250.0},
+}
 
 
 @pytest.fixture
 def base(tiny: Tiny, tmp_path: Path) -> RunConfig:
     """8 experts, 300 updates, 800 of distribution matching, 1000 epochs."""
-    config = tiny(tmp_path)
-    tree = config.model_dump(mode="json")
+    tree = tiny(tmp_path).model_dump(mode="json")
     tree["experts"]["count"], tree["distill"]["updates"] = 8, 300
     tree["evaluate"] |= {"epochs": 1000, "networks": 5}
-    return held_out_config(RunConfig.model_validate(tree))
+    return short_base(RunConfig.model_validate(tree), 20)
 
 
-def test_what_is_not_held_out_is_trained_on_by_experts_of_their_own(base: RunConfig) -> None:
-    assert base.evaluate.split == "validation" and base.data.validation_fraction == 0.2
-    assert base.evaluate.networks == 2 and base.name == "tiny/recommend"
-    assert base.store_uri.endswith("tiny/recommend/experts")
-    tree = base.model_dump(mode="json") | {"name": "own"}
-    tree["data"]["validation_fraction"], tree["evaluate"]["networks"] = 0.4, 1
-    again = held_out_config(RunConfig.model_validate(tree))
-    assert again.data.validation_fraction == 0.4 and again.evaluate.networks == 1
+def clock(left: float, factor: float = 1.0) -> Clock:
+    return Clock(time.monotonic() + left, factor)
 
 
-def test_runs_are_cut_to_the_time(base: RunConfig) -> None:
-    """20 min less 20 s a method; half of 1160 s is 580 s, for 2 of 8 experts of 232 s."""
-    costs = {
-        "ltdd": {"experts": 1856.0, "distill": 1500.0, "evaluate": 492.0},
-        "random": {"evaluate": 492.0},
-    }
-    quick = fitted(base, costs, 20)
-    assert quick.experts.count == 2
-    share = (1160 - 2 * 232) / (1500 + 2 * 492)
-    assert quick.distill.updates == round(300 * share) == 84
-    assert quick.distill.distribution.updates == round(800 * share)
-    assert quick.evaluate.epochs == round(1000 * share)
-    assert fitted(base, costs, 600) == base, "with enough time nothing is cut"
+def test_the_runs_have_a_folder_and_experts_of_their_own(tiny: Tiny, tmp_path: Path) -> None:
+    tree = tiny(tmp_path).model_dump(mode="json")
+    tree["data"]["validation_fraction"] = 0.1
+    tree["distill"] |= {"checks": {"every": 3}, "keep": "best"}
+    tree["evaluate"]["sets"] = ["distilled", "random", "initial"]
+    config = RunConfig.model_validate(tree)
+    short, long = short_base(config, 2.5), short_base(config, 30)
+    assert short.folder == tmp_path / "tiny" / "recommend" / "2.5min"
+    assert short.store_uri == long.store_uri == str(tmp_path / "tiny" / "recommend" / "experts")
+    assert short.store_uri != config.store_uri, "the experts of the run saw the held-out images"
+    assert not short.data.validation_fraction and short.distill.checks.every is None
+    assert short.evaluate.sets == ("distilled",) and short.evaluate.networks == 2
+
+
+def test_experts_take_a_third_of_the_time_at_most(base: RunConfig) -> None:
+    assert new_plan(base, COSTS, 20, left=1200).experts == 4, "100 s each, 400 s for them"
+    assert new_plan(base, COSTS, 20, left=2399).experts == 7
+    assert new_plan(base, COSTS, 20, left=2401).experts == 8
+    assert new_plan(base, COSTS, 20, left=300).experts == 1, "one, however long it takes"
+
+
+def test_updates_and_epochs_are_cut_to_what_is_left(base: RunConfig) -> None:
+    """Two starts of 10 s; 2000 s of updates and scoring, which take as long as `factor` says."""
+    plan = Plan(tuple(COSTS), COSTS, 4)
+    assert share_of_updates(plan, clock(520)) == pytest.approx(0.25, abs=1e-3)
+    assert share_of_updates(plan, clock(520, factor=2.5)) == pytest.approx(0.1, abs=1e-3)
+    assert share_of_updates(plan, clock(9999)) == 1 and share_of_updates(plan, clock(1)) == 0.05
+    plan = replace(plan, share=0.25)
+    quick = shortened(base, plan)
+    assert quick.experts.count == 4 and quick.distill.updates == 75
+    assert quick.distill.distribution.updates == 200
+    assert scoring_epochs(plan, COSTS, 1000, clock(110)) == pytest.approx(200, abs=1)
+    assert scoring_epochs(plan, COSTS, 1000, clock(110, factor=2)) == pytest.approx(100, abs=1)
+    assert scoring_epochs(plan, ["random"], 1000, clock(35)) == pytest.approx(100, abs=1)
+    assert scoring_epochs(plan, COSTS, 1000, clock(9999)) == 250, "as planned with the updates"
+    assert scoring_epochs(plan, COSTS, 1000, clock(-5)) == 50
+
+
+def test_the_clock_learns_from_work_that_takes_long_enough() -> None:
+    known = clock(60)
+    assert 59 < known.left <= 60
+    known.learn(estimated=40, taken=90)  # 10 of them to start
+    assert known.factor == 2
+    known.learn(estimated=2, taken=90)
+    assert known.factor == 2
+    known.learn(estimated=40, taken=10)
+    assert known.factor == pytest.approx(0.1)
 
 
 def test_too_short_a_time_names_the_least(base: RunConfig) -> None:
-    costs = {"ltdd": {"experts": 80.0, "distill": 3000.0, "evaluate": 2000.0}}
-    with pytest.raises(UserError, match=r"2 minutes.* at least 18 min 40 s here; raise --minutes"):
-        fitted(base, {"ltdd": {**costs["ltdd"], "experts": 8000.0}}, 2)
-    assert fitted(base, costs, 4).experts.count == 8
+    """Three starts, an expert of 100 s, 5 % of 2000 s: 230 s, beside 20 s that were spent."""
+    with pytest.raises(UserError, match=r"4 minutes are.* 2 methods.*about 4 min 10 s at least;"):
+        new_plan(base, COSTS, 4, left=220)
+    assert new_plan(base, COSTS, 4, left=231)
 
 
-def result(method: str, runs: list[float], per_class: list[float | None]) -> dict:
-    accuracy = {"mean": sum(runs) / len(runs), "runs": runs}
-    groups = {"few": {"mean": per_class[-1]}} if per_class[-1] is not None else {}
-    return {
-        "method": method,
-        "accuracy": accuracy,
-        "per_class": {"mean": per_class},
-        "groups": groups,
+def test_equal_work_has_the_shortest_of_its_timings(
+    base: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {
+        "ltdd": {"experts": 90.0, "distill": 50.0, "evaluate": 7.0},
+        "ltdd_mosaic": {"experts": 30.0, "distill": 60.0, "evaluate": 20.0},
+        "random": {"evaluate": 5.0},
     }
 
+    def estimate(config: RunConfig, _: object) -> CostEstimate:
+        return CostEstimate(seconds[config.method], 1, 1, 1, 1)
 
-def test_the_ranking_and_its_errors_by_hand() -> None:
-    found = ranked(
-        [
-            result("idm", [0.40, 0.44], [0.6, 0.24, None]),
-            result("ltdd", [0.55], [0.8, 0.5, 0.35]),
-        ],
-        np.array([8, 3, 2]),
-    )
-    assert [row.method for row in found] == ["ltdd", "idm"]
-    # Smoothed: (8 x 0.6 + 1) / 10 = 0.58 and (3 x 0.24 + 1) / 5 = 0.344; variance of runs 0.0008.
-    images = (0.58 * 0.42 / 8 + 0.344 * 0.656 / 3) / 2**2
-    assert found[1] == Ranked(
-        "idm", pytest.approx(0.42), pytest.approx(sqrt(images + 0.0004)), None
-    )
-    assert found[0].few == 0.35
-
-
-def test_methods_within_the_error_are_called_level() -> None:
-    rows = [Ranked(name, a, 0.01, None) for name, a in (("a", 0.5), ("b", 0.48), ("c", 0.46))]
-    said = advice(rows, "my photos.yaml")
-    assert "a is first; b cannot be told from it" in said[0]
-    assert said[1].endswith("`ltdd-ray compare 'my photos.yaml' --methods a,b`")
-    assert "a is first. Short" in advice([rows[0], rows[2]], "photos.yaml")[0]
+    monkeypatch.setattr(short_runs, "estimate_cost", estimate)
+    found = estimated_costs(base, list(seconds), search_data(base))
+    assert found["ltdd"] == {"experts": 30, "distill": 50, "evaluate": 5}
+    assert found["ltdd_mosaic"] == {"experts": 30, "distill": 60, "evaluate": 20}
+    assert found["random"] == {"evaluate": 5}
 
 
 def test_every_candidate_is_a_method(base: RunConfig) -> None:
+    tree = base.model_dump(mode="json")
+    tree["distill"]["distribution"]["snapshots"]["max"] = 3
     for method in CANDIDATES:
-        tree = base.model_dump(mode="json")
-        tree["distill"]["distribution"]["snapshots"]["max"] = 3
         assert method_config(RunConfig.model_validate(tree), method).method == method
 
 
-@pytest.mark.ray
-def test_the_candidates_that_fit_are_run_and_ranked(
-    ray_cluster: None, tiny: Tiny, tmp_path: Path
+@pytest.mark.parametrize(
+    ("minutes", "methods", "said"),
+    [
+        (0, None, "--minutes 0 is no time; give a number above 0"),
+        (float("nan"), None, "--minutes nan is no time"),
+        (5, ["ltd"], "ltdd"),
+        (5, [], "the list of methods is empty"),
+        (5, ["random", "full_ce"], "full_ce makes no small set"),
+        (0.2, ["random", "ltdd"], "0.2 minutes are too short for 2 methods"),
+    ],
+)
+def test_bad_input_is_answered_before_any_work(
+    tiny: Tiny, tmp_path: Path, minutes: float, methods: list[str] | None, said: str
 ) -> None:
-    """Snapshots end at epoch 10, the experts at 6, so `tgdd_mosaic` is left out."""
-    config = tiny(
-        tmp_path,
-        evaluate={"networks": 2, "epochs": 3},
-        compute={"num_workers": 1, "num_actors": 1},
-    )
-    console = Console(width=150, record=True)
+    with pytest.raises(UserError, match=said):
+        recommend(tiny(tmp_path), minutes, methods, Console(quiet=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_images_too_few_to_hold_out_are_named(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(tmp_path, search={"validation_fraction": 0.001})
+    with pytest.raises(UserError, match=r"no class is large enough.*search\.validation_fraction"):
+        recommend(config, 5, ["random"], Console(quiet=True))
+
+
+def quick_estimate(config: RunConfig, _: object, distill: float = 1.0) -> CostEstimate:
+    seconds = {"experts": 1.0, "distill": distill, "evaluate": 1.0}
+    left_out = {"experts": not config.needs_experts, "distill": not config.distils}
+    kept = {stage: one for stage, one in seconds.items() if not left_out.get(stage)}
+    return CostEstimate(kept, 1, 1, 1, 1)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_candidates_are_run_and_ranked_and_a_session_is_continued(
+    ray_cluster: None, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Digits down to one image in a class, which none can be held out of.
+
+    Snapshots end at epoch 10, the experts at 6, so `tgdd_mosaic` does not fit. `idm` diverges.
+    """
+    data = {"source": "digits", "test_fraction": 0.25, "imbalance_factor": 134}
+    data["normalisation"] = "standard"
+    config = tiny(tmp_path, data=data, compute={"num_workers": 1, "num_actors": 2})
+    assert min(load_data(config.data, config.seed).train.class_counts) == 1
+    monkeypatch.setattr(short_runs, "estimate_cost", partial(quick_estimate, distill=2000.0))
+    console, ran = Console(width=400, record=True), []
+    run_stages = command.run_stages
+
+    def watched(run: RunConfig, *rest: object) -> None:
+        ran.append(run.method)
+        if run.method == "idm":
+            raise NonFiniteLossError("update 3: a loss is not finite")
+        if run.method == "ltdd_mosaic" and ran.count(run.method) == 1:
+            raise KeyboardInterrupt
+        run_stages(run, *rest)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(command, "run_stages", watched)
+    with pytest.raises(KeyboardInterrupt):
+        recommend(config, 60, None, console)
+    folder = config.folder / "recommend" / "60min"
+    plan = json.loads((folder.parent / "60min.json").read_text())
+    assert plan["experts"] == 3 and plan["epochs"] is None
+    assert plan["share"] == pytest.approx(3560 / 6005, abs=0.05), "three methods distil"
+    experts = files(config.folder / "recommend" / "experts")
+    assert experts and not (folder / "best.yaml").exists()
+
+    monkeypatch.setattr(short_runs, "estimate_cost", None)  # the plan is kept
     found = recommend(config, 60, None, console)
     said = console.export_text()
-    assert {row.method for row in found} == set(CANDIDATES) - {"tgdd_mosaic"}
-    assert "tgdd_mosaic is left out" in said and f"{found[0].method} is first" in said
-    assert [row.accuracy for row in found] == sorted((r.accuracy for r in found), reverse=True)
-    assert not (config.folder / "recommend" / "tgdd_mosaic").exists()
+    ranked = {"random_soft", "random_soft_mosaic", "ltdd", "ltdd_mosaic"}
+    assert {row.method for row in found} == ranked and files(
+        config.folder / "recommend" / "experts"
+    ) == experts
+    assert "tgdd_mosaic is left out: " in said and "idm is left out: update 3" in said
+    assert "2 networks of 2 epochs on each set" in said
+    assert f"{found[0].method} is first" in said
+    assert all(0 < row.accuracy < 1 and 0 < row.error < 0.3 for row in found)
+
+    best = load_config(folder / "best.yaml")
+    assert dump_config(best) in (folder / "best.yaml").read_text()
+    assert best.method == found[0].method and best.experts.count == 3
+    assert best.evaluate.epochs == config.evaluate.epochs and best.evaluate.split == "test"
+    assert best.folder == config.folder / found[0].method
+    assert f"next: `ltdd-ray run {folder / 'best.yaml'}`" in said
+
+    margins = files(folder / "ltdd" / "margins")
+    assert len(margins) == 2 and np.load(next(iter(margins))).ndim == 1
+    monkeypatch.setattr(command, "run_stages", run_stages)
+    with pytest.raises(UserError, match=r"ranks random_soft,.*, not ltdd; name the same methods"):
+        recommend(config, 60, ["ltdd"], console)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_a_method_without_time_left_is_not_started(
+    ray_cluster: None, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first method is always made. The others take longer than was thought.
+
+    Experts of an earlier session are not trained again, and say nothing about the estimates.
+    """
+    config = tiny(tmp_path, compute={"num_workers": 1, "num_actors": 1})
+    monkeypatch.setattr(short_runs, "estimate_cost", quick_estimate)
+    learned: list[float] = []
+
+    def learn(self: Clock, estimated: float, taken: float) -> None:
+        self.factor = 1000.0
+        learned.append(estimated)
+
+    monkeypatch.setattr(Clock, "learn", learn)
+    console = Console(width=300, record=True)
+    found = recommend(config, 5, ["dm", "idm", "random_soft"], console)
+    assert {row.method for row in found} == {"dm", "random_soft"}
+    assert "idm is left out: no time is left for it" in console.export_text()
+    assert not (config.folder / "recommend" / "5min" / "idm").exists()
+    recommend(config, 6, ["random_soft"], Console(quiet=True))
+    assert len(learned) == 3, "experts and dm, then the experts again"
+    assert learned[0] == 1 and learned[2] == 0
+
+
+def files(folder: Path) -> dict[Path, int]:
+    """Modification time of every file below ``folder``."""
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("*.*") if file.is_file()}

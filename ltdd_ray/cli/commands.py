@@ -54,6 +54,16 @@ def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+def _recommend(options: argparse.Namespace) -> None:
+    from ltdd_ray.config.loading import load_config
+
+    config = load_config(options.config, options.set)
+    from ltdd_ray.workflows.compare.recommend import recommend
+
+    methods = None if options.methods is None else _words(options.methods)
+    recommend(config, options.minutes, methods)
+
+
 def _search(options: argparse.Namespace) -> None:
     from ltdd_ray.config.loading import load_config
 
@@ -139,6 +149,7 @@ COMMANDS = {
     "init": _init,
     "run": _run,
     "compare": _compare,
+    "recommend": _recommend,
     "search": _search,
     "status": _status,
     "report": _report,

@@ -30,6 +30,11 @@ COMPARE = (
     "experts. Writes compare.html, compare.md, compare.csv and compare.json to NAME. Finished "
     "stages are not repeated."
 )
+RECOMMEND = (
+    "Run a few methods for a short time on the training images, without those that are held out, "
+    "and rank them by accuracy on the latter. Writes NAME/recommend/10min/best.yaml, the config of "
+    "the whole run of the first method. The same command continues an interrupted one."
+)
 SEARCH = (
     "search for the settings with the highest accuracy on held-out training images; "
     "resumes a killed search"
@@ -91,6 +96,17 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--methods", metavar="a,b,...", help="methods, in the order of the table (default: all)"
     )
+
+    recommend = commands.add_parser(
+        "recommend",
+        help="rank a few methods by short runs on held-out images",
+        description=RECOMMEND,
+    )
+    _takes_config(recommend, command="recommend")
+    recommend.add_argument(
+        "--minutes", type=float, default=30, metavar="M", help="time for all of it (default: 30)"
+    )
+    recommend.add_argument("--methods", metavar="a,b,...", help="methods to rank")
 
     init = _add(commands, "init", "write a config for a folder of images")
     init.add_argument(

@@ -42,7 +42,7 @@ def hold_out_where_possible(
     if not any(shares):
         raise UserError(
             f"{purpose}: no class is large enough to hold {fraction:g} of it out, the largest has "
-            f"{dataset.class_counts.max()} images; raise the fraction"
+            f"{dataset.class_counts.max()} images; raise search.validation_fraction"
         )
     held = _draw(dataset, shares, seed, purpose)
     return dataset.subset(np.flatnonzero(~held)), LabelledImages(

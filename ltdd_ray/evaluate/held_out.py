@@ -96,6 +96,19 @@ def standard_error(found: np.ndarray, labels: np.ndarray, classes: int) -> float
     return float(np.sqrt(np.sum(share * (1 - share) / np.maximum(held, 1))) / classes)
 
 
+def score_of(
+    found: np.ndarray, labels: np.ndarray, counts: np.ndarray, trend_weight: float
+) -> Score:
+    """The score of networks with margins ``found`` (R, N); 0 where one of them diverged.
+
+    The other arguments are those of :func:`estimated_accuracy`.
+    """
+    if not np.isfinite(found).all():
+        return Score(0.0, 0.0)
+    accuracy = estimated_accuracy(found, labels, counts, trend_weight).mean()
+    return Score(float(accuracy), standard_error(found, labels, len(counts)))
+
+
 def _per_class(
     found: np.ndarray, labels: np.ndarray, classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
@@ -133,34 +146,34 @@ class HeldOutEvaluator:
         self._networks, self._trend_weight, self._purpose = networks, trend_weight, purpose
         self._settings = config.evaluate.model_copy(update={"epochs": epochs})
 
-    def score(self, distilled: DistilledSet) -> Score:
-        """Mean of :func:`estimated_accuracy` over classes, from new networks.
+    def margins_on(
+        self, given: TrainingSet, network: int, on_epoch: Callable[[int], None] = lambda epoch: None
+    ) -> np.ndarray:
+        """Margins (N,) of network number ``network`` after training on ``given``.
 
-        Networks and batches are the same for every set. The score is 0 where training on the set
-        diverges.
+        Its initial weights and batches are the same for every set. NaN where training diverges.
         """
-        config, train = self._config, self._data.train
+        config, train, given = self._config, self._data.train, given.to(self._device)
+        seed = derive_seed(config.seed, self._purpose, network)
+        model = build_network(config.model, train.image_shape, train.num_classes, seed)
+        model.to(self._device)
+        augment = Augmentation(config.augmentation if given.augmented else "")
+        draw = derive_seed(seed, "training")
+        try:
+            train_network(model, given, self._settings, augment, draw, on_epoch)
+        except NonFiniteLossError:
+            return np.full(len(self._images), np.nan)
+        model.eval()
+        with torch.no_grad():
+            logits = torch.cat([model(part) for part in self._images.split(512)])
+        return margins(logits.double(), self._labels).cpu().numpy()
+
+    def score(self, distilled: DistilledSet) -> Score:
+        """Mean of :func:`estimated_accuracy` over classes, from new networks."""
         given = TrainingSet(distilled.pictures, distilled.soft_labels, distilled.learning_rate)
-        given = given.to(self._device)
-        augment = Augmentation(config.augmentation)
-        measured = []
-        for network in range(self._networks):
-            seed = derive_seed(config.seed, self._purpose, network)
-            model = build_network(config.model, train.image_shape, train.num_classes, seed)
-            model.to(self._device)
-            try:
-                train_network(model, given, self._settings, augment, derive_seed(seed, "training"))
-            except NonFiniteLossError:
-                return Score(0.0, 0.0)
-            model.eval()
-            with torch.no_grad():
-                logits = torch.cat([model(part) for part in self._images.split(512)])
-            measured.append(margins(logits.double(), self._labels))
-        found, labels = torch.stack(measured).cpu().numpy(), self._labels.cpu().numpy()
-        if not np.isfinite(found).all():
-            return Score(0.0, 0.0)
-        accuracy = estimated_accuracy(found, labels, train.class_counts, self._trend_weight).mean()
-        return Score(float(accuracy), standard_error(found, labels, train.num_classes))
+        found = np.stack([self.margins_on(given, network) for network in range(self._networks)])
+        labels, counts = self._labels.cpu().numpy(), self._data.train.class_counts
+        return score_of(found, labels, counts, self._trend_weight)
 
 
 def make_checks(

@@ -28,7 +28,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit.value.code == 0
     help = capsys.readouterr().out
     commands = "run experts distill evaluate report compare search status init export store data"
-    assert {*commands.split(), "bench", "completion"} <= set(
+    assert {*commands.split(), "recommend", "bench", "completion"} <= set(
         re.findall(r"^    (\w+)\s", help, re.MULTILINE)
     )
 

@@ -6,7 +6,7 @@ its inner product with a fixed vector, so that a permutation shows as well.
 The runs use the overlays in ``ltdd_ray/methods``, so a change in an overlay or in a default shows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -169,7 +169,7 @@ def distilled(config: RunConfig, data: PreparedData) -> tuple[Numbers, Distilled
     return numbers, initial[0], final
 
 
-def evaluated(config: RunConfig, data: PreparedData, names: tuple[str, ...]) -> Numbers:
+def evaluated(config: RunConfig, data: PreparedData, names: Sequence[str]) -> Numbers:
     """A network on each of the sets ``names``: what it predicts and the norms of its classifier."""
     numbers: Numbers = {}
     for name in names:
@@ -229,6 +229,18 @@ def record_method(method: str, **distill_settings: Any) -> Numbers:
     return distilled(method_config(changed, method), data)[0]
 
 
+def record_selection(*methods: str) -> Numbers:
+    """A network on the real images of each of ``methods``, chosen with the shared experts."""
+    _, config, data = _shared()
+    numbers: Numbers = {}
+    for method in methods:
+        run = method_config(config, method)
+        tree = merge(run.model_dump(mode="json"), {"experts": {"store": config.store_uri}})
+        found = evaluated(parse_config(tree, "recorded"), data, run.evaluate.sets)
+        numbers |= {f"{method}/{name.partition('/')[2]}": value for name, value in found.items()}
+    return numbers
+
+
 def record_evaluation(method: str, names: tuple[str, ...], **model: Any) -> Numbers:
     """The sets ``names`` after the distillation of ``method``, and a network on each."""
     _, config, data = _shared()
@@ -273,6 +285,9 @@ def record_search() -> Numbers:
     return numbers
 
 
+TGDD = {"lr_image": 0.02, "snapshots": {"min": 1, "max": 3}}
+CHARACTERISTIC = {"distance": "characteristic", "frequencies": 16}
+GRADIENT = {"updates_per_network": 2, "epochs": 1, "batch_size": 20}
 SOFT_SETS = ("distilled", "distilled_hard", "distilled_calibrated", "distilled_8bit", "initial")
 REAL_SETS = (
     *("random", "random_soft", "k_center", "k_center_soft"),
@@ -306,8 +321,16 @@ RECORDINGS: dict[str, Callable[[], Numbers]] = {
     "mtt": lambda: record_method("mtt"),
     "dm": lambda: record_method("dm"),
     "idm": lambda: record_method("idm"),
-    "tgdd": lambda: record_method(
-        "tgdd", distribution={"lr_image": 0.02, "snapshots": {"min": 1, "max": 3}}
+    "tgdd": lambda: record_method("tgdd", distribution=TGDD),
+    "tgdd_mosaic": lambda: record_method("tgdd_mosaic", distribution=TGDD),
+    "dm_characteristic": lambda: record_method("dm", distribution=CHARACTERISTIC),
+    "idm_characteristic": lambda: record_method("idm", distribution=CHARACTERISTIC),
+    "tgdd_characteristic": lambda: record_method("tgdd", distribution=TGDD | CHARACTERISTIC),
+    "dc": lambda: record_method("dc", distribution={"gradient": GRADIENT}),
+    "dream": lambda: record_method("dream", distribution={"gradient": GRADIENT, "choose_every": 2}),
+    "selection": lambda: record_selection(
+        *("graph_cut", "random_mosaic", "k_center_mosaic"),
+        *("random_soft_mosaic", "k_center_soft_mosaic"),
     ),
     "evaluation_ltdd": lambda: record_evaluation("ltdd", SOFT_SETS + REAL_SETS),
     "evaluation_idm": lambda: record_evaluation("idm", ("distilled", "initial")),

@@ -147,7 +147,9 @@ def test_small_classes_stay_whole() -> None:
     ]
     values = [set(part.images[:, 0, 0, 0].tolist()) for part in (kept, held)]
     assert values[0] | values[1] == set(range(70)) and not values[0] & values[1]
-    with pytest.raises(UserError, match="the largest has 4 images; raise the fraction"):
+    with pytest.raises(
+        UserError, match=r"the largest has 4 images; raise search\.validation_fraction"
+    ):
         hold_out_where_possible(dataset([4, 1]), 0.2, 0, "test")
 
 

@@ -242,7 +242,7 @@ def test_a_method_without_time_left_is_not_started(
     learned: list[float] = []
 
     def learn(self: Clock, estimated: float, taken: float) -> None:
-        self.factor = 1000.0
+        self.factor = 10_000.0
         learned.append(estimated)
 
     monkeypatch.setattr(Clock, "learn", learn)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ltdd_ray.common.files import append_text, read_text
 from ltdd_ray.data.normalisation import Normalisation
 
 
@@ -44,7 +45,7 @@ class MetricsLog:
         history.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _lines(history) if _update_of(line) <= done]
         history.write_text("".join(line + "\n" for line in kept))
-        self._history = history.open("a")
+        self._history = append_text(history)
         self._events = SummaryWriter(str(tensorboard), purge_step=done + 1)
         self._normalisation, self._image_every = normalisation, image_every
 
@@ -76,5 +77,5 @@ def _lines(path: Path) -> list[str]:
     """Whole lines only: a killed writer may have left part of one."""
     if not path.exists():
         return []
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    lines = read_text(path, errors="replace").splitlines(keepends=True)
     return [line.rstrip("\n") for line in lines if line.endswith("\n")]

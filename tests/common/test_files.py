@@ -62,6 +62,8 @@ def test_writers_share_no_temporary_and_follow_no_link(tmp_path: Path) -> None:
 )
 def test_what_is_no_file_is_refused(tmp_path: Path, kind: str, use: Any, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)  # the address of a socket must be short
+    if kind == "device" and use not in (read_bytes, read_text):
+        kind = "pipe"  # a fault must not reach a device of this machine
     path = Path("/dev/null" if kind == "device" else "x")
     if kind == "pipe":
         os.mkfifo(path)

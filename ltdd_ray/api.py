@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import read_text, usable_path
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.config import RunConfig
 from ltdd_ray.distill.artifact import DistilledSet
@@ -43,9 +44,9 @@ class Results:
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Results":
         """Read the results in a run's folder. Raises ``UserError`` where there are none."""
-        folder = Path(path)
+        folder = Path(usable_path(str(path)))
         try:
-            values = json.loads((folder / "results.json").read_text())
+            values = json.loads(read_text(folder / "results.json"))
             missing = {"accuracy", "groups", "per_class", "class_names", "sets"} - {*values}
             if missing:
                 raise ValueError(f"it lacks {min(missing)}")
@@ -138,7 +139,7 @@ def compare(
     from ltdd_ray.workflows.compare.run_methods import compare as run_methods
 
     run_methods(config, known_methods() if methods is None else methods, PlainConsole(quiet=quiet))
-    rows = json.loads((config.folder / "compare.json").read_text())["rows"]
+    rows = json.loads(read_text(config.folder / "compare.json"))["rows"]
     return Comparison(config.folder / "compare.html", tuple(Row(**row) for row in rows), config)
 
 

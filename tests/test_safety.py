@@ -92,6 +92,43 @@ def test_the_check_finds_unpickling(code: str) -> None:
     assert unpickling(ast.parse(code))
 
 
+SHIPPED = {  # files that come with the package or the system
+    "ltdd_ray/config/shipped.py",
+    "ltdd_ray/cli/commands.py",
+    "ltdd_ray/common/hardware.py",
+    "ltdd_ray/methods/__init__.py",
+    "ltdd_ray/methods/published.py",
+    "ltdd_ray/nn/kernels/build.py",
+}
+
+
+def reading(tree: ast.AST) -> list[str]:
+    """Calls that would wait for ever where a pipe has the place of a file."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {ast.unparse(call.func).split(".")[-1] for call in calls if _is_method(call.func)}
+    return sorted(names & {"read_text", "read_bytes"}) + [
+        ast.unparse(call)
+        for call in calls
+        if ast.unparse(call.func).split(".")[-1] == "open"
+        and any(ast.unparse(word) in ("'rb'", "'r'", "'a'") for word in call.args)
+    ]
+
+
+def _is_method(func: ast.expr) -> bool:
+    return isinstance(func, ast.Attribute)
+
+
+def test_no_module_waits_for_a_pipe() -> None:
+    files = {str(file.relative_to(ROOT)): file for file in SOURCES}
+    assert set(files) >= SHIPPED
+    found = {
+        name: calls
+        for name, file in files.items()
+        if name not in SHIPPED and (calls := reading(ast.parse(file.read_text())))
+    }
+    assert found == {"ltdd_ray/common/files.py": ["written.open('rb')"]}  # its own new files
+
+
 class Bomb:
     """Creates a file when it is unpickled."""
 

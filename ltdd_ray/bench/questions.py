@@ -16,7 +16,7 @@ from ltdd_ray.common.files import write_json
 from ltdd_ray.common.terminal import PlainConsole
 
 
-def run_question(question: str, repeats: int, json_file: str | None) -> None:
+def run_question(question: str, repeats: int, json_file: Path | None) -> None:
     """Measure ``question`` (matching, experts, evaluate or store) and print its table.
 
     A warning follows for each ratio whose rounds disagree. A missed target is no error. Raises
@@ -25,8 +25,7 @@ def run_question(question: str, repeats: int, json_file: str | None) -> None:
     """
     if repeats < 1:
         raise UserError(f"--repeats {repeats}: a median needs at least one repeat")
-    output = Path(json_file) if json_file is not None else None
-    if output is not None and (output.is_dir() or not os.access(output.parent, os.W_OK)):
+    if json_file is not None and (json_file.is_dir() or not os.access(json_file.parent, os.W_OK)):
         raise UserError(
             f"--json {json_file}: not a file that can be written; "
             "name one in an existing, writable folder"
@@ -36,8 +35,8 @@ def run_question(question: str, repeats: int, json_file: str | None) -> None:
     console.print(results_table(question, results))
     for warning in disagreements(results):
         console.print(warning, soft_wrap=True, highlight=False)
-    if output is not None:
-        write_json(output, to_json(results))
+    if json_file is not None:
+        write_json(json_file, to_json(results))
 
 
 def results_table(question: str, results: Sequence[Result]) -> Table:

@@ -112,12 +112,13 @@ def _data_info(options: argparse.Namespace) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
+    from ltdd_ray.common.files import resolved
     from ltdd_ray.common.hardware import describe_hardware
     from ltdd_ray.common.shell import command
     from ltdd_ray.data.proposal import write_proposal
     from ltdd_ray.data.scan import scan_folder
 
-    output = options.output or Path(f"{options.folder.resolve().name}.yaml")
+    output = options.output or Path(f"{resolved(options.folder).name}.yaml")
     hardware, scan = describe_hardware(), scan_folder(options.folder)
     write_proposal(scan, output, hardware["cores"], len(hardware["gpus"]))
     read = f"{sum(scan.class_counts.values()):,} training images"

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os.path
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="write the HTML page of a run, or one that compares several runs",
         description=REPORT,
     )
-    report.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
-    report.add_argument("--output", metavar="FILE", type=Path, help="the HTML file to write")
+    report.add_argument("runs", metavar="RUN", nargs="+", type=_path, help="folder of a run")
+    report.add_argument("--output", metavar="FILE", type=_path, help="the HTML file to write")
     report.set_defaults(command="report")
     _takes_debug(report)
 
@@ -112,13 +113,13 @@ def build_parser() -> argparse.ArgumentParser:
     init.add_argument(
         "folder",
         metavar="DIR",
-        type=Path,
+        type=_path,
         help="folder with one folder of images per class, or with train and test that have these",
     )
     init.add_argument(
         "--output",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help="the config to write (default: DIR.yaml in the working directory)",
     )
     init.set_defaults(command="init")
@@ -126,13 +127,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     export = _add(commands, "export", "write the distilled set for other tools, with soft labels")
     export.add_argument(
-        "place", metavar="RUN", type=Path, help="folder of a run, or a distilled.safetensors"
+        "place", metavar="RUN", type=_path, help="folder of a run, or a distilled.safetensors"
     )
     export.add_argument("--to", choices=LAYOUTS, required=True, help="layout of the files")
     export.add_argument(
         "--output",
         metavar="DIR",
-        type=Path,
+        type=_path,
         help="the new folder (default: beside distilled.safetensors)",
     )
     export.set_defaults(command="export")
@@ -140,12 +141,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     show = _add(commands, "show", "write the distilled images as one PNG, a row per class")
     show.add_argument(
-        "place", metavar="RUN", type=Path, help="folder of a run, or a distilled.safetensors"
+        "place", metavar="RUN", type=_path, help="folder of a run, or a distilled.safetensors"
     )
     show.add_argument(
         "--output",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help="the PNG to write (default: contact_sheet.png beside distilled.safetensors)",
     )
     show.set_defaults(command="show")
@@ -171,7 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
     _takes_debug(push)
 
     status = _add(commands, "status", "show the progress of a run from the files in its folder")
-    status.add_argument("run", metavar="RUN", help="folder of a run")
+    status.add_argument("run", metavar="RUN", type=_path, help="folder of a run")
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(command="status", debug=False)
 
@@ -207,7 +208,9 @@ def build_parser() -> argparse.ArgumentParser:
     questions = bench.add_subparsers(required=True, metavar="QUESTION")
     for name, about in BENCH.items():
         question = _add(questions, name, about)
-        question.add_argument("--json", metavar="FILE", help="also write the results as JSON")
+        question.add_argument(
+            "--json", metavar="FILE", type=_path, help="also write the results as JSON"
+        )
         question.add_argument(
             "--repeats", type=int, default=5, metavar="N", help="repetitions (default: 5)"
         )
@@ -218,6 +221,14 @@ def build_parser() -> argparse.ArgumentParser:
     completion.add_argument("shell", choices=SHELLS)
     completion.set_defaults(command="completion", debug=False)
     return parser
+
+
+def _path(text: str) -> Path:
+    """A path; a leading ``~`` becomes the home folder, which a shell leaves in ``--output=~/x``.
+
+    That of an unknown user stays; what opens the path says so.
+    """
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib expands ./~x, too
 
 
 def _add(commands: Any, name: str, about: str) -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ from ltdd_ray.cluster.preemption import LossNotes, PreemptionWarnings
 from ltdd_ray.cluster.session import require_capacity
 from ltdd_ray.common.device import prepare_process
 from ltdd_ray.common.errors import NonFiniteLossError, UserError
+from ltdd_ray.common.files import read_text, resolved
 from ltdd_ray.common.hardware import peak_memory
 from ltdd_ray.config import ComputeConfig, RunConfig
 from ltdd_ray.data.budget import picture_budget
@@ -48,7 +49,7 @@ def run_job(
     ``UserError`` of a worker, for example :class:`NonFiniteLossError`, is raised unchanged. The
     last checkpoints are kept in every case.
     """
-    compute, storage = config.compute, config.folder.resolve() / "distilled"
+    compute, storage = config.compute, resolved(config.folder) / "distilled"
     require_workers(config, data.train.class_counts.tolist())
     drop_unusable(storage / "checkpoints")
     mailbox = open_mailbox()
@@ -237,7 +238,7 @@ def drop_unusable(folder: Path) -> None:
     """
     snapshot = folder / "checkpoint_manager_snapshot.json"
     try:
-        state = json.loads(snapshot.read_text())
+        state = json.loads(read_text(snapshot))
         names = [result["checkpoint_dir_name"] for result in state["checkpoint_results"]]
         usable = state["ray_version"] == ray.__version__ and all(
             _lies_in(folder, name) for name in names

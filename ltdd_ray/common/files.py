@@ -3,11 +3,14 @@
 They are written under a temporary name, flushed to disk and renamed.
 """
 
+import errno
 import fcntl
+import io
 import json
 import os
 import shutil
 import socket
+import stat
 import sys
 import uuid
 from collections.abc import Iterator
@@ -51,12 +54,77 @@ def refuse_impossible(path: str) -> None:
         )
 
 
+def resolved(path: Path) -> Path:
+    """``path`` absolute and without links. Raises ``UserError`` for links that form a circle."""
+    try:
+        return path.resolve()
+    except RuntimeError:
+        raise UserError(f"{path}: a link that leads back to itself; remove the link") from None
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """The file at ``path`` to read.
+
+    Raises ``UserError`` for a pipe, a socket or a device: reading one may never end. A pipe without
+    a writer would even keep a plain ``open`` waiting.
+    """
+    file = _regular(path, os.O_RDONLY)
+    return os.fdopen(file, "rb")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, for whose errors see :func:`open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """The text of a file, for whose errors see :func:`open_regular`; line ends become ``\\n``."""
+    with open_regular(path) as file, io.TextIOWrapper(file, encoding, errors) as text:
+        return text.read()
+
+
+def append_text(path: Path) -> IO[str]:
+    """The file at ``path``, created if missing, to write at its end. Errors as in reading."""
+    return os.fdopen(_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a")
+
+
+def _refuse_special(path: Path) -> None:
+    with suppress(OSError):
+        kind = path.lstat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISLNK(kind)):
+            raise _special(path)
+
+
+def _special(path: Path) -> UserError:
+    return UserError(f"{path}: a pipe, socket or device, not a file; remove it or name another")
+
+
+def _regular(path: Path, flags: int) -> int:
+    """A descriptor of a regular file."""
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a pipe to write that nobody reads, or a socket
+            raise _special(path) from None
+        raise
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise _special(path)
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Replace ``path`` by ``content``. A reader sees the old file or the new one, never a part.
 
     The same holds after a crash at any moment. Several processes may write one path at a time; the
-    last rename wins. A link at ``path`` is replaced, and its target stays as it is.
+    last rename wins. A link at ``path`` is replaced, and its target stays as it is. Raises
+    ``UserError`` where ``path`` is a pipe, a socket or a device, which a rename would destroy.
     """
+    _refuse_special(path)
     temporary = _temporary(path)
     try:
         with create_file(temporary) as file:

@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import refuse_impossible
+from ltdd_ray.common.files import read_text, refuse_impossible, resolved, usable_path
 from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.common.registry import import_plugins
 from ltdd_ray.common.shell import command
@@ -37,8 +37,7 @@ def load_config(
 
     Raises ``UserError`` naming the file or setting, the value and the remedy.
     """
-    refuse_impossible(str(path_or_name))
-    tree = _read_yaml(find_config(path_or_name), ())
+    tree = _read_yaml(find_config(usable_path(str(path_or_name))), ())
     for override in overrides:
         _apply_override(tree, override)
     for key, value in settings.items():
@@ -70,10 +69,10 @@ def dump_config(config: RunConfig) -> str:
 
 def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     refuse_impossible(str(path))
-    if path.resolve() in seen:
+    if resolved(path) in seen:
         raise UserError(f"{path}: `extends` leads back to itself; remove one of the links")
     try:
-        tree = parse_yaml(path.read_text(encoding="utf-8-sig"), str(path))
+        tree = parse_yaml(read_text(path, "utf-8-sig"), str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file; {_nearest(path)}") from None
     except IsADirectoryError:
@@ -90,7 +89,7 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
-    return merge(_read_yaml(path.parent / str(parent), (*seen, path.resolve())), tree)
+    return merge(_read_yaml(path.parent / usable_path(str(parent)), (*seen, resolved(path))), tree)
 
 
 def _nearest(path: Path) -> str:
@@ -194,6 +193,8 @@ def _describe(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "string_type" and isinstance(error["input"], int | float | date):
         message += f"; quote it, as in --set '{place}=\"{error['input']}\"'"
+    if error["type"] == "string_type" and error["input"] is None:
+        message += "; YAML reads nothing, and what begins with #, as null: quote it"
     if not place or isinstance(error["input"], dict):  # the sentence names the keys of a section
         return message
     return f"`{place}` = {error['input']!r}: {message[0].lower()}{message[1:]}"

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.data.mapped import MappedImages
+from ltdd_ray.data.mapped import MappedImages, image_digests
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +75,12 @@ class LabelledImages:
             if isinstance(self.images, MappedImages)
             else self.images[indices]
         )
+
+    def digests(self) -> list[bytes]:
+        """A hash of each image, equal for equal pixels."""
+        if isinstance(self.images, MappedImages):
+            return self.images.digests()
+        return image_digests(self.images)
 
     @property
     def bytes_in_memory(self) -> int:

@@ -1,7 +1,6 @@
 """Load the images that the data section of a config describes, and divide them into parts."""
 
 from dataclasses import dataclass
-from hashlib import sha256
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from ltdd_ray.data.count_estimate import CountEstimate, estimate_counts
 from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.data.longtail import long_tail_indices
 from ltdd_ray.data.sources import load_source
-from ltdd_ray.data.sources.checks import without_test_images
+from ltdd_ray.data.sources.checks import strange_classes, without_test_images
 from ltdd_ray.data.sources.folders import load_unlabelled
 from ltdd_ray.data.sources.imagenet import ShardWriter, write_in_process
 from ltdd_ray.data.split import hold_out, labelled_subset
@@ -87,22 +86,32 @@ def load_data(
     if config.class_counts == "estimate":
         assert unlabelled is not None  # the config requires it
         estimate = estimate_counts(train, unlabelled, seed, true)
-    notes += _in_both_parts(train, test)
+    notes += _found_twice(train, test)
     return DataSplits(train, validation, test, estimate, tuple(notes))
 
 
-def _in_both_parts(train: LabelledImages, test: LabelledImages) -> list[str]:
-    """A note about images that stand in both parts, or none. Mapped images are not compared."""
-    if not isinstance(train.images, np.ndarray) or not isinstance(test.images, np.ndarray):
-        return []
-    seen = {sha256(image.tobytes()).digest() for image in train.images}
-    twice = sum(sha256(image.tobytes()).digest() in seen for image in test.images)
-    if not twice:
-        return []
-    return [
-        f"{twice:,} of {len(test):,} test images are pixel for pixel training images too, which "
-        "raises the accuracy; remove them from one part"
-    ]
+def _found_twice(train: LabelledImages, test: LabelledImages) -> list[str]:
+    """Notes about images that are equal pixel for pixel, in the training part and in both."""
+    classes: dict[bytes, set[int]] = {}
+    digests = train.digests()
+    for digest, label in zip(digests, train.labels.tolist()):
+        classes.setdefault(digest, set()).add(label)
+    notes = []
+    copies = len(train) - len(classes)
+    if copies:
+        confused = sum(len(labels) > 1 for labels in classes.values())
+        other = f", and {confused:,} image(s) stand in several classes" if confused else ""
+        notes.append(
+            f"{copies:,} of {len(train):,} training images are pixel for pixel copies of another "
+            f"one{other}; every copy counts as an image, so remove those that are too many"
+        )
+    twice = sum(digest in classes for digest in test.digests())
+    if twice:
+        notes.append(
+            f"{twice:,} of {len(test):,} test images are pixel for pixel training images too, "
+            "which raises the accuracy; remove them from one part"
+        )
+    return notes
 
 
 def _with_classes_of(train: LongTailedDataset, test: LabelledImages) -> LabelledImages:
@@ -117,11 +126,7 @@ def _with_classes_of(train: LongTailedDataset, test: LabelledImages) -> Labelled
         names = set(train.class_names), set(test.class_names)
         counts = len(train.class_names), len(test.class_names)
         if names[1] - names[0] or counts != (len(names[0]), len(names[1])):
-            odd = sorted(names[0] ^ names[1]) or ["names that stand twice"]
-            raise UserError(
-                f"training and test classes differ ({', '.join(odd[:5])}); "
-                "give both parts the same classes"
-            )
+            raise strange_classes(sorted(names[1] - names[0]), sorted(names[0]))
         numbers = np.array([train.class_names.index(name) for name in test.class_names])
         test = LabelledImages(test.images, numbers[test.labels], train.class_names)
     return test

@@ -12,7 +12,9 @@ def printable(text: str) -> str:
     r"""``text`` with each character that no terminal can show written as an escape, as \x1b."""
     return "".join(
         character.encode("unicode_escape").decode()
-        if unicodedata.category(character) in _UNPRINTABLE or character in _BIDIRECTIONAL
+        if unicodedata.category(character) in _UNPRINTABLE
+        or character in _BIDIRECTIONAL
+        or ord(character) & 0xFFFE == 0xFFFE  # no character in any version of Unicode
         else character
         for character in text
     )

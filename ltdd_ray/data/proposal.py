@@ -5,16 +5,16 @@ Image size, network depth, images per class, expert epochs and the images' learn
 the images.
 """
 
-import json
 import re
 from collections.abc import Sequence
-from math import floor, log2, log10
+from math import floor, inf, log2, log10
 from pathlib import Path
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import write_atomic
+from ltdd_ray.common.files import resolved, write_atomic
 from ltdd_ray.common.shell import command
 from ltdd_ray.data.names import printable
 from ltdd_ray.data.scan import Scan
@@ -52,7 +52,7 @@ def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
     environment = Environment(
         loader=PackageLoader("ltdd_ray.data", "."), undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters["yaml"] = json.dumps  # JSON strings are YAML
+    environment.filters["yaml"] = _quoted
     counts = sorted(scan.class_counts.items(), key=lambda item: -item[1])
     train = [n if scan.has_test else round((1 - TEST_FRACTION) * n) for _, n in counts]
     side = max(
@@ -64,9 +64,10 @@ def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
     epochs = min(max(IMAGES_PER_EXPERT // sum(train), EXPERT_EPOCHS[0]), EXPERT_EPOCHS[1])
     text = environment.get_template("proposal.yaml").render(
         scan=scan,
+        path=_as_written(scan.root),
         info=printable(command("data", "info", output)),
         run=printable(command("run", output)),
-        name=re.sub(r"[^A-Za-z0-9._-]+", "-", scan.root.resolve().name).strip("._-") or "images",
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", resolved(scan.root).name).strip("._-") or "images",
         counts=counts,
         test_fraction=TEST_FRACTION,
         side=side,
@@ -84,6 +85,16 @@ def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
         raise UserError(
             f"{output}: not writable: {error.strerror or error}; choose another file with --output"
         ) from error
+
+
+def _quoted(text: str) -> str:
+    """``text`` as a YAML value, whatever it holds. JSON would cut an emoji into two characters."""
+    return yaml.safe_dump(text, default_style='"', width=inf).strip()
+
+
+def _as_written(root: Path) -> str:
+    """``root`` as the config's path; a leading ``~`` of its own name is not the home folder."""
+    return f"./{root}" if str(root).startswith("~") else str(root)
 
 
 def _one_digit(value: float) -> int:

@@ -8,7 +8,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import refuse_impossible
 from ltdd_ray.common.shell import command
 from ltdd_ray.data.names import class_name, printable
-from ltdd_ray.data.sources.checks import without_test_images
+from ltdd_ray.data.sources.checks import strange_classes, without_test_images
 from ltdd_ray.data.sources.decode import read_head, refuse_unreadable_heic
 from ltdd_ray.data.sources.folders import image_files, locate_parts, passed_over, subfolders
 
@@ -91,6 +91,8 @@ def _unmeasured(files: dict[str, list[Path]], test: Path | None) -> list[str]:
     if test is None:
         return []
     there = {class_name(folder.name) for folder in subfolders(test) if image_files(folder)}
+    if there - files.keys():
+        raise strange_classes(sorted(there - files.keys()), sorted(files))
     return without_test_images([name for name in files if name not in there], len(files))
 
 

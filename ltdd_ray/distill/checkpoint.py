@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import write_atomic
+from ltdd_ray.common.files import read_text, write_atomic
 from ltdd_ray.data.dataset import LongTailedDataset
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
@@ -81,7 +81,7 @@ def finished_updates(folder: Path | None) -> int:
 
 def _read_progress(folder: Path) -> dict[str, Any]:
     try:
-        progress = json.loads((folder / PROGRESS).read_text())
+        progress = json.loads(read_text(folder / PROGRESS))
         if isinstance(progress, dict) and isinstance(progress.get("update"), int):
             return progress
     except (OSError, ValueError, RecursionError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import append_text, read_text
 from ltdd_ray.distill.artifact import DistilledSet
 
 FILE, BEST = "checks.jsonl", "best"
@@ -56,7 +57,7 @@ class Checks:
         score = self._score(found)
         seconds = time.monotonic() - began
         self._spent += seconds
-        with (self._folder / FILE).open("a") as file:
+        with append_text(self._folder / FILE) as file:
             line = {"update": update, SCORE: score, "seconds": round(seconds, 2)}
             file.write(json.dumps(line) + "\n")
         if self._keep == "best" and (self._best is None or score > self._best.provenance[SCORE]):
@@ -98,7 +99,7 @@ def read_checks(folder: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     try:
-        lines = file.read_text().splitlines(keepends=True)
+        lines = read_text(file).splitlines(keepends=True)
         found = [json.loads(line) for line in lines if line.endswith("\n")]
         for line in found:
             if not isinstance(line["update"], int) or not isfinite(line[SCORE]):

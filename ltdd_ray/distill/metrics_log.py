@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ltdd_ray.common.files import append_text, read_text
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.normalisation import Normalisation
 
@@ -40,7 +41,7 @@ class MetricsLog:
         history.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _lines(history) if _update_of(line) <= done]
         history.write_text("".join(line + "\n" for line in kept))
-        self._history = history.open("a")
+        self._history = append_text(history)
         self._normalisation, self._image_every = normalisation, image_every
         self._events = None
         if tensorboard is not None:
@@ -93,5 +94,5 @@ def _lines(path: Path) -> list[str]:
     """Whole lines only: a killed writer may have left part of one."""
     if not path.exists():
         return []
-    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    lines = read_text(path, errors="replace").splitlines(keepends=True)
     return [line.rstrip("\n") for line in lines if line.endswith("\n")]

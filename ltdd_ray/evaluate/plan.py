@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import write_json
+from ltdd_ray.common.files import read_bytes, read_text, write_json
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.identity import network_fingerprint
 from ltdd_ray.data.prepare import PreparedData
@@ -42,7 +42,7 @@ class NetworkRecord:
     def read(self) -> NetworkResult | None:
         """The result, or None if the file is missing, damaged or of another ``identity``."""
         try:
-            content = json.loads(self.file.read_text())
+            content = json.loads(read_text(self.file))
             return (
                 NetworkResult.from_json(content["result"])
                 if content["identity"] == self.identity
@@ -87,7 +87,7 @@ def distilled_file(folder: Path) -> Path:
 
 def hash_of_set(file: Path) -> str:
     """SHA-256 of the file, as results.json has it under :data:`SET_HASH`."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(file)).hexdigest()
 
 
 def measured_on(results: Mapping[str, Any], file: Path) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ltdd_ray.common.files import write_atomic
+from ltdd_ray.common.files import read_text, resolved, write_atomic
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.evaluate.plan import measured_on
 from ltdd_ray.evaluate.results import accuracy_text, describe_robustness
@@ -48,11 +48,11 @@ def read_results(file: Path) -> dict[str, Any]:
 
     Empty before the evaluation, for a cut one, and for a file outside of a run.
     """
-    results = file.resolve().parent.parent / "results.json"
+    results = resolved(file).parent.parent / "results.json"
     if file.parent.name != "distilled":
         return {}
     try:
-        content = json.loads(results.read_text())
+        content = json.loads(read_text(results))
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -12,6 +12,7 @@ import yaml
 from jinja2 import UndefinedError
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import read_text
 from ltdd_ray.common.shell import command
 from ltdd_ray.config.loading import leaves
 from ltdd_ray.config.yaml_text import parse_yaml
@@ -158,7 +159,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 def _read_text(path: Path) -> str:
     """The text of the file; empty where there is no file."""
     try:
-        return path.read_text(encoding="utf-8") if path.exists() else ""
+        return read_text(path) if path.exists() else ""
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(
             f"{path}: not readable ({error}); delete the file and run the stage that writes it "

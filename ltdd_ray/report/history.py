@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import read_text
 from ltdd_ray.distill.checks import SCORE, read_checks
 from ltdd_ray.report.charts import line_chart
 
@@ -94,7 +95,7 @@ def _curve(
 
 def _read(path: Path) -> list[dict[str, Any]]:
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         try:
             records.append(json.loads(line))
         except (ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ltdd_ray.common.files import open_regular, read_bytes
 from ltdd_ray.common.shell import command
 from ltdd_ray.common.units import size
 from ltdd_ray.data.groups import class_groups
@@ -97,7 +98,7 @@ def fingerprint(run_folder: Path) -> str:
     digest = hashlib.sha256()
     for name in _SOURCES:
         file = run_folder / name
-        content = file.read_bytes() if file.is_file() else b""
+        content = read_bytes(file) if file.is_file() else b""
         digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
@@ -105,7 +106,7 @@ def fingerprint(run_folder: Path) -> str:
 def is_current(run_folder: Path) -> bool:
     """Whether ``report.html`` of the run was made from the files that are there now."""
     try:
-        with (run_folder / "report.html").open("rb") as page:
+        with open_regular(run_folder / "report.html") as page:
             head = page.read(_HEAD)
     except OSError:
         return False

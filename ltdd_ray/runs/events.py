@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ltdd_ray.common.files import write_json
+from ltdd_ray.common.files import append_text, write_json
 from ltdd_ray.common.redact import mask
 from ltdd_ray.runs.output import Output
 from ltdd_ray.runs.progress import Meter, Progress, StageState
@@ -40,7 +40,7 @@ class LossNote(str):
 def record_event(folder: Path, event: str, losses: dict[str, int] | None = None) -> None:
     """Append one event to ``events.jsonl`` of the run in ``folder``."""
     line = {"time": now(), "event": mask(event)} | ({"losses": losses} if losses else {})
-    with (folder / EVENTS).open("a") as file:
+    with append_text(folder / EVENTS) as file:
         file.write(json.dumps(line) + "\n")
 
 

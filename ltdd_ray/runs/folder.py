@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import LOCK, locked, write_atomic, write_json
+from ltdd_ray.common.files import LOCK, locked, read_text, write_atomic, write_json
 from ltdd_ray.common.hardware import describe_hardware, describe_versions
 from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.config import RunConfig, decides, result_fingerprint
@@ -120,7 +120,7 @@ class RunFolder:
                 )
             return
         try:
-            recorded = dict(leaves(parse_yaml(file.read_text(encoding="utf-8"), str(file))))
+            recorded = dict(leaves(parse_yaml(read_text(file), str(file))))
         except (ValueError, AttributeError, UserError, yaml.YAMLError):
             raise UserError(
                 f"{file}: not readable as a config; choose another name with --set name=..."
@@ -145,7 +145,7 @@ class RunFolder:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(read_text(file))
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import refuse_impossible
+from ltdd_ray.common.files import read_text, refuse_impossible
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.common.units import duration
 from ltdd_ray.runs.events import EVENTS, PROGRESS, STOPPED
@@ -101,9 +101,9 @@ def _seconds_since(time: str) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
 
 
-def show_status(folder: str, as_json: bool) -> None:
+def show_status(folder: Path, as_json: bool) -> None:
     """Print :func:`read_status` as text or JSON."""
-    status = read_status(Path(folder))
+    status = read_status(folder)
     print(json.dumps(status)) if as_json else PlainConsole().print(
         "\n".join(_lines(status)), soft_wrap=True, highlight=False
     )
@@ -148,7 +148,7 @@ def _losses(incidents: int, actors: int, preempted: int) -> str:
 
 def _json(file: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(read_text(file))
         if not isinstance(content, dict):
             raise ValueError("not an object")
         return content
@@ -162,7 +162,7 @@ def _json(file: Path) -> dict[str, Any] | None:
 
 def _events(file: Path) -> list[dict[str, Any]]:
     """All events. A killed writer may have left an incomplete line, at the end or before others."""
-    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    lines = read_text(file).splitlines(keepends=True) if file.exists() else []
     whole = [line for line in lines if line.endswith("\n")]
     events = []
     for number, line in enumerate(whole, start=1):

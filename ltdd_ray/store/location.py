@@ -14,12 +14,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 from pyarrow import fs
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import usable_path
+from ltdd_ray.common.files import open_regular, usable_path
 from ltdd_ray.common.redact import mask
 from ltdd_ray.store.drafts import LocalDraft, ObjectDraft
 
@@ -77,12 +78,16 @@ class LocalFolder:
 
     def read(self, name: str) -> bytes | None:
         try:
-            return (self.path / name).read_bytes()
+            with self.open(name) as file:
+                return file.read()
         except FileNotFoundError:
             return None
 
-    def open(self, name: str) -> io.BufferedReader:
-        return (self.path / name).open("rb")
+    def open(self, name: str) -> IO[bytes]:
+        try:
+            return open_regular(self.path / name)
+        except IsADirectoryError:
+            raise UserError(f"{self.uri}/{name}: a folder, not a file; remove it") from None
 
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
@@ -100,7 +105,7 @@ class LocalFolder:
         """Whether no live writer owns the file. True stays true while the block runs."""
         try:
             file = (self.path / name).open("r+b")
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             yield False
             return
         with file:

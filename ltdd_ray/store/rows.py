@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ltdd_ray.common.files import open_regular
 from ltdd_ray.store.location import Folder, LocalFolder, ObjectFolder
 from ltdd_ray.store.manifest import Column
 
@@ -61,7 +62,7 @@ class MappedRows:
         """What a refused mapping means: torch says the same of a cut file and a full system."""
         try:
             size = (self._folder.path / file).stat().st_size
-            with (self._folder.path / file).open("rb"):
+            with open_regular(self._folder.path / file):
                 pass  # raises where no descriptor is left, or the file may not be read
         except FileNotFoundError:
             return DamagedRowError("cut")

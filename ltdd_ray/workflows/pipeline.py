@@ -16,6 +16,7 @@ from ltdd_ray.cluster.metrics import StageGauges
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.cluster.trajectory import require_workers
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import read_text, resolved
 from ltdd_ray.common.hardware import peak_memory
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.budget import describe_shortage, picture_budget
@@ -92,7 +93,7 @@ def _run_stages(
             output.stage(name, "finished", artifact, _work(run, name))
     if "evaluate" in stages or "report" in stages:
         with fitting_files(run.folder.path):
-            output.results(json.loads(run.folder.results.read_text()), str(run.folder.results))
+            output.results(json.loads(read_text(run.folder.results)), str(run.folder.results))
 
 
 def open_run(config: RunConfig, data: PreparedData, output: Output) -> RunContext:
@@ -166,8 +167,8 @@ def absolute(config: RunConfig) -> RunConfig:
     """``config`` with absolute paths: workers have other working directories than the driver."""
     store = config.experts.store
     if store and "://" not in store:
-        store = str(Path(store).resolve())
-    output = str(Path(config.output).resolve())
+        store = str(resolved(Path(store)))
+    output = str(resolved(Path(config.output)))
     return with_store(config.model_copy(update={"output": output}), store)
 
 

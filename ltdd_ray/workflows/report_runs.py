@@ -5,6 +5,7 @@ from os.path import commonpath
 from pathlib import Path
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import resolved
 from ltdd_ray.common.shell import command
 from ltdd_ray.config.loading import load_config
 from ltdd_ray.report.comparison import write_comparison
@@ -23,7 +24,7 @@ def report_runs(places: Sequence[Path], output: Path | None) -> Path:
     """
     if not places:
         raise UserError("report: the list of runs is empty; name the folder of at least one run")
-    runs = {folder.resolve(): folder for place in places for folder in _run_folders(place)}
+    runs = {resolved(folder): folder for place in places for folder in _run_folders(place)}
     if len(runs) == 1:
         return write_report(next(iter(runs.values())), output)
     return write_comparison([*runs.values()], output or Path(commonpath(runs)) / "compare.html")

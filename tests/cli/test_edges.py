@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ltdd_ray.cli import main as cli
+from ltdd_ray.cli.parser import build_parser
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import refuse_impossible, usable_path
 from ltdd_ray.common.shell import command
@@ -102,6 +103,49 @@ def test_text_that_is_no_utf8_says_so(
 ) -> None:
     (tmp_path / "c.yaml").write_bytes(data)
     assert "save it as UTF-8" in answer(capsys, "run", str(tmp_path / "c.yaml"))
+
+
+@pytest.mark.timeout(120)
+def test_a_pipe_in_the_place_of_a_config_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "p.yaml")
+    (tmp_path / "c.yaml").write_text("extends: p.yaml\n")
+    for words in (["run", "p.yaml"], ["data", "info", "c.yaml"], ["run", "/dev/zero"]):
+        place = tmp_path / words.pop()
+        assert "a pipe, socket or device" in answer(capsys, *words, str(place))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["run.json", "progress.json", "heartbeat.json", "events.jsonl"])
+def test_a_pipe_in_the_place_of_a_record_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    assert f"{name}: a pipe, socket or device" in answer(capsys, "status", str(tmp_path))
+
+
+@pytest.mark.parametrize("words", [["run"], ["init"], ["report"], ["data", "info"]])
+def test_a_circle_of_links_is_one_sentence(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, target in (("a", "b"), ("b", "a")):
+        (tmp_path / name).symlink_to(target)
+    answer(capsys, *words, str(tmp_path / "a"))
+
+
+def test_a_home_folder_is_expanded_in_every_argument(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "c.yaml").write_text(CONFIG)
+    (tmp_path / "d.yaml").write_text("extends: ~/c.yaml\n")
+    assert load_config("~/d.yaml").name == "a"
+    for words in ("status ~/x", "report --output=~/x ~/x", "init ~/x", "export ~/x --to npz"):
+        options = vars(build_parser().parse_args(words.split()))
+        paths = [options[key] for key in ("run", "runs", "folder", "place") if key in options]
+        assert paths in ([tmp_path / "x"], [[tmp_path / "x"]])
+        assert options.get("output") in (None, tmp_path / "x")
 
 
 def test_a_byte_order_mark_and_aliases_of_use_are_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import re
 import socket
 from pathlib import Path
@@ -8,7 +9,18 @@ from typing import Any
 import pytest
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import LOCK, create_file, locked, new_folder, write_atomic, write_json
+from ltdd_ray.common.files import (
+    LOCK,
+    append_text,
+    create_file,
+    locked,
+    new_folder,
+    read_bytes,
+    read_text,
+    resolved,
+    write_atomic,
+    write_json,
+)
 
 
 def test_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -39,6 +51,54 @@ def test_writers_share_no_temporary_and_follow_no_link(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         create_file(tmp_path / "taken")
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.timeout(60)  # a plain open would wait
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+@pytest.mark.parametrize(
+    "use",
+    [read_bytes, read_text, append_text, lambda path: write_atomic(path, "x")],
+    ids=["bytes", "text", "append", "write"],
+)
+def test_what_is_no_file_is_refused(tmp_path: Path, kind: str, use: Any, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the address of a socket must be short
+    if kind == "device" and use not in (read_bytes, read_text):
+        kind = "pipe"  # a fault must not reach a device of this machine
+    path = Path("/dev/null" if kind == "device" else "x")
+    if kind == "pipe":
+        os.mkfifo(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "socket":
+            listener.bind(str(path))
+        before = path.lstat()
+        with pytest.raises(UserError, match=rf"{path}: a pipe, socket or device, not a file"):
+            use(path)
+    assert path.lstat().st_ino == before.st_ino and sorted(tmp_path.iterdir()) == [
+        *([tmp_path / "x"] if kind != "device" else [])
+    ]
+
+
+def test_files_are_read_and_appended_to(tmp_path: Path) -> None:
+    for _ in range(2):
+        with append_text(tmp_path / "x") as file:
+            file.write("a\r\n")
+    assert read_bytes(tmp_path / "x") == b"a\r\na\r\n"
+    assert read_text(tmp_path / "x") == "a\na\n"
+    (tmp_path / "link").symlink_to(tmp_path / "x")
+    assert read_text(tmp_path / "link") == "a\na\n"
+    for use in (read_bytes, append_text):
+        with pytest.raises(IsADirectoryError):
+            use(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_text(tmp_path / "none")
+
+
+def test_a_circle_of_links_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(UserError, match=r"a: a link that leads back to itself; remove the link"):
+        resolved(tmp_path / "a")
+    assert resolved(tmp_path / "none") == tmp_path.resolve() / "none"
 
 
 def test_a_long_name_can_be_written(tmp_path: Path) -> None:

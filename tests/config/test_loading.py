@@ -111,3 +111,9 @@ def test_a_number_where_text_is_due_says_how_to_quote_it(parent: Path) -> None:
     ):
         load_config(parent, ["name=2024"])
     assert load_config(parent, ['name="2024"']).name == "2024"
+
+
+def test_a_colour_that_yaml_takes_for_a_comment_says_so() -> None:
+    with pytest.raises(UserError, match=r"`data\.background` = None: .* begins with #, as null: q"):
+        load_config("demo", ["data.background=#112233"])
+    assert load_config("demo", ["data.background='#112233'"]).data.background == "#112233"

@@ -42,7 +42,7 @@ def test_transparent_pixels_lie_on_the_background() -> None:
     content, notes = encoded(Image.fromarray(ink), "png"), []
     found = decode_images([("x", content), ("y", content)], None, "white", notes)
     assert (found[:, :, :, :4] == 255).all() and (found[:, :, :, 4:] == 0).all()
-    assert len(notes) == 1 and notes[0].startswith("2 images have transparent pixels")
+    assert len(notes) == 1 and notes[0].startswith("2 image(s) have transparent pixels")
     found = decode_images([("x", content)], None, "#102030")
     assert found[0, :, 0, 0].tolist() == [0x10, 0x20, 0x30]
     for mode in ("LA", "P"):

@@ -1,12 +1,17 @@
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from generatedkit import generated
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import load_config
+from ltdd_ray.data.names import class_name, printable
 from ltdd_ray.data.proposal import sensible_ipc, write_proposal
 from ltdd_ray.data.scan import Scan, scan_folder
 
@@ -71,6 +76,29 @@ def test_a_proposal_fits_images_and_machine(tmp_path: Path) -> None:
         1,
     )
     assert tiny.data.test_fraction is None and tiny.experts.representation.epochs == 60
+
+
+PATHS = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=20)
+
+
+@generated(60)
+@given(
+    steps=st.lists(PATHS, min_size=1, max_size=3),
+    names=st.lists(st.text(max_size=9).map(class_name), min_size=2, max_size=5, unique=True),
+    count=st.integers(2, 10**6),
+)
+@example(["photos \U0001f600"], ["a\ufffe", "# b\u2028"], 5)
+@example(["~photos", "yes: [no]"], ["'", '"'], 5)
+def test_any_proposal_reads_back(steps: list[str], names: list[str], count: int) -> None:
+    root = Path(*steps)
+    if printable(str(root)) != str(root):
+        root = Path("photos")  # such a folder is refused before
+    counts = {class_name(name): count + k for k, name in enumerate(names)}
+    with TemporaryDirectory() as folder:
+        config, text = propose(Path(folder), root=root, class_counts=counts)
+    assert Path(str(config.data.path)) == root and config.data.source == "imagefolder"
+    assert f"# {len(counts)} classes" in text
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", config.name)
 
 
 def test_a_scan_counts_all_and_opens_some(tmp_path: Path) -> None:

@@ -118,7 +118,10 @@ class TestNpz:
             ({"train_labels": np.zeros((4, 14), int)}, r"train_labels is int64 of shape \(4, 14\)"),
             ({"train_labels": np.zeros(3, int)}, r"x.npz train: .*expected 4 whole numbers"),
             ({"train_labels": np.array([None] * 4)}, r"not a readable npz file of plain arrays"),
-            ({"test_labels": np.array([0, 2])}, r"x.npz test: label 2 lies outside 0..1"),
+            (
+                {"test_labels": np.array([0, 2])},
+                r"x.npz test: label 2 is not in 0..1, the labels of",
+            ),
         ],
     )
     def test_bad_arrays(self, tmp_path, changes, message):

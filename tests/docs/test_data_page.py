@@ -11,6 +11,7 @@ from PIL import Image
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.config.data import SOURCES
+from ltdd_ray.data.load import load_data
 from ltdd_ray.data.sources import load_source
 from ltdd_ray.data.sources.decode import FORMATS
 
@@ -31,6 +32,10 @@ FOLDERS = {  # row -> files besides a/*.png and b/*.png (below train/ in the row
     "`CLASS/inside/1.png`": ["a/inside/1.png"],
     "`.hidden/1.png`, `__MACOSX/1.png`": [".hidden/1.png", "__MACOSX/1.png"],
     "`train` beside `old/CLASS/1.png`": ["train/a/1.png", "train/b/1.png", "old/a/1.png"],
+    "`train` beside `test/OTHER/1.png`": [
+        *(f"{part}/{k}/1.png" for part in ("train", "test") for k in "ab"),
+        "test/OTHER/1.png",
+    ],
     "`test` beside `Test`": [f"{p}/{k}/1.png" for p in ("train", "test", "Test") for k in "ab"],
 }
 WORDS, NUMBERS = pa.array(["b", "a", "a", "b"]), pa.array([1, 0, 0, 1])
@@ -83,8 +88,8 @@ TINY = {  # row -> files besides those of a whole set, and the line added to val
 def check(source: str, path: Path, outcome: str) -> None:
     config = DataConfig(source=source, path=str(path))
     if outcome.startswith("refused"):
-        with pytest.raises(UserError):
-            load_source(config)
+        with pytest.raises(UserError):  # classes are compared where the parts are brought together
+            load_data(config, 0) if outcome.endswith("alone") else load_source(config)
         return
     train, test = load_source(config)
     assert any("not read" in note for note in train.notes) == outcome.startswith("passed over")
@@ -140,6 +145,7 @@ def test_a_row_of_tiny_imagenet(tmp_path: Path, row: str, outcome: str) -> None:
         return
     train, test = load_source(config)
     assert test is not None and train.class_names == ("n1", "n2")
+    assert any("not read" in note for note in train.notes) == outcome.startswith("passed over")
     assert train.class_counts.tolist() == [1 + ("training part" in outcome), 1]
     assert test.class_counts.tolist() == [int("test part" in outcome), 1]
 

@@ -60,7 +60,7 @@ def test_any_state(folder: Path, data: st.DataObject, file: str) -> None:
     state[file] = altered(data, state[file])
     for name, content in state.items():
         (folder / name).write_text(json.dumps(content) + "\n")
-    answers(lambda: show_status(str(folder), as_json=False))
+    answers(lambda: show_status(folder, as_json=False))
     RunFolder(folder).record_stage("distill", 1.0, 2)
     assert RunFolder(folder).information()["timings"]["distill"] == 1.0
 
@@ -75,6 +75,6 @@ def test_any_state(folder: Path, data: st.DataObject, file: str) -> None:
 def test_any_bytes(folder: Path, content: bytes, file: str) -> None:
     before = (folder / file).read_bytes() if (folder / file).exists() else b"{}"
     (folder / file).write_bytes(content + b"\n")
-    answers(lambda: show_status(str(folder), as_json=False))
+    answers(lambda: show_status(folder, as_json=False))
     answers(lambda: write_report(folder))
     (folder / file).write_bytes(before)

@@ -131,7 +131,7 @@ def test_a_refused_mapping_does_not_ask_to_delete_sound_data(tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(torch, "from_file", refused)
         if number == 24:
-            patch.setattr(Path, "open", no_file)
+            patch.setattr(os, "open", no_file)
         with pytest.raises(UserError, match=f"the store is sound; .*{words}") as caught:
             store.read(0, "representation", 1)
     assert "delete" not in str(caught.value)
@@ -152,3 +152,35 @@ def test_where_no_mapping_is_left_fetched_rows_are_not_kept(tmp_path, remote, mo
     for _ in range(2):
         _, classifier = store.read(0, "representation", 1)
         np.testing.assert_array_equal(classifier.numpy(), vectors(make_header(), 1)["classifier"])
+
+
+@pytest.mark.timeout(120)  # a plain open would wait for the pipe's writer
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(Path.mkdir, "a folder, not a file; remove it"), (os.mkfifo, "a pipe, socket or device")],
+)
+def test_what_is_no_file_in_the_place_of_a_manifest(tmp_path, make, words):
+    for expert in (0, 1):
+        write(tmp_path, make_header(expert), range(2))
+    file = manifest_file(tmp_path)
+    file.unlink()
+    make(file)
+    store = TrajectoryStore.open(str(tmp_path))
+    with pytest.raises(UserError, match=rf"{file.name}: {words}"):
+        store.trajectories()
+    problems = store.verify()  # of the other trajectory there is none
+    assert [(p.file, p.kind) for p in problems] == [(file.name, "manifest")]
+    assert words in problems[0].message
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_in_the_place_of_a_data_file(tmp_path, make):
+    write(tmp_path, make_header(), range(2))
+    file = data_file(tmp_path)
+    file.unlink()
+    make(file)
+    (problem,) = TrajectoryStore.open(str(tmp_path)).verify()
+    assert problem.kind == "cut" and problem.file == file.name
+    with pytest.raises(UserError, match=r"cut or removed|has \d+ bytes"):
+        TrajectoryStore.open(str(tmp_path)).read(0, "representation", 0)

@@ -22,6 +22,7 @@ from ltdd_ray.data.sources.labels import (
     clean_names,
     names_of_numbers,
     number_names,
+    shifted,
     whole_numbers,
 )
 
@@ -105,6 +106,7 @@ def load_npz(config: DataConfig) -> tuple[LongTailedDataset, LabelledImages | No
     else:
         shift, names = names_of_numbers(f"{path} train", labels)
         numbers = labels - shift
+    notes += _passed_over(path, config.test_path is not None)
     train = named_dataset(f"{path} train", images, numbers, names, notes)
     if config.test_path is not None:
         path = existing(config.test_path, "data.test_path")
@@ -116,8 +118,27 @@ def load_npz(config: DataConfig) -> tuple[LongTailedDataset, LabelledImages | No
     if (test.dtype.kind == "U") != (labels.dtype.kind == "U"):
         raise UserError(f"{path}: only one part's labels are names; write both in the same way")
     where = f"{path} test"
-    numbers = number_names(where, test.tolist(), names) if test.dtype.kind == "U" else test - shift
+    numbers = (
+        number_names(where, test.tolist(), names)
+        if test.dtype.kind == "U"
+        else shifted(where, test, shift, names)
+    )
     return train, named_test_images(where, images, numbers, names, notes)
+
+
+def _passed_over(path: Path, without_test: bool) -> list[str]:
+    """A note about arrays of the file that are not read."""
+    read = {f"{part}_{what}" for part in ("train", "test") for what in ("images", "labels")}
+    if without_test:
+        read = {key for key in read if key.startswith("train")}
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+    others = sorted(set(names) - read)
+    return (
+        [f"{path}: {len(others)} array(s) are not read, for example {printable(others[0])}"]
+        if others
+        else []
+    )
 
 
 def _read_npz(path: Path) -> Mapping[str, np.ndarray]:
@@ -178,9 +199,13 @@ def _channels_first(where: str, images: np.ndarray) -> np.ndarray:
             return images.transpose(0, 3, 1, 2)
         if images.shape[1] in (1, 3, 4):
             return images
+    remedy = "give each image 1, 3 or 4 channels"
+    if images.dtype != np.uint8:
+        scale = "multiply values in 0..1 by 255" if images.dtype.kind == "f" else "scale to 0..255"
+        remedy = f"{scale} and convert them to uint8"
     raise UserError(
         f"{where} is {images.dtype} of shape {images.shape}; expected uint8 (N, H, W) or "
-        "(N, H, W, K) with K = 1, 3 or 4; multiply values in 0..1 by 255"
+        f"(N, H, W, K) with K = 1, 3 or 4; {remedy}"
     )
 
 
@@ -192,6 +217,11 @@ def _plain_labels(where: str, labels: np.ndarray) -> np.ndarray:
         ones = labels == 1
         if (ones | (labels == 0)).all() and (ones.sum(1) == 1).all():
             return ones.argmax(1)
+    if labels.ndim == 1 and labels.dtype.kind == "S":
+        try:
+            labels = np.char.decode(labels, "utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{where}: a class name is no UTF-8; store names as text") from None
     if labels.ndim != 1 or labels.dtype.kind not in "iubfU":
         raise UserError(
             f"{where} is {labels.dtype} of shape {labels.shape}; expected one whole number or name "

@@ -1,5 +1,6 @@
 """Checks that several loaders share."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -7,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import read_text
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.data.mapped import MappedImages
@@ -51,7 +53,7 @@ def read_lines(path: Path, key: str) -> list[str]:
     """The lines of a UTF-8 text file, without a byte order mark."""
     file = existing(path, key)
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
+        return read_text(file, "utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is no UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:
@@ -79,6 +81,21 @@ def without_test_images(names: Sequence[str], classes: int) -> list[str]:
         "out, the balanced mean too; to measure them, move an image of each to the test part, or "
         "leave the test part out and set data.test_fraction"
     ]
+
+
+def strange_classes(strange: Sequence[str], train: Sequence[str]) -> UserError:
+    """The error for classes of the test part that the training part, ``train``, lacks."""
+    if not strange:
+        return UserError("training or test classes have names that stand twice; rename one of them")
+    near = difflib.get_close_matches(
+        strange[0].lower().strip(), [name.lower() for name in train], 1
+    )
+    hint = f", where {next(n for n in train if n.lower() == near[0])!r} is near" if near else ""
+    return UserError(
+        f"training and test classes differ: {len(strange)} of the test part, the first being "
+        f"{strange[0]!r}, are not in the training part{hint}; give them the same names, or remove "
+        "the test images of these classes"
+    )
 
 
 def named_dataset(

@@ -31,6 +31,16 @@ EXTENSIONS = frozenset(extension for known in FORMATS.values() for extension in 
     *heic.EXTENSIONS
 }
 COLOURLESS = ("1", "L")
+# Kinds of conversion that change pixels, with what a note says of the images.
+TURNED, LAID, FRAME, DEPTH, CMYK, GREY = KINDS = (
+    "were turned upright, as their EXIF orientation says",
+    "have transparent pixels and were laid on data.background {background}",
+    "hold several pictures, of which the first is read",
+    "have 16 bits per channel and were reduced to 8",
+    "are CMYK and became RGB",
+    "are grey and became RGB",
+)
+Converted = dict[str, tuple[int, str]]  # kind -> number of images, name of the first
 
 
 def decode_images(
@@ -43,24 +53,41 @@ def decode_images(
 
     Images are turned as their EXIF orientation says, laid on ``background`` where they are
     transparent, and resized to ``image_size`` x ``image_size`` pixels unless it is None. If any
-    image is in colour, grey images become RGB. A sentence about transparent images is added to
-    ``notes``. Raises ``UserError`` naming an image that cannot be decoded, or two of different size
-    if ``image_size`` is None.
+    image is in colour, grey images become RGB. A sentence about each kind of conversion is added
+    to ``notes``. Raises ``UserError`` naming an image that cannot be decoded, or two of different
+    size if ``image_size`` is None.
     """
-    names, arrays, transparent = [], [], []
+    images, converted = decode_and_count(encoded, image_size, background)
+    if images.shape[1] == 1:
+        converted.pop(GREY, None)  # none is in colour
+    if notes is not None:
+        notes += describe_converted(converted, background)
+    return images
+
+
+def describe_converted(converted: Converted, background: str) -> list[str]:
+    """A sentence for each kind of conversion."""
+    return [
+        f"{count:,} image(s) {kind.format(background=background)}, for example {name}"
+        for kind, (count, name) in sorted(converted.items(), key=lambda one: KINDS.index(one[0]))
+    ]
+
+
+def decode_and_count(
+    encoded: Iterable[tuple[str, Path | bytes]], image_size: int | None, background: str
+) -> tuple[np.ndarray, Converted]:
+    """:func:`decode_images`, and what was converted; all grey images count as :data:`GREY`."""
+    names, arrays = [], []
+    converted: Converted = {}
     for name, content in encoded:
         names.append(name)
-        image = read_image(name, content, background)
-        if image.info.get("composited"):
-            transparent.append(name)
+        image, kinds = read_image(name, content, background)
+        for kind in kinds:
+            count, first = converted.get(kind, (0, printable(name)))
+            converted[kind] = count + 1, first
         arrays.append(_to_array(image, image_size))
     if not arrays:
         raise UserError("there is not a single image to read; check data.path and data.test_path")
-    if transparent and notes is not None:
-        notes.append(
-            f"{len(transparent):,} images have transparent pixels and were laid on data.background "
-            f"{background}, for example {transparent[0]}"
-        )
     height, width = arrays[0].shape[1:]
     for name, array in zip(names, arrays):
         if array.shape[1:] != (height, width):
@@ -71,7 +98,7 @@ def decode_images(
     images = np.empty((len(arrays), max(len(array) for array in arrays), height, width), np.uint8)
     for image, array in zip(images, arrays):
         image[:] = array  # copies a grey plane into all three channels
-    return images
+    return images, converted
 
 
 def resize_images(images: np.ndarray, image_size: int | None) -> np.ndarray:
@@ -89,7 +116,7 @@ def resize_images(images: np.ndarray, image_size: int | None) -> np.ndarray:
 
 def lay_on(background: str, images: np.ndarray) -> np.ndarray:
     """uint8 (N, 3, H, W) of images with alpha (N, 4, H, W) laid on ``background``."""
-    flat = [_flatten(Image.fromarray(image.transpose(1, 2, 0)), background) for image in images]
+    flat = [_flatten(Image.fromarray(image.transpose(1, 2, 0)), background)[0] for image in images]
     return np.stack([np.asarray(image).transpose(2, 0, 1) for image in flat])
 
 
@@ -103,17 +130,26 @@ def refuse_unreadable_heic(files: Iterable[Path]) -> None:
             raise UserError(f"{printable(str(file))} {heic.REMEDY}")
 
 
-def read_image(name: str, content: Path | bytes, background: str) -> Image.Image:
-    """One image of mode L or RGB, turned upright; ``info["composited"]`` if it was transparent."""
+def read_image(
+    name: str, content: Path | bytes, background: str
+) -> tuple[Image.Image, tuple[str, ...]]:
+    """One image of mode L or RGB, turned upright, and the :data:`KINDS` of its conversions."""
     name = printable(name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with _open(name, content) as image:
                 _refuse_depth(name, image)
+                converted = {  # of what loading the image may take away
+                    DEPTH: any(";16" in str(tile) for tile in getattr(image, "tile", ())),
+                    FRAME: getattr(image, "is_animated", False),
+                    TURNED: image.getexif().get(0x0112, 1) in range(2, 9),
+                }
                 image.load()
                 _refuse_depth(name, image)
-                return _flatten(ImageOps.exif_transpose(image), background)
+                flat, laid = _flatten(ImageOps.exif_transpose(image), background)
+                converted |= {LAID: laid, CMYK: image.mode == "CMYK", GREY: flat.mode == "L"}
+                return flat, tuple(kind for kind, true in converted.items() if true)
     except UserError:
         raise
     except Exception as error:  # pillow raises many unrelated types for broken files
@@ -182,16 +218,14 @@ def _refuse_depth(name: str, image: Image.Image) -> None:
         )
 
 
-def _flatten(image: Image.Image, background: str) -> Image.Image:
-    """Mode L or RGB; transparent pixels lie on ``background``."""
+def _flatten(image: Image.Image, background: str) -> tuple[Image.Image, bool]:
+    """Mode L or RGB, and whether transparent pixels were laid on ``background``."""
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         if layer.getchannel("A").getextrema() != (255, 255):
             under = Image.new("RGBA", layer.size, (*ImageColor.getrgb(background), 255))
-            flat = Image.alpha_composite(under, layer).convert("RGB")
-            flat.info["composited"] = True
-            return flat
-    return image.convert("L" if image.mode in COLOURLESS else "RGB")
+            return Image.alpha_composite(under, layer).convert("RGB"), True
+    return image.convert("L" if image.mode in COLOURLESS else "RGB"), False
 
 
 def _to_array(image: Image.Image, image_size: int | None) -> np.ndarray:

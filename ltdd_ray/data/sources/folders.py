@@ -38,9 +38,9 @@ def load_imagefolder(config: DataConfig) -> tuple[LongTailedDataset, LabelledIma
     """
     root = existing(required_path(config), "data.path")
     train_root, test_root = locate_parts(root)
-    notes = passed_over(root, train_root, test_root)
     if config.test_path is not None:
         test_root = existing(config.test_path, "data.test_path")
+    notes = passed_over(root, train_root, test_root)
     train = _read_class_folders(named_dataset, train_root, config, notes)
     if test_root is None:
         return train, None
@@ -99,7 +99,7 @@ def passed_over(root: Path, train: Path, test: Path | None) -> list[str]:
     parts = [part for part in (train, test) if part is not None]
     notes = []
     if train != root:
-        others = [folder for folder in subfolders(root) if folder not in parts]
+        others = [f for f in subfolders(root) if not any(f.samefile(part) for part in parts)]
         if others:
             notes.append(_counted("folder(s) beside the parts are not read", others))
     by_reason: dict[str, list[Path]] = {}
@@ -157,8 +157,16 @@ def load_tiny_imagenet(config: DataConfig) -> tuple[LongTailedDataset, LabelledI
         if Path(file).name != file:
             raise UserError(f"{annotations}: {file!r} is not the name of a file; correct it")
         test_files.append((root / "val" / "images" / file, number[wnid]))
+    others = [folder for folder in subfolders(root / "train") if folder.name not in number]
+    unread = [
+        _counted("folder(s) of train whose name is not in wnids.txt are not read", others),
+        _counted(
+            "file(s) of test have no labels and are not read", image_files(root / "test/images")
+        ),
+    ]
+    notes = [note for note in unread if note]
     return (
-        _read_files(named_dataset, root / "train", train_files, class_names, config, []),
+        _read_files(named_dataset, root / "train", train_files, class_names, config, notes),
         _read_files(named_test_images, root / "val", test_files, class_names, config, []),
     )
 

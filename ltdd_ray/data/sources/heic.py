@@ -3,6 +3,9 @@
 from functools import cache
 from pathlib import Path
 
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import open_regular
+
 EXTENSIONS = (".heic", ".heif", ".hif")
 FORMAT = "HEIF"  # its name in Pillow
 # Such a file begins with the length of a box, the box's name `ftyp` and one of these brands.
@@ -30,8 +33,8 @@ def is_heic(content: Path | bytes) -> bool:
         head = content[:12]
     else:
         try:
-            with content.open("rb") as file:
+            with open_regular(content) as file:
                 head = file.read(12)
-        except (OSError, ValueError):
+        except (OSError, ValueError, UserError):
             return False
     return head[4:8] == b"ftyp" and head[8:12] in _BRANDS

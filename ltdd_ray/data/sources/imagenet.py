@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import write_json
+from ltdd_ray.common.files import read_bytes, read_text, refuse_impossible, resolved, write_json
 from ltdd_ray.config import DataConfig, fingerprint
 from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
-from ltdd_ray.data.mapped import MappedImages, write_shard
+from ltdd_ray.data.mapped import MappedImages, shard_notes, write_shard
 from ltdd_ray.data.sources.checks import (
     existing,
     named_dataset,
@@ -29,7 +29,7 @@ from ltdd_ray.data.sources.checks import (
     read_lines,
     required_path,
 )
-from ltdd_ray.data.sources.decode import decode_images
+from ltdd_ray.data.sources.decode import Converted, decode_and_count, describe_converted
 from ltdd_ray.data.sources.labels import refuse_absurd
 
 SHARD_BYTES = 16 * 2**20
@@ -71,10 +71,11 @@ class ImageShard:
             (f"{Path(self.root) / path} ({self.list_file} line {line})", Path(self.root) / path)
             for line, path in lines
         )
-        images = decode_images(files, self.image_size, self.background)
+        images, converted = decode_and_count(files, self.image_size, self.background)
         write_shard(
             Path(self.file),
             np.broadcast_to(images, (len(images), 3, self.image_size, self.image_size)),
+            converted,
         )
 
 
@@ -108,12 +109,12 @@ def load_imagenet_lt(
         if config.test_list is None
         else [train, read_class_list(config.test_list, "data.test_list")]
     )
-    cache = Path(config.cache).resolve()
+    cache = resolved(Path(config.cache))
     parts = []
     for listed in lists:
-        images = _cached(listed, root, cache, config, write_shards)
+        images, notes = _cached(listed, root, cache, config, write_shards)
         build = named_test_images if parts else named_dataset
-        parts.append(build(str(listed.file), images, listed.labels, names))
+        parts.append(build(str(listed.file), images, listed.labels, names, notes))
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
@@ -131,6 +132,10 @@ def read_class_list(path: str, key: str) -> ClassList:
             raise UserError(
                 f"{file} line {number}: {name!r} leads out of data.path; use a path below it"
             )
+        try:
+            refuse_impossible(name)
+        except UserError as error:
+            raise UserError(f"{file} line {number}: {error}") from None
         paths.append(name)
         labels.append(int(label))
     if not paths:
@@ -165,12 +170,12 @@ def images_per_shard(image_size: int) -> int:
 
 def _cached(
     listed: ClassList, root: Path, cache: Path, config: DataConfig, write_shards: ShardWriter
-) -> MappedImages:
-    """The list's images; those missing from the cache are decoded now."""
-    image_size, root = config.image_size, root.resolve()
+) -> tuple[MappedImages, list[str]]:
+    """The list's images, and notes on their conversion; missing ones are decoded now."""
+    image_size, root = config.image_size, resolved(root)
     assert image_size is not None  # see load_imagenet_lt
     made_from = fingerprint(
-        "image cache 2",
+        "image cache 3",
         *(str(root), list(listed.paths), [_state(root / path) for path in listed.paths]),
         *(image_size, images_per_shard(image_size), config.background),
     )
@@ -188,17 +193,30 @@ def _cached(
                 "path": str(root),
                 "images": len(listed.paths),
                 "image_size": image_size,
+                "notes": _notes(shards, config.background),
                 "pixels": _hash_of([Path(shard.file) for shard in shards]),
             },
         )
     files = tuple(shard.file for shard in shards)
-    return MappedImages(
+    pixels, notes = _read_commit(folder / COMMIT)
+    images = MappedImages(
         files,
         images_per_shard(image_size),
         (3, image_size, image_size),
         np.arange(len(listed.paths)),
-        _pixels(folder / COMMIT),
+        pixels,
     )
+    return images, notes
+
+
+def _notes(shards: Sequence[ImageShard], background: str) -> list[str]:
+    """What was converted in all ``shards``."""
+    total: Converted = {}
+    for shard in shards:
+        for kind, (count, first) in shard_notes(Path(shard.file)).items():
+            known, name = total.get(kind, (0, first))
+            total[kind] = known + count, name
+    return describe_converted(total, background)
 
 
 def _state(file: Path) -> tuple[int, int] | None:
@@ -213,13 +231,15 @@ def _state(file: Path) -> tuple[int, int] | None:
 def _hash_of(files: Sequence[Path]) -> str:
     digest = sha256()
     for file in files:
-        digest.update(file.read_bytes())
+        digest.update(read_bytes(file))
     return digest.hexdigest()
 
 
-def _pixels(commit: Path) -> str:
+def _read_commit(commit: Path) -> tuple[str, list[str]]:
+    """(hash of the pixels, notes)."""
     try:
-        return str(json.loads(commit.read_text())["pixels"])
+        content = json.loads(read_text(commit))
+        return str(content["pixels"]), [str(note) for note in content["notes"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{commit} is damaged ({error}); remove its folder, and the next run fills it again"
@@ -229,5 +249,5 @@ def _pixels(commit: Path) -> str:
 def _names_of_folders(train: ClassList) -> tuple[str, ...]:
     first = dict(zip(reversed(train.labels.tolist()), reversed(train.paths)))
     numbers = range(int(train.labels.max()) + 1)
-    folders = [Path(first.get(k, "")).parent.name for k in numbers]
+    folders = [Path(first[k]).parent.name if k in first else str(k) for k in numbers]
     return tuple(folders) if len(set(folders)) == len(folders) else tuple(map(str, numbers))

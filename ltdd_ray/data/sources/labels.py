@@ -62,6 +62,20 @@ def names_of_numbers(where: str, train: np.ndarray) -> tuple[int, tuple[str, ...
     return shift, tuple(str(k) for k in range(shift, high + 1))
 
 
+def shifted(where: str, labels: np.ndarray, shift: int, names: Sequence[str]) -> np.ndarray:
+    """int64 (N,): ``labels`` minus ``shift``, which :func:`names_of_numbers` found with ``names``.
+
+    Raises ``UserError`` for a label that the training images lack, as it stands in the file.
+    """
+    outside = labels[(labels < shift) | (labels >= shift + len(names))]
+    if len(outside):
+        raise UserError(
+            f"{where}: label {outside[0]} is not in {shift}..{shift + len(names) - 1}, the labels "
+            "of the training images; number both parts in the same way, from 0"
+        )
+    return labels - shift
+
+
 def same_names(where: str, names: tuple[str, ...], first: tuple[str, ...]) -> np.ndarray:
     """int64 (C,): the number in ``first`` of each class in ``names``.
 

@@ -7,7 +7,6 @@ different orders: labels are matched by name.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -36,8 +35,10 @@ from ltdd_ray.data.sources.labels import (
     names_of_numbers,
     number_names,
     same_names,
+    shifted,
     whole_numbers,
 )
+from ltdd_ray.data.sources.shards import refuse_copies, refuse_missing_shards
 
 # Encoded images do not compress. A file that unpacks to more than both was made to fill memory.
 UNPACKED_BYTES = 64 * 2**20
@@ -50,13 +51,15 @@ class _Location:
     """The parquet files at one place, grouped by part.
 
     A name that starts with "train", "test" or "val" decides the part; other files are under "".
-    ``hidden`` are files in hidden folders and those whose own name starts with a dot.
+    ``hidden`` are files in hidden folders and those whose own name starts with a dot; ``strange``
+    are files that are not parquet.
     """
 
     name: str
     filesystem: FileSystem
     parts: dict[str, list[str]]
     hidden: list[str] = field(default_factory=list)
+    strange: list[str] = field(default_factory=list)
 
     @property
     def is_one_part(self) -> bool:
@@ -77,6 +80,7 @@ class _Location:
         for what, found in (
             ("hidden parquet file(s) are not read", self.hidden),
             ("parquet file(s) whose names tell another part or none are not read", others),
+            ("file(s) other than parquet are not read", self.strange),
         ):
             if found:
                 notes.append(f"{len(found):,} {what}, for example {printable(found[0])}")
@@ -151,7 +155,8 @@ def _locate(path: str, key: str) -> _Location:
         )
     except (OSError, pa.ArrowException) as error:
         raise UserError(
-            f"{key} {path} cannot be reached ({error}); check the address and the credentials"
+            f"{key} {path} cannot be reached ({_first_line(error)}); check the address and the "
+            "credentials"
         ) from None
     if info.type == FileType.NotFound:
         raise not_there(key, path)
@@ -161,11 +166,16 @@ def _locate(path: str, key: str) -> _Location:
         return _Location(path, filesystem, {"": [root]})
     parts: dict[str, list[str]] = {}
     hidden: list[str] = []
+    strange: list[str] = []
     for entry in sorted(inside, key=lambda entry: entry.path):
-        if not entry.path.endswith(".parquet") or entry.type == FileType.Directory:
+        if entry.type == FileType.Directory:
             continue
         file = PurePosixPath(entry.path).relative_to(root)
-        if any(step.startswith(".") for step in file.parts):
+        is_hidden = any(step.startswith(".") for step in file.parts)
+        if not entry.path.lower().endswith(".parquet"):
+            if not is_hidden:
+                strange.append(entry.path)
+        elif is_hidden:
             hidden.append(entry.path)
         elif entry.type != FileType.File:
             raise UserError(f"{entry.path} is not a regular file (a pipe or device); remove it")
@@ -174,46 +184,25 @@ def _locate(path: str, key: str) -> _Location:
     if not parts:
         raise UserError(f"{key}: {path} holds no .parquet files; correct the path")
     for files in parts.values():
-        _refuse_copies(files)
-        _refuse_missing_shards(files)
-    return _Location(path, filesystem, parts, hidden)
-
-
-def _refuse_copies(files: list[str]) -> None:
-    for file in files:
-        original = re.sub(r" ?\(\d+\)\.parquet$", ".parquet", file)
-        if original != file and original in files:
-            raise UserError(
-                f"{file} looks like a second download of {original}, which would count its images "
-                "twice; remove one of them, or rename it if its images are others"
-            )
-
-
-def _refuse_missing_shards(files: list[str]) -> None:
-    """Files are numbered as ``NAME-00000-of-00002.parquet``."""
-    shards: dict[tuple[str, int], set[int]] = {}
-    for file in files:
-        if found := re.search(r"^(.*)-(\d{5})-of-(\d{5})\b", file):
-            shards.setdefault((found[1], int(found[3])), set()).add(int(found[2]))
-    for (name, count), present in shards.items():
-        missing = next((k for k in range(count) if k not in present), None)
-        if missing is not None:
-            raise UserError(
-                f"{name}-{missing:05d}-of-{count:05d}.parquet is missing, {len(present)} of "
-                f"{count} files are there; download the rest"
-            )
+        refuse_copies(files)
+        refuse_missing_shards(files)
+    return _Location(path, filesystem, parts, hidden, strange)
 
 
 def _part_of(file: PurePosixPath) -> str:
-    return next(
-        (
-            part
-            for step in file.parts
-            for part in ("train", *TEST_NAMES)
-            if step.lower().startswith(part)
-        ),
-        "",
-    )
+    """The part that the names of the file and its folders tell, or ""."""
+    names = ("train", *TEST_NAMES)
+    told = {part for step in file.parts for part in names if step.lower().startswith(part)}
+    if len(told) > 1:
+        raise UserError(
+            f"{printable(str(file))} tells two parts, {' and '.join(sorted(told))}; rename the "
+            "file or the folder"
+        )
+    return next(iter(told), "")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _read_labels(filesystem: FileSystem, files: list[str]) -> list[_FileLabels]:
@@ -258,7 +247,13 @@ def _number(read: list[list[_FileLabels]]) -> tuple[tuple[str, ...], list[np.nda
     else:
         train = np.concatenate([np.asarray(labels.values) for labels in read[0]])
         shift, names = names_of_numbers(first.file, train)
-        numbers = [[np.asarray(k.values) - shift for k in part] for part in read]
+        numbers = [
+            [np.asarray(k.values) - shift for k in read[0]],
+            *(
+                [shifted(k.file, np.asarray(k.values), shift, names) for k in part]
+                for part in read[1:]
+            ),
+        ]
     return names, [np.concatenate(part) for part in numbers]
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ltdd_ray.common.files import write_atomic
+from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import read_bytes, read_text, write_atomic
 
 SOURCES = [Path(__file__).with_name(name) for name in ("fused.c", "winograd.c")]
 HEADER = Path(__file__).with_name("vector.h")
@@ -113,13 +114,13 @@ def _refuse_shared(folder: Path) -> None:
 
 def _is_whole(library: Path) -> bool:
     try:
-        return library.with_suffix(".sha256").read_text() == _sha256(library)
-    except (OSError, UnicodeDecodeError):
+        return read_text(library.with_suffix(".sha256")) == _sha256(library)
+    except (OSError, UnicodeDecodeError, UserError):
         return False
 
 
 def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(read_bytes(file)).hexdigest()
 
 
 def _processor() -> bytes:

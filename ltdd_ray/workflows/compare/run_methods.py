@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.session import ray_session
-from ltdd_ray.common.files import write_atomic, write_json
+from ltdd_ray.common.files import read_text, write_atomic, write_json
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
@@ -95,7 +95,7 @@ def _write_tables(base: RunConfig, finished: Sequence[RunConfig]) -> list[Row]:
     results = []
     for config in finished:
         with fitting_files(config.folder):  # an altered file is named before any table is made
-            results.append(json.loads(RunFolder(config.folder).results.read_text()))
+            results.append(json.loads(read_text(RunFolder(config.folder).results)))
             method_rows([config], results[-1:])
     rows = method_rows(finished, results) + experts_rows(finished, results)
     write_atomic(base.folder / "compare.md", as_markdown(base, rows))

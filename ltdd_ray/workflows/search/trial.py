@@ -20,7 +20,7 @@ from torch import nn
 
 from ltdd_ray.common.device import default_device
 from ltdd_ray.common.errors import NonFiniteLossError, UserError
-from ltdd_ray.common.files import write_json
+from ltdd_ray.common.files import read_text, write_json
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.identity import trial_fingerprint
 from ltdd_ray.data.prepare import PreparedData
@@ -69,7 +69,7 @@ _Content = TypeVar("_Content")
 def _parsed(file: Path, build: Callable[[Any], _Content]) -> _Content:
     """What ``build`` makes of a JSON file of a trial. Raises ``UserError`` for an altered one."""
     try:
-        return build(json.loads(file.read_text()))
+        return build(json.loads(read_text(file)))
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UserError(
             f"{file}: not readable as a part of a trial; delete the folder of the trial, the one "

@@ -75,17 +75,17 @@ class DistillConfig(Section):
         "their gradient passes straight through the rounding, so an export in 8 bits loses "
         "nothing. null for exact numbers of 32 bits.",
     )
-    engine: Literal["matching", "dc", "dm", "idm", "tgdd"] = Field(
+    engine: Literal["matching", "dc", "dm", "idm", "tgdd", "rldd"] = Field(
         default="matching",
         description="Trajectory matching, gradient matching (`dc`), or distribution matching: "
-        "under fresh networks (`dm`), networks trained along the way (`idm`), or the experts' "
-        "snapshots (`tgdd`).",
+        "under fresh networks (`dm`), networks trained along the way (`idm`), the experts' "
+        "snapshots (`tgdd`), or of the batch-norm statistics of trained experts (`rldd`).",
     )
     distribution: DistributionConfig = Field(
         default=DistributionConfig(),
         description="Settings of the engines `dc` (Zhao et al., ICLR 2021), `dm` (Zhao & Bilen, "
-        "WACV 2023), `idm` (Zhao et al., CVPR 2023) and `tgdd` (AAAI 2026). The defaults suit "
-        "CIFAR-10 and a few minutes of one CPU core; the published values are meant for a GPU.",
+        "WACV 2023), `idm` (Zhao et al., CVPR 2023), `tgdd` and `rldd` (AAAI 2026). The defaults "
+        "suit CIFAR-10 and a few minutes of one CPU core; the published values are for a GPU.",
     )
     updates: int = Field(
         default=10_000,

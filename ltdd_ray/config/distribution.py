@@ -60,6 +60,33 @@ class GradientConfig(Section):
     )
 
 
+class RecoveryConfig(Section):
+    """Statistics and initial images of `rldd`."""
+
+    recalibrate: bool = Field(
+        default=True,
+        description="Whether classes weigh alike in the batch-norm statistics of the experts. "
+        "Otherwise images do, as in running averages, and large classes decide.",
+    )
+    crops: int = Field(
+        default=5,
+        ge=0,
+        description="Crops of each real image that the teacher chooses the initial images from; 0 "
+        "for random real images. A class with few images has more of each.",
+    )
+    statistics_weight: float = Field(
+        default=0.1,
+        ge=0,
+        description="Weight of the distance between the batch-norm statistics of all pictures and "
+        "those of the real images.",
+    )
+    class_statistics_weight: float = Field(
+        default=0.1,
+        ge=0,
+        description="Weight of the same distance class by class, as a mean over classes.",
+    )
+
+
 class Snapshots(Section):
     """The expert snapshots of `tgdd`."""
 
@@ -136,7 +163,7 @@ class DistributionConfig(Section):
         default=1.0,
         ge=0,
         description="Learning rate of SGD on the images. Published at width 128: 1 for `dm`, 0.2 "
-        "for `idm`, 0.1 for `dc`. For `tgdd` the first rate of Adam, about 0.02.",
+        "for `idm`, 0.1 for `dc`. For `tgdd` and `rldd` the first rate of Adam, about 0.02.",
     )
     momentum_image: float = Field(
         default=0.5, ge=0, lt=1, description="Momentum of SGD on the images. Published: 0.5."
@@ -144,13 +171,18 @@ class DistributionConfig(Section):
     class_weight: float = Field(
         default=5.0,
         ge=0,
-        description="Weight of the pictures' cross-entropy. For `idm` it is multiplied by the "
-        "share of real images that the network classifies correctly. Published for `idm`: 50 at 10 "
-        "images per class and width 128 (0.5 times a share in percent).",
+        description="Weight of the pictures' cross-entropy, for `idm`, `tgdd` and `rldd`. For "
+        "`idm` it is multiplied by the share of real images that the network classifies correctly. "
+        "Published for `idm`: 50 at 10 images per class and width 128 (0.5 times a share in "
+        "percent).",
     )
     snapshots: Snapshots = Field(
         default=Snapshots(),
         description="`tgdd`: epochs of the experts whose networks embed images.",
+    )
+    recovery: RecoveryConfig = Field(
+        default=RecoveryConfig(),
+        description="`rldd`: the batch-norm statistics that images recover, and where they start.",
     )
     gradient: GradientConfig = Field(
         default=GradientConfig(),

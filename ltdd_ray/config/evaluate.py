@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ltdd_ray.config.model import ModelConfig
 from ltdd_ray.config.section import Section
@@ -97,6 +97,26 @@ class EvaluateConfig(Section):
     weight_decay: float = Field(
         default=5e-4, ge=0, description="L2 penalty of SGD on each small set."
     )
+    ce_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of the cross-entropy in the loss on soft labels (k1 in RLDD).",
+    )
+    mse_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the mean squared error to the logits of soft labels (k2 in RLDD). "
+        "Hard labels have no logits, so networks learn them by cross-entropy alone.",
+    )
     full_data: FullDataConfig = Field(
         default=FullDataConfig(), description="How the sets `full_*` are trained on."
     )
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> "EvaluateConfig":
+        if not self.ce_weight and not self.mse_weight:
+            raise ValueError(
+                "evaluate.ce_weight and evaluate.mse_weight are both 0, so networks would learn "
+                "nothing; raise one of them"
+            )
+        return self

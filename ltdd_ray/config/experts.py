@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ltdd_ray.config.section import Section, as_path
 
@@ -28,11 +28,19 @@ class RepresentationStage(Section):
         "to 0 along half a cosine, which gives better labels after a short training.",
     )
     momentum: float = Field(default=0.0, ge=0, lt=1, description="Momentum of SGD. Published: 0.")
-    criterion: Literal["cross_entropy", "balanced_softmax"] = Field(
+    criterion: Literal["cross_entropy", "balanced_softmax", "debiased"] = Field(
         default="cross_entropy",
         description="Loss. `cross_entropy`, as published, gives experts that favour large classes. "
         "`balanced_softmax` adds the log class prior to the logits in training, so the network "
-        "treats classes alike (Ren et al., NeurIPS 2020).",
+        "treats classes alike (Ren et al., NeurIPS 2020). `debiased` is that of RLDD (AAAI 2026): "
+        "two mixed views of a batch with similar features, and a cross-entropy that turns from "
+        "images to classes. It takes twice the time and needs `sharpness: none`.",
+    )
+    reweighting: float = Field(
+        default=0.8,
+        ge=0,
+        description="`debiased`: q; at the end of the stage an image weighs its class's share of "
+        "the images to the power -q. Published: 0.8.",
     )
     weight_decay: float = Field(
         default=5e-3, ge=0, description="L2 penalty of SGD, added to the gradient."
@@ -53,6 +61,14 @@ class RepresentationStage(Section):
         description="Scale the ascent step by the size of each parameter, as in ASAM. Published: "
         "true.",
     )
+
+    @model_validator(mode="after")
+    def _one_gradient(self) -> "RepresentationStage":
+        if self.criterion == "debiased" and self.sharpness != "none":
+            raise ValueError(
+                f"criterion debiased excludes sharpness {self.sharpness}; set it to none"
+            )
+        return self
 
 
 class ClassifierStage(Section):
@@ -115,6 +131,11 @@ class ExpertsConfig(Section):
         default=None,
         description="Folder or URI of the trajectory store; null for `experts` in the run's own "
         "folder. Name one to share experts between runs.",
+    )
+    norm: Literal["instance", "batch", "none"] | None = Field(
+        default=None,
+        description="Normalisation layer of the experts; null for that of `model`. The engine "
+        "`rldd` needs `batch`, the engines that match experts need that of `model`.",
     )
     dtype: Literal["float32", "float16"] = Field(
         default="float32",

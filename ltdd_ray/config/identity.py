@@ -56,6 +56,14 @@ ADDED: dict[str, Any] = {
     "distill.distribution.gradient.epochs": 10,
     "distill.distribution.gradient.batch_size": 256,
     "distill.distribution.gradient.lr": 0.01,
+    "distill.distribution.recovery.recalibrate": True,
+    "distill.distribution.recovery.crops": 5,
+    "distill.distribution.recovery.statistics_weight": 0.1,
+    "distill.distribution.recovery.class_statistics_weight": 0.1,
+    "evaluate.ce_weight": 1.0,
+    "evaluate.mse_weight": 0.0,
+    "experts.norm": None,
+    "experts.representation.reweighting": 0.8,
 }
 # Keys of `search` that decide what a trial reports. The others decide which trials there are.
 TRIAL_KEYS = ("networks", "epochs", "report_every", "trend_weight")

@@ -96,6 +96,14 @@ class RunConfig(Section):
         return self.experts.store or str(self.folder / "experts")
 
     @property
+    def expert_model(self) -> ModelConfig:
+        """The network of the experts."""
+        norm = self.experts.norm or self.model.norm
+        return (
+            self.model if norm == self.model.norm else self.model.model_copy(update={"norm": norm})
+        )
+
+    @property
     def evaluation_models(self) -> dict[str, ModelConfig]:
         """Architectures of the evaluation by label, the run's own first."""
         return {model.label: model for model in (self.model, *self.evaluate.models)}
@@ -112,7 +120,7 @@ class RunConfig(Section):
 
     @property
     def needs_experts(self) -> bool:
-        guided = self.distils and self.distill.engine == "tgdd"
+        guided = self.distils and self.distill.engine in ("tgdd", "rldd")
         made = any(name in MADE_WITH_EXPERTS for name in self.evaluate.sets)
         return self.matches or guided or made
 
@@ -137,6 +145,7 @@ class RunConfig(Section):
                 "distill.distribution.layers all needs the blocks of model.name convnet, not "
                 f"{self.model.name}; set it to last"
             )
+        _check_expert_norm(self)
         checks = self.distill.checks
         if checks.every and not self.data.validation_fraction:
             raise ValueError(
@@ -165,6 +174,20 @@ def _check_snapshots(config: RunConfig) -> None:
         raise ValueError(
             f"distill.distribution.snapshots.max {last} lies beyond the trajectory, whose last "
             f"kept epoch is {kept}; lower it or train experts.representation longer"
+        )
+
+
+def _check_expert_norm(config: RunConfig) -> None:
+    engine, norm = config.distill.engine, config.expert_model.norm
+    if engine == "rldd" and norm != "batch":
+        raise ValueError(
+            f"distill.engine rldd recovers batch-norm statistics, but experts have norm {norm}; "
+            "set experts.norm to batch"
+        )
+    if engine in ("matching", "tgdd") and norm != config.model.norm:
+        raise ValueError(
+            f"distill.engine {engine} needs experts like the model, but experts.norm is {norm} and "
+            f"model.norm {config.model.norm}; set experts.norm to null"
         )
 
 

@@ -47,8 +47,8 @@ def describe_shortage(budget: Sequence[int], class_counts: Sequence[int]) -> str
         return ""
     return (
         f"{len(short)} of {len(budget)} classes have fewer images than synthetic ones, the "
-        f"smallest {min(short)}: their initial sets are filled with augmented repeats, random "
-        "selections with plain ones"
+        f"smallest {min(short)}: their initial sets are filled with augmented repeats or crops, "
+        "random selections with plain ones"
     )
 
 

@@ -1,7 +1,8 @@
 """Train one network from scratch on a set of images, and measure it (paper, Sec. 5.1).
 
 SGD at the set's own rate, with a tenth of it in the second half of the epochs; momentum and weight
-decay from the config; DSA; the stored soft labels. M images, B batch, C classes.
+decay from the config; DSA; the stored soft labels, under cross-entropy unless the config adds a
+squared error. M images, B batch, C classes.
 """
 
 import math
@@ -25,8 +26,9 @@ from ltdd_ray.evaluate.sets import TrainingSet, epochs_on, training_set
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.dispatch import is_convnet, network_passes
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.nn.losses import soft_cross_entropy
+from ltdd_ray.nn.losses import soft_cross_entropy, soft_label_loss
 from ltdd_ray.nn.networks import build_network
+from ltdd_ray.nn.passes import Loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +183,8 @@ def train_network(
         weight_decay=settings.weight_decay,
     )
     schedule = MultiStepLR(optimiser, [settings.epochs // 2 + 1], gamma=0.1)
-    leave_gradient = _gradient_of(model)
+    loss = soft_label_loss(settings.ce_weight, settings.mse_weight)
+    leave_gradient = _gradient_of(model, soft_cross_entropy if given.hard else loss)
     for epoch in range(1, settings.epochs + 1):
         draw = generator(seed, "epoch", epoch)
         for index in torch.randperm(len(given.images), generator=draw).split(settings.batch_size):
@@ -197,17 +200,17 @@ def train_network(
         on_epoch(epoch)
 
 
-def _gradient_of(model: nn.Module) -> Callable[[Tensor, Tensor], None]:
+def _gradient_of(model: nn.Module, loss: Loss) -> Callable[[Tensor, Tensor], None]:
     """A function of images (B, K, H, W) and soft labels (B, C) that fills ``.grad``."""
 
     def by_autograd(images: Tensor, soft_label: Tensor) -> None:
         model.zero_grad()
-        soft_cross_entropy(model(images), soft_label).backward()
+        loss(model(images), soft_label).backward()
 
     if not is_convnet(model):
         return by_autograd  # the module itself updates the running averages of its batch norm
     flat, named = FlatModel(model), dict(model.named_parameters())
-    passes = network_passes(flat, soft_cross_entropy)
+    passes = network_passes(flat, loss)
 
     def by_hand(images: Tensor, soft_label: Tensor) -> None:
         for name, gradient in flat.views(

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ltdd_ray.common.device import default_device
-from ltdd_ray.config import RunConfig
+from ltdd_ray.config import RepresentationStage, RunConfig
 from ltdd_ray.config.identity import store_fingerprint
 from ltdd_ray.data.prepare import Images, PreparedData, model_space
+from ltdd_ray.experts.debiased import debiased_stage
 from ltdd_ray.experts.plan import (
     TrajectoryTask,
     expectation,
@@ -61,9 +62,8 @@ def run_expert(
     stages, augment = config.experts, Augmentation(config.augmentation)
 
     if "representation" in missing:
-        criterion = hard_label_loss(stages.representation.criterion, labels)
-        epochs = representation_stage(
-            stages.representation, flat, images, labels, augment, config.seed, expert, criterion
+        epochs = first_stage(
+            stages.representation, flat, images, labels, augment, config.seed, expert
         )
         timed = _reporting(
             epochs, expert, "representation", stages.representation.epochs, len(labels), on_epoch
@@ -85,6 +85,22 @@ def run_expert(
         size = data.train.num_classes * int(data.train.class_counts.max())
         timed = _reporting(epochs, expert, "classifier", stages.classifier.epochs, size, on_epoch)
         _write_stage(config, data, flat, tasks[1], timed, evaluator, backbone)
+
+
+def first_stage(
+    stage: RepresentationStage,
+    flat: FlatModel,
+    images: Images,
+    labels: Tensor,
+    augment: Augmentation,
+    seed: int,
+    expert: int,
+) -> Iterator[Epoch]:
+    """The representation stage under its criterion."""
+    if stage.criterion == "debiased":
+        return debiased_stage(stage, flat, images, labels, augment, seed, expert)
+    criterion = hard_label_loss(stage.criterion, labels)
+    return representation_stage(stage, flat, images, labels, augment, seed, expert, criterion)
 
 
 def expert_memory_probe(config: RunConfig, data: PreparedData, tasks: Sequence[tuple[int]]) -> None:

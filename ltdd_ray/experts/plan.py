@@ -23,7 +23,7 @@ class TrajectoryTask:
 def expert_network(config: RunConfig, train: LongTailedDataset, expert: int) -> FlatModel:
     """The initial network of expert number ``expert``."""
     seed = derive_seed(config.seed, "expert-network", expert)
-    return FlatModel(build_network(config.model, train.image_shape, train.num_classes, seed))
+    return FlatModel(build_network(config.expert_model, train.image_shape, train.num_classes, seed))
 
 
 def trajectory_tasks(

@@ -37,7 +37,7 @@ class Epoch:
     accuracy: float | None
 
 
-class _Tally:
+class Tally:
     """Mean loss and accuracy of an epoch, summed on the device to avoid a wait per batch."""
 
     def __init__(self, device: torch.device) -> None:
@@ -82,7 +82,7 @@ def representation_stage(
     yield Epoch(0, theta.detach().clone(), None, None)
     for epoch in range(1, stage.epochs + 1):
         draw = generator(seed, "representation", expert, epoch)
-        tally = _Tally(images.device)
+        tally = Tally(images.device)
         for index in torch.randperm(len(images), generator=draw).split(stage.batch_size):
             index = to_device(index, images.device)
             batch, target = augment(images[index], draw), labels[index]
@@ -135,7 +135,7 @@ def classifier_stage(
     yield Epoch(0, head.detach().clone(), None, None)
     for epoch in range(1, stage.epochs + 1):
         draw = generator(seed, "classifier", expert, epoch)
-        tally = _Tally(images.device)
+        tally = Tally(images.device)
         for index in balanced_indices(labels.cpu(), stage.samples_per_class, draw).split(
             stage.batch_size
         ):

@@ -18,7 +18,7 @@ from ltdd_ray.config.loading import leaves, merge, parse_config
 # In the order of a comparison: LTDD and its ablations, other distillation, selection, all images.
 METHODS = (
     *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm", "dc", "dream"),
-    *("tgdd", "tgdd_mosaic"),
+    *("tgdd", "tgdd_mosaic", "rldd"),
     *("random", "random_mosaic", "k_center", "k_center_mosaic", "graph_cut"),
     *("random_soft", "random_soft_mosaic", "k_center_soft", "k_center_soft_mosaic"),
     *("full_ce", "full_balanced_softmax", "full_decoupled"),

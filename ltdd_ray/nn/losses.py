@@ -18,6 +18,27 @@ def soft_cross_entropy(logits: Tensor, soft_label: Tensor) -> Tensor:
     return -(soft_label * logits.log_softmax(-1)).sum(-1).mean()
 
 
+def logit_error(logits: Tensor, soft_label: Tensor) -> Tensor:
+    """The mean over b and k of (z_bk - log p_bk)^2, with z_b and log p_b each less its mean over k.
+
+    Logits are known up to a constant, which the mean takes away. A p that is 0 in float32 counts as
+    the smallest number that is not.
+    """
+    target = soft_label.clamp(min=torch.finfo(soft_label.dtype).tiny).log()
+    gap = logits - target
+    return (gap - gap.mean(-1, keepdim=True)).square().mean()
+
+
+def soft_label_loss(ce_weight: float, mse_weight: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """``ce_weight`` soft cross-entropy + ``mse_weight`` :func:`logit_error` (RLDD, AAAI 2026)."""
+    if (ce_weight, mse_weight) == (1, 0):
+        return soft_cross_entropy
+    return lambda logits, soft_label: (
+        ce_weight * soft_cross_entropy(logits, soft_label)
+        + mse_weight * logit_error(logits, soft_label)
+    )
+
+
 @dataclass(frozen=True)
 class BalancedSoftmax:
     """-(1/B) sum_b log softmax(z_b + log s)_{c_b} for hard labels c (B,).

@@ -25,16 +25,19 @@ from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.loop import ENGINES
+from ltdd_ray.distill.distribution.rldd import UnilevelRecovery
+from ltdd_ray.distill.distribution.statistics import AT_ONCE
 from ltdd_ray.distill.distribution.tgdd import TrajectoryGuidedMatching
 from ltdd_ray.distill.trajectory.matching import match
 from ltdd_ray.distill.trajectory.objective import phases
 from ltdd_ray.evaluate.sets import TrainingSet
 from ltdd_ray.evaluate.train import train_network
+from ltdd_ray.experts.expert import first_stage
 from ltdd_ray.experts.plan import expert_network
-from ltdd_ray.experts.train import classifier_stage, representation_stage
+from ltdd_ray.experts.train import classifier_stage
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.nn.networks import Network
+from ltdd_ray.nn.networks import Network, build_network
 
 SECONDS_PER_TIMING = 0.5
 STEPS_TIMED = 2
@@ -96,7 +99,7 @@ def estimate_cost(config: RunConfig, splits: DataSplits) -> CostEstimate:
         seconds["distill"] = _distill(config, train, flat)
     elif config.distils:
         seconds["distill"] = _match_distributions(config, train)
-    seconds["evaluate"] = _evaluate(config, train, flat)
+    seconds["evaluate"] = _evaluate(config, train)
     layout, experts = flat.layout, config.experts
     kept = experts.representation.epochs if experts.keep_epochs is None else experts.keep_epochs + 1
     numbers = (kept + 1) * layout.size + (experts.classifier.epochs + 1) * layout.classifier_size
@@ -120,7 +123,7 @@ def _experts(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> fl
     images, labels = _random_images(train, min(whole.batch_size, len(train)))
     endless = whole.model_copy(update={"epochs": 10**9})
     # One batch is the whole data set here, so each epoch is one batch.
-    batches = representation_stage(endless, flat, images, labels, augment, config.seed, 0)
+    batches = first_stage(endless, flat, images, labels, augment, config.seed, 0)
     next(batches)
     per_batch = _seconds(lambda: next(batches))
     per_class = head.samples_per_class * max(
@@ -178,13 +181,25 @@ def _distill(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> fl
 
 
 def _match_distributions(config: RunConfig, train: LongTailedDataset) -> float:
-    """All updates, which are made one after the other on one actor."""
+    """All updates, which are made one after the other on one actor, and RLDD's start."""
     updates = config.distill.distribution.updates
-    if not updates:
+    if not updates and config.distill.engine != "rldd":
         return 0.0
     method, number = _engine_on_noise(config, train), itertools.count()
     optimiser = method.optimiser()
-    return updates * _seconds(lambda: method.step(optimiser, next(number)))
+    start = _statistics_and_crops(method, train) if isinstance(method, UnilevelRecovery) else 0.0
+    if not updates:
+        return start
+    return start + updates * _seconds(lambda: method.step(optimiser, next(number)))
+
+
+@torch.no_grad()
+def _statistics_and_crops(method: UnilevelRecovery, train: LongTailedDataset) -> float:
+    """Passes of all images through RLDD's networks: one for each batch norm, one for each crop."""
+    images, _ = _random_images(train, min(AT_ONCE, len(train)))
+    crops = method.config.distill.distribution.recovery.crops * len(method.teachers)
+    passes = method.config.experts.count * method.batch_norms + crops
+    return passes * len(train) / len(images) * _seconds(lambda: method.observer(images))
 
 
 class _WithoutSnapshots(TrajectoryGuidedMatching):
@@ -197,6 +212,15 @@ class _WithoutSnapshots(TrajectoryGuidedMatching):
         return self.fresh_network(update).requires_grad_(False)
 
 
+class _WithoutExperts(UnilevelRecovery):
+    """RLDD with fresh networks in place of the experts, which are not trained yet."""
+
+    def trained_networks(self, data: PreparedData) -> list[Network]:
+        count = min(2, self.config.experts.count)
+        networks = [expert_network(self.config, data.train, e).model for e in range(count)]
+        return [network.to(self.real.device).eval().requires_grad_(False) for network in networks]  # pyright: ignore[reportReturnType]
+
+
 def _engine_on_noise(config: RunConfig, train: LongTailedDataset) -> DistributionMatching:
     """The engine of the config with two real images of noise per class, which repeat in batches."""
     budget = Budget(per_class=class_budget(config.distill, train.class_counts.tolist()))
@@ -206,8 +230,10 @@ def _engine_on_noise(config: RunConfig, train: LongTailedDataset) -> Distributio
     noise = LongTailedDataset(pixels, labels, train.class_names)
     half = torch.full((train.image_shape[0], 1, 1), 0.5)
     engine = ENGINES[config.distill.engine]
-    if engine is TrajectoryGuidedMatching:
-        engine = _WithoutSnapshots
+    engine = {
+        TrajectoryGuidedMatching: _WithoutSnapshots,
+        UnilevelRecovery: _WithoutExperts,
+    }.get(engine, engine)
     return engine(
         config.model_copy(update={"distill": distill}),
         PreparedData(noise, noise, Normalisation(half, half)),
@@ -215,8 +241,10 @@ def _engine_on_noise(config: RunConfig, train: LongTailedDataset) -> Distributio
     )
 
 
-def _evaluate(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> float:
+def _evaluate(config: RunConfig, train: LongTailedDataset) -> float:
     settings, compute = config.evaluate, config.compute
+    network = build_network(config.model, train.image_shape, train.num_classes, config.seed)
+    network.to(default_device())
     images, classes = _random_images(
         train, sum(picture_budget(config.distill, train.class_counts.tolist()))
     )
@@ -224,7 +252,7 @@ def _evaluate(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> f
         images, torch.nn.functional.one_hot(classes, train.num_classes).float(), settings.lr
     )
     epoch, augment = settings.model_copy(update={"epochs": 1}), Augmentation(config.augmentation)
-    per_epoch = _seconds(lambda: train_network(flat.model, given, epoch, augment, config.seed))
+    per_epoch = _seconds(lambda: train_network(network, given, epoch, augment, config.seed))
     networks = settings.networks * len(settings.sets)
     return (
         settings.epochs

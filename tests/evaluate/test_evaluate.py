@@ -141,6 +141,25 @@ def test_a_convnet_trained_by_hand_is_the_one_autograd_trains(
         assert not torch.equal(by_hand, start[name])
 
 
+def test_the_squared_error_changes_networks_on_soft_labels_alone() -> None:
+    draw = torch.Generator().manual_seed(0)
+    images, soft = (
+        torch.randn(12, 3, 8, 8, generator=draw),
+        torch.randn(12, 4, generator=draw).softmax(1),
+    )
+    hard, trained = torch.eye(4)[soft.argmax(1)], {}
+    for kind, labels in (("soft", soft), ("hard", hard)):
+        for mse_weight in (0.0, 0.5):
+            model = build_network(ModelConfig(width=4, depth=2), (3, 8, 8), 4, seed=0)
+            settings = EvaluateConfig(epochs=2, mse_weight=mse_weight)
+            train_network(model, TrainingSet(images, labels, 0.05), settings, Augmentation(""), 1)
+            trained[kind, mse_weight] = model.classifier.weight.detach()
+    assert torch.equal(trained["hard", 0.0], trained["hard", 0.5])
+    assert not torch.allclose(trained["soft", 0.0], trained["soft", 0.5], atol=1e-4)
+    with pytest.raises(ValueError, match=r"ce_weight and evaluate.mse_weight are both 0"):
+        EvaluateConfig(ce_weight=0.0)
+
+
 def test_a_network_that_diverges_says_so() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     given = TrainingSet(torch.full((4, 1, 4, 4), 1e20), torch.eye(3)[[0, 1, 2, 0]], 1e20)

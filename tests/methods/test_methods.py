@@ -24,6 +24,10 @@ TUNED = (
 )
 
 
+# Where a method needs experts of its own.
+EXPERTS = {"rldd": {"count": 2, "norm": "batch", "representation.criterion": "debiased"}}
+
+
 @pytest.fixture(scope="module")
 def base() -> RunConfig:
     return load_config(CONFIGS / "cpu.yaml", ["distill.representation.dam.class_weights=frequency"])
@@ -52,8 +56,9 @@ def test_a_method_has_a_header_and_keeps_the_tuned_settings(method: str, base: R
     assert text.startswith("# "), "the header comment names the paper and the difference"
     config = method_config(base, method)
     assert config.method == method
-    for section in ("data", "model", "experts", "compute"):
+    for section in ("data", "model", "compute"):
         assert getattr(config, section) == getattr(base, section)
+    assert differences(config.experts, base.experts) == EXPERTS.get(method, {})
     assert set(differences(config.evaluate, base.evaluate)) <= {"sets"}
     assert not [
         key for key in differences(config.distill, base.distill) if key.split(".")[0] in TUNED
@@ -153,6 +158,7 @@ def test_forms_of_a_set_are_trained_on_only_where_the_config_names_them(base: Ru
         ("full_ce", ()),
         ("ltdd", ("experts", "distill")),
         ("mtt", ("experts", "distill")),
+        ("rldd", ("experts", "distill")),
     ],
 )
 def test_which_stages_a_method_needs(method: str, needed: tuple[str, ...], base: RunConfig) -> None:

@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from ltdd_ray.nn.losses import BalancedSoftmax, DamLoss, soft_cross_entropy
+from ltdd_ray.nn.losses import (
+    BalancedSoftmax,
+    DamLoss,
+    logit_error,
+    soft_cross_entropy,
+    soft_label_loss,
+)
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]], dtype=torch.float64)
 SOFT = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]], dtype=torch.float64)
@@ -57,3 +63,22 @@ def test_balanced_softmax_removes_the_prior_from_the_logits() -> None:
     labels = torch.tensor([0] * 7 + [1] * 2 + [2])
     (slope,) = torch.autograd.grad(BalancedSoftmax(PRIOR.log())(logits, labels), logits)
     assert float(slope.sum(0).abs().max()) < 1e-12
+
+
+def test_the_squared_error_of_logits_knows_them_up_to_a_constant() -> None:
+    z, target = LOGITS.tolist(), SOFT.log().tolist()
+    expected = 0.0
+    for one, other in zip(z, target):
+        gaps = [a - b for a, b in zip(one, other)]
+        expected += sum((gap - sum(gaps) / 3) ** 2 for gap in gaps) / 6
+    assert float(logit_error(LOGITS, SOFT)) == pytest.approx(expected)
+    shifted = LOGITS + torch.tensor([[7.0], [-2.0]])
+    assert float(logit_error(shifted, SOFT)) == pytest.approx(expected)
+    assert float(logit_error(SOFT.log() + 3, SOFT)) == pytest.approx(0, abs=1e-12)
+    assert torch.isfinite(logit_error(LOGITS, torch.eye(3, dtype=torch.float64)[:2]))
+
+
+def test_the_loss_on_soft_labels_is_a_sum_of_both() -> None:
+    expected = 0.25 * soft_cross_entropy(LOGITS, SOFT) + 3 * logit_error(LOGITS, SOFT)
+    assert float(soft_label_loss(0.25, 3.0)(LOGITS, SOFT)) == pytest.approx(float(expected))
+    assert soft_label_loss(1.0, 0.0) is soft_cross_entropy

@@ -74,6 +74,22 @@ def test_every_update_of_distribution_matching_is_counted(
     assert sizes == [(images * 4, 10 * 7)]
 
 
+@pytest.mark.parametrize(("updates", "crops"), [(40, 5), (0, 5), (40, 0)])
+def test_the_start_of_rldd_is_counted(
+    tmp_path: Path, tiny: Callable[..., RunConfig], tick: None, updates: int, crops: int
+) -> None:
+    """Two networks of two batch norms, and the crops of one teacher; no expert is there yet."""
+    distribution = {"updates": updates, "recovery": {"crops": crops}}
+    experts = {"count": 2, "norm": "batch"}
+    distill = {"ipc": 2, "engine": "rldd", "distribution": distribution}
+    config = tiny(tmp_path, experts=experts, distill=distill)
+    splits = load_data(config.data, config.seed)
+    found = estimate_cost(config, splits)
+    images = len(splits.train)
+    passes = (2 * 2 + crops) * images / min(512, images)
+    assert found.seconds["distill"] == pytest.approx(updates + passes)
+
+
 def test_stages_that_are_not_needed_cost_nothing(
     tmp_path: Path, tiny: Callable[..., RunConfig], tick: None
 ) -> None:

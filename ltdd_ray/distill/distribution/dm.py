@@ -45,7 +45,7 @@ class DistributionMatching(nn.Module):
     """The images x (M, K, H, W) of ``classes`` (M,), and one update of them.
 
     The complete state is that of the module and of its optimiser.
-    The engines ``dc``, ``idm`` and ``tgdd`` override its methods.
+    The other engines override its methods.
     """
 
     classes: Tensor
@@ -63,6 +63,7 @@ class DistributionMatching(nn.Module):
         self.members = [
             torch.nonzero(self.labels == k)[:, 0].cpu() for k in range(self.num_classes)
         ]
+        self.prepare(data)
         counts = data.train.class_counts.tolist()
         self.images = nn.Parameter(self.initial(picture_budget(config.distill, counts)))
         budget = torch.tensor(class_budget(config.distill, counts), device=device)
@@ -71,6 +72,9 @@ class DistributionMatching(nn.Module):
         if config.distill.distribution.real_images == "representative":
             size = (self.num_classes, config.distill.distribution.real_batch)
             self.register_buffer("chosen", torch.zeros(size, dtype=torch.int64, device=device))
+
+    def prepare(self, data: PreparedData) -> None:
+        """Nothing; RLDD reads its networks here, before it chooses the initial images."""
 
     @property
     def picture_classes(self) -> Tensor:
@@ -113,9 +117,7 @@ class DistributionMatching(nn.Module):
 
         Raises ``NonFiniteLossError`` before a loss can spoil the set.
         """
-        network = self.network(optimiser, update)
-        self.choose_real(network, update)
-        loss, metrics = self.loss(network, *self.batches(update), update)
+        loss, metrics = self.update_loss(optimiser, update)
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
                 f"update {update + 1}: the loss is {float(loss.detach())}; lower "
@@ -127,6 +129,12 @@ class DistributionMatching(nn.Module):
         self.between_updates(optimiser, update)
         sums = {"loss/total": loss, **metrics}
         return {name: float(value.detach()) / self.num_classes for name, value in sums.items()}
+
+    def update_loss(self, optimiser: Optimizer, update: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss () of an update and its terms, as sums over classes."""
+        network = self.network(optimiser, update)
+        self.choose_real(network, update)
+        return self.loss(network, *self.batches(update), update)
 
     def batches(self, update: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """All pictures and ``real_batch`` real images per class, each followed by its classes.

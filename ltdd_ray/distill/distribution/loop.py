@@ -14,6 +14,7 @@ from ltdd_ray.distill.checks import Checks
 from ltdd_ray.distill.distribution.dc import GradientMatching
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.idm import ImprovedDistributionMatching
+from ltdd_ray.distill.distribution.rldd import UnilevelRecovery
 from ltdd_ray.distill.distribution.tgdd import TrajectoryGuidedMatching
 from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.distill.provenance import provenance
@@ -23,6 +24,7 @@ ENGINES: dict[str, type[DistributionMatching]] = {
     "dc": GradientMatching,
     "idm": ImprovedDistributionMatching,
     "tgdd": TrajectoryGuidedMatching,
+    "rldd": UnilevelRecovery,
 }
 
 

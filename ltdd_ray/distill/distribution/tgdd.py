@@ -11,24 +11,24 @@ check.
 The letters are those of ``dm.py``; w is ``distribution.class_weight``.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
-from ltdd_ray.distill.distribution.dm import DistributionMatching, class_aware_loss
+from ltdd_ray.distill.distribution.cosine_adam import CosineAdam
+from ltdd_ray.distill.distribution.dm import class_aware_loss
 from ltdd_ray.distill.trajectory.start import expert_logits, initial_set, soft_label_logits
 from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.nn.networks import Network
 from ltdd_ray.store import TrajectoryStore
 
 
-class TrajectoryGuidedMatching(DistributionMatching):
+class TrajectoryGuidedMatching(CosineAdam):
     """DM under the experts' snapshots. Its only state are the images and Adam's averages."""
 
     def __init__(self, config: RunConfig, data: PreparedData, device: torch.device) -> None:
@@ -49,17 +49,6 @@ class TrajectoryGuidedMatching(DistributionMatching):
 
     def describe_initial(self, data: PreparedData) -> list[str]:
         return self._sentences
-
-    def optimiser(self) -> Adam:
-        """Adam, whose steps do not depend on the scale of the embeddings."""
-        return Adam([self.images], self.config.distill.distribution.lr_image)
-
-    def step(self, optimiser: Optimizer, update: int) -> dict[str, float]:
-        """As in DM, at a rate that falls along half a cosine."""
-        settings = self.config.distill.distribution
-        share = (1 + math.cos(math.pi * update / settings.updates)) / 2
-        optimiser.param_groups[0]["lr"] = settings.lr_image * share
-        return super().step(optimiser, update)
 
     def network(self, optimiser: Optimizer, update: int) -> Network:
         """A snapshot: expert and epoch are drawn uniformly."""

@@ -229,6 +229,16 @@ def record_method(method: str, **distill_settings: Any) -> Numbers:
     return distilled(method_config(changed, method), data)[0]
 
 
+def record_rldd() -> Numbers:
+    """RLDD on experts of its own, whose batch norm the images recover."""
+    _, config, data = _shared()
+    with TemporaryDirectory() as folder:
+        moved = merge(config.model_dump(mode="json"), {"output": folder})
+        run = method_config(parse_config(moved, "recorded"), "rldd")
+        train(run, data)
+        return distilled(run, data)[0]
+
+
 def record_selection(*methods: str) -> Numbers:
     """A network on the real images of each of ``methods``, chosen with the shared experts."""
     _, config, data = _shared()
@@ -328,6 +338,7 @@ RECORDINGS: dict[str, Callable[[], Numbers]] = {
     "tgdd_characteristic": lambda: record_method("tgdd", distribution=TGDD | CHARACTERISTIC),
     "dc": lambda: record_method("dc", distribution={"gradient": GRADIENT}),
     "dream": lambda: record_method("dream", distribution={"gradient": GRADIENT, "choose_every": 2}),
+    "rldd": record_rldd,
     "selection": lambda: record_selection(
         *("graph_cut", "random_mosaic", "k_center_mosaic"),
         *("random_soft_mosaic", "k_center_soft_mosaic"),

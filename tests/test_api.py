@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from ltdd_ray.methods import REGISTRY, known_methods, method_config
 from ltdd_ray.nn import networks
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.networks import build_network
+from ltdd_ray.runs.tracking import trackers
 
 PLUGIN = """
 import torch, ltdd_ray
@@ -242,11 +244,18 @@ def test_what_cannot_be_registered_or_built() -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_run_returns_its_results(
-    tiny: Callable[..., RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Callable[..., RunConfig],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = tiny(tmp_path, evaluate={"networks": 2, "epochs": 2, "sets": ["distilled"]})
+    tracker = Mock(id="night")
+    monkeypatch.setattr(trackers, "open_mlflow", lambda *_: tracker)
+    evaluate = {"networks": 2, "epochs": 2, "sets": ["distilled"]}
+    config = tiny(tmp_path, evaluate=evaluate, tracking={"mlflow": {"uri": "http://127.0.0.1"}})
     found = ltdd_ray.run(config, quiet=True)
     assert capsys.readouterr().out == ""
+    expect_tracked(tracker, found)
     written = json.loads((tmp_path / "tiny" / "results.json").read_text())
     assert (found.accuracy.mean, found.accuracy.std) == tuple(
         written["accuracy"][key] for key in ("mean", "std")
@@ -257,6 +266,22 @@ def test_run_returns_its_results(
     assert ltdd_ray.Results.load(str(found.path)) == found
     with pytest.raises(ltdd_ray.UserError, match=r"no readable results.json"):
         ltdd_ray.Results.load(tmp_path)
+
+
+def expect_tracked(tracker: Mock, found: ltdd_ray.Results) -> None:
+    """All of a run reached its tracker: updates, picture, seconds, accuracies and files."""
+    updates = [update for call in tracker.metrics.mock_calls for update in call.args[0]]
+    assert updates == list(range(1, 13))
+    (picture,) = tracker.image.mock_calls
+    assert picture.args[1].read_bytes().startswith(b"\x89PNG")
+    told: dict[str, float] = {}
+    for call in tracker.results.mock_calls:
+        told |= call.args[0]
+    seconds = {f"seconds/{stage}" for stage in ("experts", "distill", "evaluate", "report")}
+    assert seconds <= told.keys() and told["accuracy/distilled"] == found.accuracy.mean
+    sent = {call.args[0].name for call in tracker.file.mock_calls}
+    assert {"results.json", "report.html", "distilled.safetensors"} <= sent
+    tracker.end.assert_called_once_with("finished")
 
 
 @pytest.mark.ray

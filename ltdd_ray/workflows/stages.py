@@ -25,6 +25,7 @@ from ltdd_ray.experts.expert import EpochReport
 from ltdd_ray.experts.norms import expert_classifier_norms
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.export.card import write_card
+from ltdd_ray.export.show import show as write_sheet
 from ltdd_ray.report.page import is_current, write_report
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.heartbeat import Heartbeat
@@ -116,7 +117,7 @@ def _distill(run: RunContext) -> int:
 
         distilled, peak = (run_job if matching else match_on_actor)(run.config, run.data, show)
     write_card(distilled.save(run.folder.distilled))
-    run.tracking.image("distilled", lambda: show(run.folder.distilled, None).file)
+    run.tracking.image("distilled", lambda: write_sheet(run.folder.distilled, None).file)
     return peak
 
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,16 @@ class MlflowTracker:
         self._client, self.id = client, run_id
 
     def parameters(self, values: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        parameters = [Param(key, value[:LONGEST_VALUE]) for key, value in values.items()]
+        make = import_module("mlflow.entities").Param
+        parameters = [make(key, value[:LONGEST_VALUE]) for key, value in values.items()]
         for part in _parts(parameters, PARAMETERS_PER_REQUEST):
             self._client.log_batch(self.id, params=part)
 
     def metrics(self, values: Mapping[int, Mapping[str, float]]) -> None:
-        from mlflow.entities import Metric
-
+        make = import_module("mlflow.entities").Metric
         now = int(time.time() * 1000)
         metrics = [
-            Metric(name, value, now, update)
+            make(name, value, now, update)
             for update, own in values.items()
             for name, value in own.items()
         ]
@@ -66,15 +65,15 @@ def open_mlflow(config: RunConfig, folder: Path, known: str | None) -> MlflowTra
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     try:
-        from mlflow.exceptions import MlflowException
-        from mlflow.tracking import MlflowClient
+        failure = import_module("mlflow.exceptions").MlflowException
+        make_client = import_module("mlflow.tracking").MlflowClient
     except ImportError:
         raise UserError(
             "tracking.mlflow needs MLflow, which is not installed; run `pip install "
             "ltdd-ray[mlflow]`, or --set tracking.mlflow=null"
         ) from None
     try:
-        client = MlflowClient(settings.uri)
+        client = make_client(settings.uri)
         found = client.get_experiment_by_name(settings.experiment)
         experiment = (
             client.create_experiment(settings.experiment) if found is None else found.experiment_id
@@ -85,7 +84,7 @@ def open_mlflow(config: RunConfig, folder: Path, known: str | None) -> MlflowTra
         return MlflowTracker(
             client, client.create_run(experiment, run_name=config.name).info.run_id
         )
-    except (MlflowException, OSError) as error:
+    except (failure, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"tracking.mlflow.uri = {mask(settings.uri)!r}: the server cannot be used: "
@@ -98,11 +97,10 @@ def _parts(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def _is_there(client: Any, run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
+    failure = import_module("mlflow.exceptions").MlflowException
     try:
         return client.get_run(run_id).info.lifecycle_stage == "active"
-    except MlflowException as error:
+    except failure as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return False
         raise

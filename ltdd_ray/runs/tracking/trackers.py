@@ -58,11 +58,9 @@ class Tracking:
             self._send()
 
     def image(self, name: str, make: Callable[[], Path]) -> None:
-        """Send an image, which ``make`` writes where there is a tracker."""
-        if self._trackers:
-            self._send()
-            file = make()
-            self._each(lambda _, tracker: tracker.image(name, file))
+        """Send an image, which ``make`` writes for each tracker."""
+        self._send()
+        self._each(lambda _, tracker: tracker.image(name, make()))
 
     def stage_finished(self, stage: str, seconds: float) -> None:
         """Send the seconds of a stage."""

@@ -1,6 +1,7 @@
 """A run on Weights & Biases."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,7 @@ class WandbTracker:
         self._run.summary.update(dict(values))
 
     def image(self, name: str, file: Path) -> None:
-        import wandb
-
-        self._run.log({name: wandb.Image(str(file))})
+        self._run.log({name: import_module("wandb").Image(str(file))})
 
     def file(self, file: Path, folder: str) -> None:
         self._run.save(str(file), base_path=str(self._folder), policy="now")
@@ -45,8 +44,7 @@ def open_wandb(config: RunConfig, folder: Path, known: str | None) -> WandbTrack
     settings = config.tracking.wandb
     assert settings is not None
     try:
-        import wandb
-        from wandb.errors import Error
+        wandb, failure = import_module("wandb"), import_module("wandb.errors").Error
     except ImportError:
         raise UserError(
             "tracking.wandb needs the package wandb, which is not installed; run `pip install "
@@ -63,7 +61,7 @@ def open_wandb(config: RunConfig, folder: Path, known: str | None) -> WandbTrack
             dir=str(folder),
             settings=wandb.Settings(silent=True, console="off"),
         )
-    except Error as error:
+    except failure as error:
         raise UserError(
             f"tracking.wandb: the service cannot be used: {str(error).strip().splitlines()[0]}; "
             "run `wandb login`, --set tracking.wandb.mode=offline, or --set tracking.wandb=null"

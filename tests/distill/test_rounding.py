@@ -1,6 +1,7 @@
 """Images of 8 bits: what rounding does to values, to gradients, and to the set of each engine."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ltdd_ray.experts.expert import run_expert
 from ltdd_ray.export.layouts import write_npz
 
 Tiny = Callable[..., RunConfig]
+Trained = Callable[[str], tuple[RunConfig, PreparedData]]
 DRAW = np.random.default_rng(0)
 PIXELS = DRAW.integers(0, 256, (40, 3, 4, 4), dtype=np.uint8)
 
@@ -63,20 +65,29 @@ def test_mosaics_are_rounded_before_they_are_decoded() -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, PreparedData]:
-    config = tiny(tmp_path_factory.mktemp("bits"))
-    data = prepare_data(config)
-    for expert in range(config.experts.count):
-        run_expert(config, data, expert, lambda report: None)
-    return config, data
+def trained(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """``trained(norm)``: a config with experts of this norm, and its data."""
+
+    @cache
+    def train(norm: str) -> tuple[RunConfig, PreparedData]:
+        config = tiny(tmp_path_factory.mktemp("bits"))
+        if norm == "batch":
+            of_rldd = {"experts": {"norm": norm}, "distill": {"engine": "rldd"}}
+            config = parse_config(merge(config.model_dump(mode="json"), of_rldd), norm)
+        data = prepare_data(config)
+        for expert in range(config.experts.count):
+            run_expert(config, data, expert, lambda report: None)
+        return config, data
+
+    return train
 
 
 @pytest.mark.parametrize("side", [1, 2])
 @pytest.mark.parametrize("engine", ["matching", *ENGINES])
 def test_an_export_of_8_bits_is_the_stored_set(
-    trained: tuple[RunConfig, PreparedData], engine: str, side: int, tmp_path: Path
+    trained: Trained, engine: str, side: int, tmp_path: Path
 ) -> None:
-    config, data = trained
+    config, data = trained("batch" if engine == "rldd" else "instance")
     changes = {
         "engine": engine,
         "pictures_per_side": side,
@@ -106,8 +117,8 @@ def test_an_export_of_8_bits_is_the_stored_set(
     assert torch.equal(pixels, found.pixels())
 
 
-def test_by_default_images_are_exact(trained: tuple[RunConfig, PreparedData]) -> None:
-    config, data = trained
+def test_by_default_images_are_exact(trained: Trained) -> None:
+    config, data = trained("instance")
     found = distill(
         config,
         data,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import write_json
+from ltdd_ray.common.files import read_text, write_json
 from ltdd_ray.common.redact import mask, mask_tree
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import leaves
@@ -119,7 +119,7 @@ def _known_ids(file: Path) -> dict[str, str]:
     if not file.exists():
         return {}
     try:
-        return {name: str(own) for name, own in json.loads(file.read_text()).items()}
+        return {name: str(own) for name, own in json.loads(read_text(file)).items()}
     except (ValueError, AttributeError, RecursionError):
         raise UserError(
             f"{file}: not the ids of runs at trackers; remove it to start new ones"

@@ -60,7 +60,7 @@ def all_margins(configs: Configs, data: PreparedData, output: Output) -> dict[st
             _write(files[outcome.task], outcome.result)
     found: dict[str, list[np.ndarray]] = {method: [] for method in configs}
     for (method, _), file in files.items():
-        found[method].append(np.load(file))
+        found[method].append(np.load(file, allow_pickle=False))
     return {method: np.stack(networks) for method, networks in found.items()}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import write_json
+from ltdd_ray.common.files import read_text, write_json
 from ltdd_ray.common.units import duration
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import merge, parse_config
@@ -76,7 +76,7 @@ class Plan:
         if not file.exists():
             return None
         try:
-            tree = json.loads(file.read_text())
+            tree = json.loads(read_text(file))
             return cls(**{**tree, "methods": tuple(tree["methods"])})
         except (ValueError, TypeError, KeyError, RecursionError):
             raise UserError(

@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import subprocess
 import sys
@@ -202,14 +201,27 @@ def test_every_command_can_show_its_stack_trace(command: list[str]) -> None:
         cli.main([*command, "--debug"])
 
 
-def test_sigterm_ends_a_command_like_ctrl_c(tmp_path: Path) -> None:
-    """The config is a pipe: the command waits in its read, which this test meets by opening it."""
-    os.mkfifo(tmp_path / "pipe.yaml")
-    command = [sys.executable, "-m", "ltdd_ray", "run", str(tmp_path / "pipe.yaml")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    with (tmp_path / "pipe.yaml").open("w"):
-        process.terminate()
-        _, said = process.communicate(timeout=60)
+def test_sigterm_ends_a_command_like_ctrl_c() -> None:
+    code = """
+import sys, time
+from ltdd_ray.cli import main as cli
+
+def wait(options):
+    print("waits", flush=True)
+    time.sleep(600)
+
+cli.COMMANDS["configs"] = wait
+sys.exit(cli.main(["configs"]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "waits\n"
+            process.terminate()
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 143
     assert said == "terminated; the same command resumes from what is finished\n"
 

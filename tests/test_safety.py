@@ -103,7 +103,7 @@ SHIPPED = {  # files that come with the package or the system
 
 
 def reading(tree: ast.AST) -> list[str]:
-    """Calls that would wait for ever where a pipe has the place of a file."""
+    """The calls in ``tree`` that hang when the file is a named pipe."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     names = {ast.unparse(call.func).split(".")[-1] for call in calls if _is_method(call.func)}
     return sorted(names & {"read_text", "read_bytes"}) + [

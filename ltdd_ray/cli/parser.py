@@ -156,7 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     push = _add(commands, "push", "publish the distilled set on the Hugging Face Hub")
     push.add_argument(
-        "place", metavar="RUN", type=Path, help="folder of a run, or a distilled.safetensors"
+        "place", metavar="RUN", type=_path, help="folder of a run, or a distilled.safetensors"
     )
     push.add_argument("repository", metavar="OWNER/NAME", help="the dataset on the Hub")
     push.add_argument(

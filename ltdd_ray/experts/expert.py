@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -62,7 +63,8 @@ def run_expert(
     stages, augment = config.experts, Augmentation(config.augmentation)
 
     if "representation" in missing:
-        epochs = first_stage(
+        run_stage = first_stage(stages.representation, labels)
+        epochs = run_stage(
             stages.representation, flat, images, labels, augment, config.seed, expert
         )
         timed = _reporting(
@@ -87,20 +89,14 @@ def run_expert(
         _write_stage(config, data, flat, tasks[1], timed, evaluator, backbone)
 
 
-def first_stage(
-    stage: RepresentationStage,
-    flat: FlatModel,
-    images: Images,
-    labels: Tensor,
-    augment: Augmentation,
-    seed: int,
-    expert: int,
-) -> Iterator[Epoch]:
-    """The representation stage under its criterion."""
+def first_stage(stage: RepresentationStage, labels: Tensor) -> Callable[..., Iterator[Epoch]]:
+    """What trains the representation stage under its criterion.
+
+    It takes the arguments of :func:`~ltdd_ray.experts.debiased.debiased_stage`.
+    """
     if stage.criterion == "debiased":
-        return debiased_stage(stage, flat, images, labels, augment, seed, expert)
-    criterion = hard_label_loss(stage.criterion, labels)
-    return representation_stage(stage, flat, images, labels, augment, seed, expert, criterion)
+        return debiased_stage
+    return partial(representation_stage, criterion=hard_label_loss(stage.criterion, labels))
 
 
 def expert_memory_probe(config: RunConfig, data: PreparedData, tasks: Sequence[tuple[int]]) -> None:

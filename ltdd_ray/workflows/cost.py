@@ -123,7 +123,8 @@ def _experts(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> fl
     images, labels = _random_images(train, min(whole.batch_size, len(train)))
     endless = whole.model_copy(update={"epochs": 10**9})
     # One batch is the whole data set here, so each epoch is one batch.
-    batches = first_stage(endless, flat, images, labels, augment, config.seed, 0)
+    run_stage = first_stage(endless, labels)
+    batches = run_stage(endless, flat, images, labels, augment, config.seed, 0)
     next(batches)
     per_batch = _seconds(lambda: next(batches))
     per_class = head.samples_per_class * max(

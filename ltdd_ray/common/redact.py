@@ -4,8 +4,11 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-# An address in a text. A key can hold any sign but a space, a quote too, so it ends at a space.
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://\S+")
+# An address in a text. A key can hold any sign, a quote and a space too. So what looks like a user
+# and a key (`KEY:`, no port) ends at the last @ of the line, and any other address at a space.
+_ADDRESS = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]{0,30}://(?:[^\s/:@]+:(?!\d{1,5}(?:[/\s]|$))[^\n]*@\S*|\S+)"
+)
 _AFTER = "'\"`)>]},;:.!"  # signs that close a quoted address, not a part of it
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ltdd_ray.config.model import ModelConfig
-from ltdd_ray.config.section import Section
+from ltdd_ray.config.section import Section, refuse_repeats
 
 EvaluationSet = Literal[
     "distilled",
@@ -113,7 +113,9 @@ class EvaluateConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _something_to_learn(self) -> "EvaluateConfig":
+    def _check(self) -> "EvaluateConfig":
+        refuse_repeats("evaluate.sets", self.sets)
+        refuse_repeats("evaluate.models", (model.label for model in self.models))
         if not self.ce_weight and not self.mse_weight:
             raise ValueError(
                 "evaluate.ce_weight and evaluate.mse_weight are both 0, so networks would learn "

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ltdd_ray.config.section import Section
+from ltdd_ray.config.section import Section, refuse_repeats
 
 
 class Dimension(Section):
@@ -24,6 +24,7 @@ class Dimension(Section):
     @model_validator(mode="after")
     def _range_or_choices(self) -> "Dimension":
         if self.choices is not None:
+            refuse_repeats("choices", self.choices)
             if self.low is not None or self.high is not None or self.log:
                 raise ValueError("give either low and high, or choices, not both")
         elif self.low is None or self.high is None or not self.low < self.high:

@@ -1,5 +1,6 @@
 """What every section of the tree has in common, and how sections nest."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -22,6 +23,14 @@ def as_path(path: str | None) -> str | None:
         return path and usable_path(path)
     except UserError as error:
         raise ValueError(str(error)) from None
+
+
+def refuse_repeats(key: str, values: Iterable[object]) -> None:
+    """Raise ``ValueError`` if a list of ``key`` names the same value twice."""
+    found = list(values)
+    repeated = next((value for value in found if found.count(value) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"{key} names {repeated} {found.count(repeated)} times; name it once")
 
 
 def section_of(field: FieldInfo) -> type[Section] | None:

@@ -15,6 +15,9 @@ from ltdd_ray.config.search import SearchConfig
 from ltdd_ray.config.section import Section, as_path
 from ltdd_ray.config.tracking import TrackingConfig
 
+# File systems allow 255 bytes, and temporary names are longer than the name.
+LONGEST_NAME = 200
+
 # As in ltdd_ray.nn.augment, which imports torch.
 AUGMENTATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 
@@ -136,6 +139,12 @@ class RunConfig(Section):
     def _consistent(self) -> "RunConfig":
         if ".." in self.name.split("/"):
             raise ValueError(f"name {self.name!r} leads out of the output folder; leave `..` out")
+        longest = max(self.name.split("/"), key=len)
+        if len(longest) > LONGEST_NAME:
+            raise ValueError(
+                f"name: {longest[:20]}... has {len(longest)} characters; a folder's name has at "
+                f"most {LONGEST_NAME}"
+            )
         if self.distill.engine == "matching":
             _check_matching(self)
         if self.distill.engine == "tgdd":

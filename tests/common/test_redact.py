@@ -12,6 +12,8 @@ from ltdd_ray.common.redact import mask, mask_tree
         ("s3://AKIA:SEC'RET@bucket/a", "s3://bucket/a"),
         ("s3://AKIA:S?E#C@RET@bucket/a", "s3://bucket/a"),
         ("'s3://A:S/'E@b/a': timeout", "'s3://b/a': timeout"),
+        ("s3://A:S E@b/a and s3://c/d", "s3://b/a and s3://c/d"),
+        ("http://h:80 and http://h:81/a, ask me@b", "http://h:80 and http://h:81/a, ask me@b"),
         ("abfs://c@h.net/x?sv=20&sig=A%2B/B=", "abfs://h.net/x?sv=***&sig=***"),
         ("gs://b/x?pwd=A&sas=B&auth=C&D", "gs://b/x?pwd=***&sas=***&auth=***&***"),
         ("gs://b/x?sig=A#B", "gs://b/x?sig=***#***"),

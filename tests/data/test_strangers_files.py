@@ -105,7 +105,7 @@ def test_a_sound_image_is_not_called_damaged(tmp_path: Path, monkeypatch, fault,
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (MemoryError(), "does not fit into memory; free some"),
+        (MemoryError("9 TiB"), r"holds 400 bytes .* \(9 TiB\); free some memory, or export"),
         (PermissionError(13, "Permission denied"), "cannot be read: Permission denied; check the"),
     ],
 )

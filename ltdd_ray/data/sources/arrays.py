@@ -156,9 +156,11 @@ def _read_npz(path: Path) -> Mapping[str, np.ndarray]:
             return {key: file[key] for key in file.files if key.startswith(("train_", "test_"))}
     except UserError:
         raise
-    except MemoryError:
+    except MemoryError as error:
         raise UserError(
-            f"{path} does not fit into memory; free some, or export smaller or fewer images"
+            f"{path} holds {unpacked:,} bytes of arrays, and reading them asked for more memory "
+            f"than there is ({error or 'no size named'}); free some memory, or export the file "
+            "again if an array's header names a wrong shape"
         ) from None
     except OSError as error:
         raise UserError(

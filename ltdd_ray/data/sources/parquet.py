@@ -8,25 +8,22 @@ different orders: labels are matched by name.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+from pyarrow.fs import FileSystem
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
-from ltdd_ray.data.names import printable
 from ltdd_ray.data.sources.checks import (
     TEST_NAMES,
     named_dataset,
     named_test_images,
-    not_there,
     required_path,
 )
 from ltdd_ray.data.sources.decode import decode_images
@@ -38,53 +35,12 @@ from ltdd_ray.data.sources.labels import (
     shifted,
     whole_numbers,
 )
-from ltdd_ray.data.sources.shards import refuse_copies, refuse_missing_shards
+from ltdd_ray.data.sources.parquet_files import locate
 
 # Encoded images do not compress. A file that unpacks to more than both was made to fill memory.
 UNPACKED_BYTES = 64 * 2**20
 UNPACKED_RATIO = 20
 ROWS_AT_ONCE = 64
-
-
-@dataclass(frozen=True)
-class _Location:
-    """The parquet files at one place, grouped by part.
-
-    A name that starts with "train", "test" or "val" decides the part; other files are under "".
-    ``hidden`` are files in hidden folders and those whose own name starts with a dot; ``strange``
-    are files that are not parquet.
-    """
-
-    name: str
-    filesystem: FileSystem
-    parts: dict[str, list[str]]
-    hidden: list[str] = field(default_factory=list)
-    strange: list[str] = field(default_factory=list)
-
-    @property
-    def is_one_part(self) -> bool:
-        """Whether no name decides a part; all files then belong to one part."""
-        return set(self.parts) == {""}
-
-    def files(self, *parts: str) -> list[str]:
-        """The files of the first of ``parts`` that exists."""
-        if self.is_one_part:
-            return self.parts[""]
-        return next((self.parts[part] for part in parts if part in self.parts), [])
-
-    def passed_over(self, *read: list[str]) -> list[str]:
-        """Sentences about the parquet files that are in none of the lists ``read``."""
-        used = {file for files in read for file in files}
-        others = [file for files in self.parts.values() for file in files if file not in used]
-        notes = []
-        for what, found in (
-            ("hidden parquet file(s) are not read", self.hidden),
-            ("parquet file(s) whose names tell another part or none are not read", others),
-            ("file(s) other than parquet are not read", self.strange),
-        ):
-            if found:
-                notes.append(f"{len(found):,} {what}, for example {printable(found[0])}")
-        return notes
 
 
 @dataclass(frozen=True)
@@ -106,11 +62,9 @@ def load_parquet(config: DataConfig) -> tuple[LongTailedDataset, LabelledImages 
     val* is used only without test*. If no name decides the part, all files of ``path`` hold
     training images and all files of ``test_path`` test images.
     """
-    source = _locate(required_path(config), "data.path")
+    source = locate(required_path(config), "data.path")
     train_files, test_files = source.files("train"), []
-    test_source = (
-        source if config.test_path is None else _locate(config.test_path, "data.test_path")
-    )
+    test_source = source if config.test_path is None else locate(config.test_path, "data.test_path")
     if test_source is not source or not source.is_one_part:
         test_files = test_source.files(*TEST_NAMES)
     if not train_files:
@@ -137,72 +91,6 @@ def load_parquet(config: DataConfig) -> tuple[LongTailedDataset, LabelledImages 
     encoded = _encoded(test_source.filesystem, test_files)
     images = decode_images(encoded, config.image_size, config.background, notes)
     return train, named_test_images(f"{test_source.name} test", images, labels[1], names, notes)
-
-
-def _locate(path: str, key: str) -> _Location:
-    if "\0" in path:
-        raise UserError(f"{key} {printable(path)} cannot be used as a path; correct it")
-    try:
-        if "://" in path:
-            filesystem, root = FileSystem.from_uri(path)
-        else:
-            filesystem, root = LocalFileSystem(), Path(path).absolute().as_posix()
-        info = filesystem.get_file_info(root)
-        inside = (
-            filesystem.get_file_info(FileSelector(root, recursive=True))
-            if info.type == FileType.Directory
-            else []
-        )
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{key} {path} cannot be reached ({_first_line(error)}); check the address and the "
-            "credentials"
-        ) from None
-    if info.type == FileType.NotFound:
-        raise not_there(key, path)
-    if info.type == FileType.Unknown:
-        raise UserError(f"{key}: {path} is neither a file nor a folder; correct the path")
-    if info.type == FileType.File:
-        return _Location(path, filesystem, {"": [root]})
-    parts: dict[str, list[str]] = {}
-    hidden: list[str] = []
-    strange: list[str] = []
-    for entry in sorted(inside, key=lambda entry: entry.path):
-        if entry.type == FileType.Directory:
-            continue
-        file = PurePosixPath(entry.path).relative_to(root)
-        is_hidden = any(step.startswith(".") for step in file.parts)
-        if not entry.path.lower().endswith(".parquet"):
-            if not is_hidden:
-                strange.append(entry.path)
-        elif is_hidden:
-            hidden.append(entry.path)
-        elif entry.type != FileType.File:
-            raise UserError(f"{entry.path} is not a regular file (a pipe or device); remove it")
-        else:
-            parts.setdefault(_part_of(file), []).append(entry.path)
-    if not parts:
-        raise UserError(f"{key}: {path} holds no .parquet files; correct the path")
-    for files in parts.values():
-        refuse_copies(files)
-        refuse_missing_shards(files)
-    return _Location(path, filesystem, parts, hidden, strange)
-
-
-def _part_of(file: PurePosixPath) -> str:
-    """The part that the names of the file and its folders tell, or ""."""
-    names = ("train", *TEST_NAMES)
-    told = {part for step in file.parts for part in names if step.lower().startswith(part)}
-    if len(told) > 1:
-        raise UserError(
-            f"{printable(str(file))} tells two parts, {' and '.join(sorted(told))}; rename the "
-            "file or the folder"
-        )
-    return next(iter(told), "")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _read_labels(filesystem: FileSystem, files: list[str]) -> list[_FileLabels]:

@@ -25,8 +25,16 @@ class QueueConfig(Section):
     steps: int = Field(
         default=5, ge=0, description="SGD steps of each drawn network. Published: 10."
     )
+    train_on: Literal["real", "pictures"] = Field(
+        default="pictures",
+        description="What networks are trained on: `real` images as they are, long-tailed and "
+        "without augmentation, as published; or the synthetic `pictures`, augmented. It also "
+        "decides what share weighs the pictures' cross-entropy: `real`, the share of all images so "
+        "far that the network classified correctly in its own training; `pictures`, that of the "
+        "update's real images, equally many of each class.",
+    )
     batch_size: int = Field(
-        default=128, ge=1, description="Synthetic pictures of each such step. Published: 256."
+        default=128, ge=1, description="Images of each such step. Published: 256."
     )
     lr: float = Field(default=0.01, gt=0, description="Learning rate of these SGD steps.")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of these SGD steps.")
@@ -172,7 +180,7 @@ class DistributionConfig(Section):
         default=5.0,
         ge=0,
         description="Weight of the pictures' cross-entropy, for `idm`, `tgdd` and `rldd`. For "
-        "`idm` it is multiplied by the share of real images that the network classifies correctly. "
+        "`idm` it is multiplied by a share of correctly classified images (`queue.train_on`). "
         "Published for `idm`: 50 at 10 images per class and width 128 (0.5 times a share in "
         "percent).",
     )
@@ -191,6 +199,5 @@ class DistributionConfig(Section):
     )
     queue: QueueConfig = Field(
         default=QueueConfig(),
-        description="`idm`: the networks that embed images. They are trained on the synthetic "
-        "images between updates.",
+        description="`idm`: the networks that embed images. They are trained between updates.",
     )

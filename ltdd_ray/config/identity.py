@@ -56,6 +56,7 @@ ADDED: dict[str, Any] = {
     "distill.distribution.gradient.epochs": 10,
     "distill.distribution.gradient.batch_size": 256,
     "distill.distribution.gradient.lr": 0.01,
+    "distill.distribution.queue.train_on": "pictures",
     "distill.distribution.recovery.recalibrate": True,
     "distill.distribution.recovery.crops": 5,
     "distill.distribution.recovery.statistics_weight": 0.1,

@@ -12,10 +12,12 @@ Three kinds:
 - ``zca``: the same on images standardised per channel first, as in the CIFAR-100-LT experiments of
   LTDD. The spectrum is larger, so eps weighs less and more directions have unit variance.
 
-A ZCA fit costs O(N D^2 + D^3): ten to twenty seconds on two CPU cores for 32 x 32 colour images.
+A ZCA fit costs O(N D^2 + D^3): ten to twenty seconds on two CPU cores for 32 x 32 colour images,
+and 64 times that for 64 x 64 (:func:`fit_cost`).
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from math import prod
 from typing import Literal
@@ -26,16 +28,32 @@ from torch import Tensor
 
 from ltdd_ray.common.device import without_autocast
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.units import duration, size
 from ltdd_ray.data.mapped import MappedImages
 
 Kind = Literal["standard", "zca", "zca_raw"]
 
 # Limits the gain of directions with almost no variance; the value of the published whitening.
 ZCA_EPS = 0.1
-# Above this the decomposition takes minutes, and the two stored matrices over 128 MB.
-MAX_ZCA_DIM = 4096
+# 64 x 64 colour images. Their two matrices take 1.2 GB, in each process and in each set's file.
+MAX_ZCA_DIM = 12_288
+# From this size on a fit is announced.
+_LARGE_DIM, _TIMED_DIM = 4096, 768
 # Sums of up to 257 squared bytes are exact in float32.
 _BATCH = 256
+
+
+def fit_cost(dim: int) -> tuple[float, int]:
+    """(seconds, bytes) that a ZCA fit of D = ``dim`` takes here at its peak, for few images.
+
+    The decomposition is timed on a small matrix. The bytes are five float64 matrices: the
+    covariance, its basis and the decomposition's own.
+    """
+    matrix = torch.eye(_TIMED_DIM, dtype=torch.float64)
+    matrix[0] = matrix[:, 0] = 1.0
+    began = time.perf_counter()
+    torch.linalg.eigh(matrix)
+    return (time.perf_counter() - began) * (dim / _TIMED_DIM) ** 3, 5 * 8 * dim**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +73,16 @@ class Normalisation:
     unwhiten: Tensor | None = None
 
     @classmethod
-    def fit(cls, images: np.ndarray | MappedImages, kind: Kind) -> "Normalisation":
+    def fit(
+        cls,
+        images: np.ndarray | MappedImages,
+        kind: Kind,
+        say: Callable[[str], None] = lambda sentence: None,
+    ) -> "Normalisation":
         """Fit on training images, uint8 (N, K, H, W).
 
-        Raises ``UserError`` if the images are too large for a ZCA matrix.
+        ``say`` gets a sentence before a fit that takes minutes. Raises ``UserError`` if the images
+        are too large for a ZCA matrix.
         """
         dim = prod(images.shape[1:])
         if kind != "standard" and dim > MAX_ZCA_DIM:
@@ -66,6 +90,13 @@ class Normalisation:
                 f"data.normalisation {kind} needs a {dim} x {dim} matrix for images of shape "
                 f"{images.shape[1:]}, more than {MAX_ZCA_DIM} x {MAX_ZCA_DIM}; "
                 "set data.normalisation: standard, or a smaller data.image_size"
+            )
+        if kind != "standard" and dim >= _LARGE_DIM:
+            seconds, needed = fit_cost(dim)
+            say(
+                f"whitening images of {dim:,} values takes about {duration(seconds)} and "
+                f"{size(needed)} of memory, then {size(8 * dim**2)} in each process and in the "
+                "file of each set; data.normalisation: standard takes neither"
             )
         total, squares = torch.zeros(2, *images.shape[1:], dtype=torch.float64)
         for batch in _float_batches(images):

@@ -1,6 +1,6 @@
 """The data of a run: training images, evaluation images and the normalisation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,15 +45,22 @@ class PreparedData:
         return self.train.bytes_in_memory + self.evaluation.bytes_in_memory
 
 
-def prepare_data(config: RunConfig, write_shards: ShardWriter = write_in_process) -> PreparedData:
-    """Load and divide the images, and fit the normalisation; for errors see ``load_data``."""
+def prepare_data(
+    config: RunConfig,
+    write_shards: ShardWriter = write_in_process,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> PreparedData:
+    """Load and divide the images, and fit the normalisation; for errors see ``load_data``.
+
+    ``say`` gets a sentence before work that takes minutes.
+    """
     splits = load_data(config.data, config.seed, write_shards)
     class_budget(
         config.distill, splits.train.class_counts.tolist()
     )  # raises its errors before any work
     evaluation = splits.validation if config.evaluate.split == "validation" else splits.test
     assert evaluation is not None  # the config requires a validation_fraction
-    normalisation = Normalisation.fit(splits.train.images, config.data.normalisation)
+    normalisation = Normalisation.fit(splits.train.images, config.data.normalisation, say)
     return PreparedData(
         splits.train, evaluation, normalisation, splits.estimate, splits.validation, splits.notes
     )

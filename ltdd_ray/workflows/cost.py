@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from ltdd_ray.config.distill import Budget
 from ltdd_ray.data.budget import class_budget, picture_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.load import DataSplits
-from ltdd_ray.data.normalisation import Normalisation
+from ltdd_ray.data.normalisation import Normalisation, fit_cost
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.loop import ENGINES
@@ -47,8 +48,9 @@ STEPS_TIMED = 2
 class CostEstimate:
     """The cost of a run.
 
-    ``seconds`` by stage, ``process_bytes`` of memory in each process, ``memory`` of the machine or
-    GPU in bytes, ``store_bytes`` of trajectories on disk.
+    ``seconds`` by stage, ``first_bytes`` of memory to fit a whitening before any other process
+    starts, ``process_bytes`` of memory in each process, ``memory`` of the machine or GPU in bytes,
+    ``store_bytes`` of trajectories on disk.
     """
 
     seconds: dict[str, float]
@@ -56,6 +58,7 @@ class CostEstimate:
     process_bytes: int
     memory: int
     store_bytes: int
+    first_bytes: int = 0
 
     def sentences(self) -> list[str]:
         """What to tell the user."""
@@ -74,6 +77,11 @@ class CostEstimate:
             "and a few seconds to start each stage",
             f"memory: about {size(self.process_bytes)} in each of {self.processes} processes; "
             f"this machine has {size(self.memory)}{enough}",
+            *(
+                [f"whitening: about {size(self.first_bytes)} of memory before the first stage"]
+                if self.first_bytes
+                else []
+            ),
             f"disk: about {size(self.store_bytes)} for expert trajectories",
         ]
 
@@ -92,7 +100,9 @@ def estimate_cost(config: RunConfig, splits: DataSplits) -> CostEstimate:
     train, hardware = splits.train, describe_hardware()
     flat = expert_network(config, train, 0)
     flat.model.to(default_device())
-    seconds = {}
+    seconds, whitening = {}, 0
+    if config.data.normalisation != "standard":
+        seconds["whiten"], whitening = fit_cost(prod(train.image_shape))
     if config.needs_experts:
         seconds["experts"] = _experts(config, train, flat)
     if config.matches:
@@ -105,10 +115,12 @@ def estimate_cost(config: RunConfig, splits: DataSplits) -> CostEstimate:
     numbers = (kept + 1) * layout.size + (experts.classifier.epochs + 1) * layout.classifier_size
     # Images in model space are float32, not bytes.
     resident = 4 * (train.bytes_in_memory + splits.test.bytes_in_memory)
+    resident += 8 * prod(train.image_shape) ** 2 if whitening else 0  # two float32 matrices
     on_gpu = torch.cuda.is_available()
     return CostEstimate(
         seconds=seconds,
         processes=max(config.compute.num_actors, config.compute.num_workers),
+        first_bytes=whitening,
         process_bytes=resident + (torch.cuda.max_memory_allocated() if on_gpu else peak_memory()),
         memory=torch.cuda.get_device_properties(0).total_memory if on_gpu else hardware["memory"],
         store_bytes=experts.count * numbers * (4 if experts.dtype == "float32" else 2)

@@ -46,8 +46,9 @@ def run(config: RunConfig, stages: Sequence[str], output: Output | None = None) 
         raise UserError(f"run: the list of stages is empty; name some of {', '.join(STAGES)}")
     require_lasting_output(config)
     with ExitStack() as session:
-        data = prepare_data(config, ray_writer(config.compute))
-        run_stages(config, data, stages, output or TextOutput(), session)
+        output = output or TextOutput()
+        data = prepare_data(config, ray_writer(config.compute), partial(output.say, "data"))
+        run_stages(config, data, stages, output, session)
 
 
 def run_stages(

@@ -5,7 +5,8 @@ from kornia.enhance import ZCAWhitening
 from safetensors.torch import load, save
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.data.normalisation import ZCA_EPS, Normalisation
+from ltdd_ray.data import normalisation as module
+from ltdd_ray.data.normalisation import ZCA_EPS, Normalisation, fit_cost
 
 torch.set_num_threads(1)
 
@@ -102,5 +103,22 @@ def test_foreign_state_is_refused():
 
 
 def test_too_large_for_zca():
-    with pytest.raises(UserError, match=r"12288 x 12288 .*normalisation: standard"):
-        Normalisation.fit(np.zeros((2, 3, 64, 64), np.uint8), "zca")
+    with pytest.raises(UserError, match=r"27648 x 27648 .*normalisation: standard"):
+        Normalisation.fit(np.zeros((2, 3, 96, 96), np.uint8), "zca")
+
+
+def test_a_large_fit_is_announced_with_its_cost(monkeypatch):
+    monkeypatch.setattr(module, "_LARGE_DIM", 90)
+    monkeypatch.setattr(module, "fit_cost", lambda dim: (200.0, 2**30 * dim))
+    said: list[str] = []
+    Normalisation.fit(_images(), "zca_raw", said.append)
+    Normalisation.fit(_images(), "standard", said.append)
+    Normalisation.fit(_images(shape=(1, 8, 8)), "zca", said.append)
+    (sentence,) = said
+    assert "whitening images of 90 values takes about 3 min 20 s and 90.0 GiB of memory" in sentence
+
+
+def test_the_cost_of_a_fit_grows_with_the_cube_and_the_square():
+    seconds, needed = fit_cost(12_288)
+    assert needed == 5 * 8 * 12_288**2
+    assert 8 * fit_cost(3072)[0] < seconds < 512 * fit_cost(3072)[0]

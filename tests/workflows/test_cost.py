@@ -98,6 +98,21 @@ def test_stages_that_are_not_needed_cost_nothing(
     assert found.seconds.keys() == {"evaluate"} and found.store_bytes == 0
 
 
+def test_whitening_is_counted(
+    tmp_path: Path, tiny: Callable[..., RunConfig], tick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "fit_cost", lambda dim: (9.0, 2**30 * dim))
+    config = tiny(tmp_path)
+    splits = load_data(config.data, config.seed)
+    plain = estimate_cost(config, splits)
+    whitened = config.data.model_copy(update={"normalisation": "zca"})
+    found = estimate_cost(config.model_copy(update={"data": whitened}), splits)
+    assert found.seconds == {"whiten": 9.0, **plain.seconds}
+    assert found.first_bytes == 2**36 and plain.first_bytes == 0
+    assert "whitening: about 64.0 GiB of memory before the first stage" in found.sentences()
+    assert not any("whitening" in sentence for sentence in plain.sentences())
+
+
 def test_processes_at_once_are_limited_by_cores(
     tmp_path: Path, tiny: Callable[..., RunConfig], monkeypatch
 ) -> None:

@@ -47,9 +47,13 @@ def compare(base: RunConfig, methods: Sequence[str], console: Console | None = N
     configs = plan_comparison(base, methods)
     for config in configs.values():
         RunFolder(config.folder).check_owner(config)
-    data = prepare_data(base, ray_writer(base.compute))
+
+    def tell(sentence: str) -> None:
+        console.print(f"data: {sentence}", soft_wrap=True, highlight=False)
+
+    data = prepare_data(base, ray_writer(base.compute), tell)
     for note in data.notes:
-        console.print(f"data: note: {note}", soft_wrap=True, highlight=False)
+        tell(f"note: {note}")
     data = replace(data, notes=())  # said once, not again by every method
     finished: set[str] = set()
     rows: list[Row] = []

@@ -1,13 +1,16 @@
 """IDM's queue and its class-aware term; digits 8 x 8, mosaics of 2 x 2 pictures."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from torch.optim import SGD
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.distribution.idm import ImprovedDistributionMatching
@@ -90,6 +93,52 @@ def test_one_member_is_trained_after_each_update_and_learns_the_pictures(make) -
             for i in (moved.index(True), moved.index(False))
         )
     assert learned < 0.5 * other
+
+
+def test_a_member_learns_the_real_images_and_counts_what_it_knew(make) -> None:
+    """Against plain SGD on the same batches."""
+    method = make(queue={**QUEUE, "train_on": "real", "steps": 3, "lr": 0.05, "weight_decay": 0.0})
+    ours = deepcopy(method.slots[0])
+    plain = torch.optim.SGD(ours.parameters(), lr=0.05, momentum=0.9)
+    draw, knew = generator(method.config.seed, "distribution-step", 0, 0), 0
+    for _ in range(3):
+        index = torch.randperm(len(method.real), generator=draw)[:40]
+        logits = ours(method.real[index])
+        knew += int((logits.argmax(1) == method.labels[index]).sum())
+        plain.zero_grad()
+        cross_entropy(logits, method.labels[index]).backward()
+        plain.step()
+    method.between_updates(method.optimiser(), 0)
+    torch.testing.assert_close(method.slots[0].classifier.weight, ours.classifier.weight)
+    assert method.saw.tolist() == [120, 0, 0] and method.knew.tolist() == [knew, 0, 0]
+
+
+def test_the_class_term_weighs_what_the_network_knew_in_its_training(make) -> None:
+    method = make(class_weight=2.0, queue={**QUEUE, "train_on": "real"})
+    method.slot, method.saw[1], method.knew[1] = 1, 80, 20
+    loss, parts = method.loss(method.slots[1], *method.batches(0), 0)
+    torch.testing.assert_close(loss - parts["loss/distance"], 2.0 * 0.25 * parts["loss/class"])
+    method.network(method.optimiser(), 8)  # number 4 takes the slot of number 1
+    assert method.saw.tolist() == [0, 0, 0] and method.knew.tolist() == [0, 0, 0]
+
+
+def test_steps_after_each_class_are_joint_steps_at_twice_the_rate() -> None:
+    """The claim of idm.yaml, on a loss with a term for each of ten classes."""
+    aims = torch.linspace(-1, 1, 10)
+    each = torch.zeros(10, requires_grad=True)
+    joint = torch.zeros(10, requires_grad=True)
+    one, other = SGD([each], lr=0.05, momentum=0.5), SGD([joint], lr=0.1)
+    for _ in range(20):
+        for k in range(10):
+            one.zero_grad()
+            (each[k] - aims[k]).square().backward()
+            one.step()
+        other.zero_grad()
+        (joint - aims).square().sum().backward()
+        other.step()
+    # Steps of class k are followed by 9 - k ones of momentum before the end.
+    torch.testing.assert_close(each[:5], joint[:5], rtol=0.02, atol=0)
+    assert not torch.allclose(each[:5], torch.zeros(5), atol=0.1)
 
 
 def test_an_image_step_moves_no_network(make) -> None:

@@ -74,6 +74,13 @@ def test_the_core_is_imported_without_ray() -> None:
     assert imported_without(["ray"], core) == ""
 
 
+def test_no_process_imports_scikit_learn_before_it_is_used() -> None:
+    """It takes two seconds in each of a run's processes."""
+    every = [name for name in FILES if room(name) in ORDER]
+    assert "ltdd_ray.workflows.pipeline" in every
+    assert imported_without(["sklearn", "scipy"], every) == ""
+
+
 def test_a_room_imports_only_rooms_before_it() -> None:
     upward = [
         f"{module} imports {name}"

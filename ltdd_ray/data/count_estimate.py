@@ -2,22 +2,24 @@
 
 Known labels are counted. The classes of the other images are estimated from the predictions of a
 small classifier, trained on the pixels of the labelled images. N images, C classes, D pixels.
+
+scikit-learn is imported where it is used: it takes each process two seconds, and few runs need it.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.seeding import derive_seed, generator
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.mapped import MappedImages
 from ltdd_ray.data.prior import black_box_shift, expectation_maximisation
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 ESTIMATES = ("proportional", "black_box", "maximum_likelihood")
 COMPONENTS = 64
@@ -124,7 +126,11 @@ def _held_out_predictions(
     return predicted
 
 
-def _fit_classifier(pixels: np.ndarray, labels: np.ndarray, seed: int) -> Pipeline:
+def _fit_classifier(pixels: np.ndarray, labels: np.ndarray, seed: int) -> "Pipeline":
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
     if len(np.unique(labels)) < 2:
         raise UserError(
             "data.class_counts estimate: too few labels are known to hold some out; "

@@ -6,7 +6,6 @@ images.
 """
 
 import numpy as np
-from scipy.optimize import nnls
 
 EM_STEPS = 1000
 EM_TOLERANCE = 1e-9
@@ -45,6 +44,8 @@ def black_box_shift(joint: np.ndarray, predicted: np.ndarray) -> np.ndarray:
             predicted as i (row); sums to 1.
         predicted: (C,), share of the unlabelled images predicted as i.
     """
+    from scipy.optimize import nnls  # here, since it takes a second and few runs need it
+
     weights, _ = nnls(joint, predicted)
     prior = weights * joint.sum(0)
     return prior / prior.sum()

@@ -7,9 +7,6 @@ import warnings
 from collections.abc import Sequence
 
 import torch
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ltdd_ray.data.prepare import Images
@@ -27,6 +24,10 @@ def representatives(features: Tensor, count: int, seed: int) -> Tensor:
     if len(features) <= count:
         everything = torch.arange(len(features))
         return everything.repeat(-(-count // len(features)))[:count]
+    from sklearn.cluster import KMeans  # here, since it takes two seconds and few runs need it
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
     kmeans = KMeans(count, n_init=1, random_state=seed % 2**32)  # pyright: ignore[reportArgumentType]
     # With several threads the order of sums, so their last bits, would differ from run to run.
     with warnings.catch_warnings(), threadpool_limits(1):

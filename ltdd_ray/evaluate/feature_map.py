@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 
 from ltdd_ray.common.device import default_device
 from ltdd_ray.common.errors import UserError
@@ -59,6 +58,8 @@ def feature_map(config: RunConfig, data: PreparedData) -> dict[str, Any]:
         or not np.ptp(reference, 0).any()
     ):
         return {}
+    from sklearn.decomposition import PCA  # takes seconds, and no other part of the stage needs it
+
     components = PCA(2, random_state=0).fit(reference)
     places = components.transform(features).round(4).tolist()
     labels = [*train.labels[index].tolist(), *classes[rows].tolist()]

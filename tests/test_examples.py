@@ -8,10 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import balanced_accuracy_score
 
+from ltdd_ray.config.loading import load_config
+from ltdd_ray.data.load import load_data
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.export.export import export
 
@@ -125,3 +130,61 @@ def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert results.values["model"]["name"] == "shallow" and len(results.distilled) == 50
     assert namespace["found"].accuracy > 0.2, "chance is 0.1"
     assert results.report.resolve() == tmp_path / "runs" / "from_python" / "report.html"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.filterwarnings("ignore")  # Lightning's own, about workers of loaders and its imports
+def test_lightning(
+    make_set: Callable[..., DistilledSet],
+    channels: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("lightning", reason="pip install lightning")
+    distilled = make_set(channels)
+    distilled.save(tmp_path / "run" / "distilled")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", "--model", "shufflenet_v2_x0_5", "--epochs", "2", "--save", "m.ckpt"]
+    variables = run_example("train_lightning.py", arguments, monkeypatch)
+    assert "trained on 6 images" in capsys.readouterr().out
+    weights = torch.load(tmp_path / "m.ckpt", weights_only=False)["state_dict"]
+    assert weights["network.fc.bias"].shape == (3,)
+    classifier = variables["classifier"].eval()
+    assert classifier.trainer.optimizers[0].param_groups[0]["initial_lr"] == pytest.approx(0.03)
+    pixels = torch.full((4, channels, 9, 8), 90.0)
+    with torch.no_grad():
+        wanted = classifier(distilled.normalisation.apply(pixels)).argmax(1)
+    assert torch.equal(classifier.predict_step(pixels, 0), wanted)
+
+
+def test_cells_are_an_npz_of_unequal_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "new" / "cells.npz"
+    kinds = run_example("make_cells.py", [str(file)], monkeypatch)["KINDS"]
+    assert "train [800, 200, 100, 50, 25, 15]" in capsys.readouterr().out
+    config = load_config(EXAMPLES / "cells.yaml", data__path=str(file))
+    splits = load_data(config.data, config.seed)
+    assert splits.train.class_counts.tolist() == list(kinds.values())
+    assert np.bincount(splits.test.labels).tolist() == [320, 80, 40, 20, 10, 10]
+    assert splits.train.image_shape == (1, 14, 14)
+    assert not np.array_equal(splits.train.images[0], splits.train.images[1])
+
+
+def test_the_kinds_of_cells_can_be_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a forest on raw pixels; a fifth of balanced accuracy above chance is enough."""
+    run_example("make_cells.py", [str(tmp_path / "cells.npz")], monkeypatch)
+    with np.load(tmp_path / "cells.npz") as arrays:
+        images, labels = (
+            {name: arrays[f"{name}_{what}"] for name in ("train", "test")}
+            for what in ("images", "labels")
+        )
+    assert images["train"].dtype == labels["train"].dtype == np.uint8
+    assert labels["train"].shape == (1190, 1) and images["train"].shape == (1190, 28, 28)
+    forest = RandomForestClassifier(50, class_weight="balanced", random_state=0)
+    forest.fit(images["train"].reshape(1190, -1), labels["train"][:, 0])
+    found = forest.predict(images["test"].reshape(480, -1))
+    assert balanced_accuracy_score(labels["test"][:, 0], found) > 1 / 6 + 0.2

@@ -125,3 +125,22 @@ def test_info_without_timing_measures_nothing(
     assert cli.main(["data", "info", "photos.yaml", "--no-timing"]) == 0
     said = capsys.readouterr().out
     assert "up to 2 (distill.ipc is 2)" in said and "time: about" not in said
+
+
+def test_init_offers_a_larger_share_for_a_class_with_two_test_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("often", 40), ("rare", 10)):
+        Path("photos", name).mkdir(parents=True)
+        for number in range(count):
+            Image.new("L", (8, 8), 5 * number).save(Path("photos", name, f"{number}.png"))
+    assert cli.main(["init", "photos"]) == 0
+    said = capsys.readouterr().out
+    assert "note: 1 class will have fewer than 5 test images; rare will have 2, so one of" in said
+    assert "note: test_fraction: 0.5 would give it 5" in said
+    text = Path("photos.yaml").read_text()
+    Path("photos.yaml").write_text(text.replace("test_fraction: 0.2", "test_fraction: 0.5"))
+    assert cli.main(["data", "info", "photos.yaml", "--no-timing"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "one test image moves, in points: a class by up to 20, many-shot by up to 5" in told

@@ -81,6 +81,30 @@ def describe(splits: DataSplits, config: DataConfig) -> DataSummary:
     )
 
 
+def steps_of_one_image(summary: DataSummary) -> dict[str, float]:
+    """How many points one test image can move each number of the results.
+
+    A class moves by 100 / m_k with m_k test images, a mean over classes by its part of that, the
+    accuracy over images by 100 / M with M test images of all classes. Classes without test images
+    are not measured. Empty where no class has any.
+    """
+    measured = [row for row in summary.rows if row.test]
+    if not measured:
+        return {}
+    largest = {row.label: 100 / row.test for row in measured}
+    of_groups = {
+        f"{group}-shot": max(own) / len(own)
+        for group, classes in summary.groups.items()
+        if (own := [largest[k] for k in classes if k in largest])
+    }
+    return {
+        "a class": max(largest.values()),
+        **of_groups,
+        "balanced accuracy": max(largest.values()) / len(measured),
+        "accuracy over images": 100 / summary.total("test"),
+    }
+
+
 def data_table(summary: DataSummary) -> RenderableType:
     """A rich table with one bar per class, and a summary below it."""
     channels, height, width = summary.image_shape
@@ -126,6 +150,9 @@ def data_table(summary: DataSummary) -> RenderableType:
             f"measured coarsely: {_counted_classes(len(coarse))} with fewer than "
             f"{FEW_TEST_IMAGES} test images, the fewest {fewest.test} of {fewest.name}"
         )
+    if steps := steps_of_one_image(summary):
+        moved = ", ".join(f"{what} by up to {points:.3g}" for what, points in steps.items())
+        lines.append(f"one test image moves, in points: {moved}")
     if summary.errors:
         errors = ", ".join(
             f"{name.replace('_', ' ')} {100 * error:.1f} %"

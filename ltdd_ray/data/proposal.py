@@ -18,8 +18,11 @@ from ltdd_ray.common.files import resolved, write_atomic
 from ltdd_ray.common.shell import command
 from ltdd_ray.data.names import printable
 from ltdd_ray.data.scan import Scan
+from ltdd_ray.data.split import held_out_of
 
 TEST_FRACTION = 0.2
+LARGER_FRACTIONS = (0.3, 0.4, 0.5)
+FEWEST_TEST_IMAGES = 5  # with fewer, one image is over 20 points of its class's accuracy
 IPC = (1, 2, 5, 10, 20, 50)
 SHARE_OF_IMAGES = 0.2
 SIDES = (8, 16, 24, 28, 32, 48, 64)
@@ -37,6 +40,38 @@ def sensible_ipc(class_counts: Sequence[int]) -> int:
     """
     limit = min(min(class_counts), SHARE_OF_IMAGES * sum(class_counts) / len(class_counts))
     return max([ipc for ipc in IPC if ipc <= limit], default=1)
+
+
+def few_test_images(scan: Scan) -> tuple[str, ...]:
+    """Sentences where :data:`TEST_FRACTION` leaves a class few test images; else none.
+
+    The first one names the smallest class. The second offers the first of the larger shares that
+    gives it :data:`FEWEST_TEST_IMAGES`, or the largest one if none does. It is absent where no
+    share gives it more.
+    """
+    if scan.has_test:
+        return ()
+    held = {name: held_out_of(count, TEST_FRACTION) for name, count in scan.class_counts.items()}
+    few = sum(count < FEWEST_TEST_IMAGES for count in held.values())
+    if not few:
+        return ()
+    smallest = min(held, key=lambda name: scan.class_counts[name])
+    count, now = scan.class_counts[smallest], held[smallest]
+    warning = (
+        f"{few} class{'es' if few > 1 else ''} will have fewer than {FEWEST_TEST_IMAGES} test "
+        f"images; {smallest} will have {now}, so one of them is {100 / now:.0f} points of its "
+        "accuracy"
+    )
+    enough = (f for f in LARGER_FRACTIONS if held_out_of(count, f) >= FEWEST_TEST_IMAGES)
+    share = next(enough, LARGER_FRACTIONS[-1])
+    then = held_out_of(count, share)
+    if then == now:
+        return (warning,)
+    return (
+        warning,
+        f"test_fraction: {share} would give it {then}, and leave {count - then} of its {count} "
+        "images to train on",
+    )
 
 
 def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
@@ -70,6 +105,7 @@ def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", resolved(scan.root).name).strip("._-") or "images",
         counts=counts,
         test_fraction=TEST_FRACTION,
+        warnings=few_test_images(scan),
         side=side,
         depth=max(2, floor(log2(side)) - 2),
         ipc=ipc,

@@ -26,9 +26,14 @@ def hold_out(
             f"being {dataset.class_names[single[0]]!r}; add images, lower data.imbalance_factor, "
             "or hold nothing out"
         )
-    shares = [min(max(round(fraction * count), 1), count - 1) for count in dataset.class_counts]
+    shares = [held_out_of(count, fraction) for count in dataset.class_counts.tolist()]
     held = _draw(dataset, shares, seed, purpose)
     return dataset.subset(np.flatnonzero(~held)), dataset.subset(np.flatnonzero(held))
+
+
+def held_out_of(count: int, fraction: float) -> int:
+    """How many of the ``count`` images of a class, two or more, :func:`hold_out` holds out."""
+    return min(max(round(fraction * count), 1), count - 1)
 
 
 def hold_out_where_possible(

@@ -11,6 +11,7 @@ from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.groups import class_groups
 from ltdd_ray.distill.checks import REMEDY
+from ltdd_ray.evaluate.confusion import mean_confusion
 from ltdd_ray.evaluate.robustness import SCORES, compared_robustness
 from ltdd_ray.evaluate.sets import SETS
 from ltdd_ray.evaluate.size import per_kilobyte, set_bytes
@@ -38,7 +39,9 @@ def summarise(
     ``sets`` holds every set of ``evaluate.sets`` in that order. The first is the result of the run
     and is repeated at the top level; random selection is repeated under ``random_baseline``.
     ``cross_architecture`` holds the accuracies on the first set by architecture, if there are
-    several, that of the run first. ``robustness`` holds the scores of
+    several, that of the run first. ``confusion`` holds [true class, predicted class, mean number of
+    images over networks] for the first set, unless a network was measured by a version that did not
+    count these pairs. ``robustness`` holds the scores of
     :mod:`ltdd_ray.evaluate.robustness` whose sets are there. ``run`` adds timings, peak memory,
     versions and the experts' norms.
     """
@@ -54,6 +57,7 @@ def summarise(
         label: [n for n in networks if n.set_name == first and n.model == label]
         for label in (own, *others)
     }
+    pairs = mean_confusion([network.confusion for network in of_set[first]])
     results = {
         "name": config.name,
         "dataset": config.data.name or config.data.source,
@@ -85,6 +89,7 @@ def summarise(
             if others
             else {}
         ),
+        **({"confusion": pairs} if pairs else {}),
         "teacher_queried": False,  # labels are stored with the images
         "config_hash": result_fingerprint(config),
         **run,

@@ -21,6 +21,7 @@ from ltdd_ray.common.errors import NonFiniteLossError
 from ltdd_ray.common.seeding import derive_seed, generator
 from ltdd_ray.config import EvaluateConfig, RunConfig
 from ltdd_ray.data.prepare import Images, PreparedData, model_space
+from ltdd_ray.evaluate.confusion import Confusion, count_confusion
 from ltdd_ray.evaluate.full_data import FULL_DATA, train_on_all
 from ltdd_ray.evaluate.sets import TrainingSet, epochs_on, training_set
 from ltdd_ray.nn.augment import Augmentation
@@ -39,7 +40,7 @@ class Measurement:
     class, ``true_confidence`` that of the true one; NaN for a class without images. ``accuracy`` is
     balanced accuracy, the mean of ``per_class`` over the classes that have images, so large and
     small classes have the same weight. ``accuracy_over_images`` is the share of all images that is
-    predicted correctly.
+    predicted correctly. ``confusion`` is None in results of versions that did not count it.
     """
 
     accuracy: float
@@ -47,6 +48,7 @@ class Measurement:
     per_class: tuple[float, ...]
     confidence: tuple[float, ...]
     true_confidence: tuple[float, ...]
+    confusion: Confusion | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,7 @@ class NetworkResult(Measurement):
             if isinstance(value, tuple)
             else value
             for key, value in asdict(self).items()
+            if key != "confusion" or value is not None
         }
 
     @classmethod
@@ -84,6 +87,8 @@ class NetworkResult(Measurement):
             else value
             for key, value in data.items()
         }
+        if pairs := values.get("confusion"):
+            values["confusion"] = tuple(map(tuple, pairs))
         return cls(**values)
 
 
@@ -227,9 +232,10 @@ def measure(model: nn.Module, images: Images, labels: Tensor) -> Measurement:
     model.eval()
     logits = torch.cat([model(part) for part in images.split(512)])
     probability = logits.softmax(-1)
-    right = logits.argmax(-1) == labels
-    true = probability.gather(1, labels[:, None])[:, 0]
-    values = torch.stack([right, probability.amax(-1), true], 1).double()  # (N, 3)
+    predicted = logits.argmax(-1)
+    right = predicted == labels
+    of_true = probability.gather(1, labels[:, None])[:, 0]
+    values = torch.stack([right, probability.amax(-1), of_true], 1).double()  # (N, 3)
     counts = torch.bincount(labels, minlength=logits.shape[1])
     sums = values.new_zeros(logits.shape[1], 3).index_add(0, labels, values)
     per_class, confidence, true_confidence = map(tuple, (sums / counts[:, None]).T.tolist())
@@ -240,4 +246,5 @@ def measure(model: nn.Module, images: Images, labels: Tensor) -> Measurement:
         per_class=per_class,
         confidence=confidence,
         true_confidence=true_confidence,
+        confusion=count_confusion(labels, predicted),
     )

@@ -64,8 +64,8 @@ def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], lab
     least, greatest = (extreme([extreme(y) for _, y in lines.values()]) for extreme in (min, max))
     logarithmic = least > 0 and greatest / least > 30
     scale = np.log10 if logarithmic else np.asarray
-    x_ticks = [tick for tick in _ticks(0, end) if tick <= end]
-    y_ticks = _decades(least, greatest) if logarithmic else _ticks(least, greatest)
+    x_ticks = [tick for tick in ticks(0, end) if tick <= end]
+    y_ticks = _decades(least, greatest) if logarithmic else ticks(least, greatest)
     bottom, top = scale([y_ticks[0], y_ticks[-1]])
 
     def across(value):
@@ -88,8 +88,8 @@ def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], lab
         )
         return band + _curve(style, points(x_mean, mean))
 
-    labels = [_gridline(float(down(tick)), _number(tick)) for tick in y_ticks]
-    labels += [_x_label(float(across(tick)), _number(tick)) for tick in x_ticks]
+    labels = [gridline(float(down(tick)), number(tick)) for tick in y_ticks]
+    labels += [x_label(float(across(tick)), number(tick)) for tick in x_ticks]
     return _plot(label, labels, [line(style, *one) for style, one in lines.items()])
 
 
@@ -104,9 +104,9 @@ def rank_chart(
     All series have the same length of at least two. ``ends`` are the labels of the first and last
     position. A style in ``spreads`` gets a band of ± these values around its line.
     """
-    y_ticks = _ticks(0, max(max(values) for values in series.values()))
-    labels = [_gridline(1 - tick / y_ticks[-1], _number(tick)) for tick in y_ticks]
-    labels += [_x_label(across, end) for across, end in zip((0, 1), ends)]
+    y_ticks = ticks(0, max(max(values) for values in series.values()))
+    labels = [gridline(1 - tick / y_ticks[-1], number(tick)) for tick in y_ticks]
+    labels += [x_label(across, end) for across, end in zip((0, 1), ends)]
 
     def points(values: Sequence[float]) -> list[str]:
         heights = (1 - min(max(value / y_ticks[-1], 0.0), 1.0) for value in values)
@@ -157,14 +157,14 @@ def _band(style: str, points: str) -> Markup:
     return Markup('<polygon class="{}" points="{}"/>').format(f"band {style}".strip(), points)
 
 
-def _gridline(down: float, text: str) -> Markup:
+def gridline(down: float, text: str) -> Markup:
     return Markup(
         '<line class="grid" x2="100%" y1="{0}" y2="{0}"/>'
         '<text class="y" x="-8" y="{0}" dy=".32em">{1}</text>'
     ).format(f"{100 * down:.2f}%", text)
 
 
-def _x_label(across: float, text: str) -> Markup:
+def x_label(across: float, text: str) -> Markup:
     return Markup('<text class="x" x="{}" y="100%" dy="1.6em">{}</text>').format(
         f"{100 * across:.2f}%", text
     )
@@ -180,7 +180,7 @@ def _summaries(values: Sequence[float], size: int) -> np.ndarray:
     return np.array([(part.min(), part.mean(), part.max()) for part in parts]).T
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
     """Three to six round numbers, from ``low`` or less to ``high`` or more."""
     span = high - low or abs(high) or 1.0
     rough = span / 4
@@ -194,5 +194,5 @@ def _decades(low: float, high: float) -> list[float]:
     return [10.0**e for e in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.6g}"

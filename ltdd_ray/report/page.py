@@ -15,10 +15,13 @@ from ltdd_ray.common.files import open_regular, read_bytes
 from ltdd_ray.common.shell import command
 from ltdd_ray.common.units import size
 from ltdd_ray.data.groups import class_groups
+from ltdd_ray.evaluate.feature_map import FILE
 from ltdd_ray.evaluate.results import size_cells, some, start_warning
 from ltdd_ray.evaluate.robustness import SCORES
 from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, upper_end
+from ltdd_ray.report.classes import confusions, recall_by_images
+from ltdd_ray.report.coverage import coverage
 from ltdd_ray.report.finished import FinishedRun, fitting_files
 from ltdd_ray.report.history import curves
 from ltdd_ray.report.images import galleries
@@ -29,7 +32,7 @@ from ltdd_ray.report.template import write_page
 OTHER_STYLES = 4
 _SOURCES = (
     *("results.json", "config.yaml", "distilled/distilled.safetensors"),
-    *("distilled/initial.safetensors", "distilled/history.jsonl"),
+    *("distilled/initial.safetensors", "distilled/history.jsonl", str(FILE)),
 )
 _HEAD = 2000  # bytes, at the start of a page
 
@@ -37,9 +40,9 @@ _HEAD = 2000  # bytes, at the start of a page
 def write_report(run_folder: Path, path: Path | None = None) -> Path:
     """Write the page of an evaluated run, by default ``report.html`` in its folder.
 
-    Returns its path. Optional parts without data (images, history, baselines, timings) are left
-    out. Raises ``UserError`` where there are no results, naming the stage to run first, and for a
-    file that cannot be read or written.
+    Returns its path. Optional parts without data (images, history, baselines, confusions, timings)
+    are left out. Raises ``UserError`` where there are no results, naming the stage to run first,
+    and for a file that cannot be read or written.
     """
     run = FinishedRun.read(run_folder)
     with fitting_files(run_folder):
@@ -54,10 +57,14 @@ def _view(run: FinishedRun) -> dict[str, Any]:
     published = {
         name: share for name in results["sets"] if (share := run.published(name)) is not None
     }
+    compared = _comparisons(results, styles, published)
     return {
         "results": results,
         "styles": styles,
-        **_comparisons(results, styles, published),
+        **compared,
+        "recall": recall_by_images(results, styles, compared["class_limit"]),
+        "confusions": confusions(results),
+        "coverage": coverage(results, run_folder),
         "source_of_published": published_source(),
         "sizes": {
             name: size_cells(one["accuracy"]["mean"], one["bytes"])

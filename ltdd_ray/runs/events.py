@@ -53,6 +53,7 @@ class RecordingOutput:
     """An output that also writes events to ``folder``.
 
     ``listeners()`` is called for every stage; the functions it returns get the stage's progress.
+    ``on_loss`` gets the stage and the note of every loss.
     """
 
     def __init__(
@@ -60,11 +61,16 @@ class RecordingOutput:
         output: Output,
         folder: Path,
         listeners: Callable[[], Sequence[Callable[[StageState], None]]],
+        on_loss: Callable[[str, LossNote], None],
     ) -> None:
         self._output, self._folder, self._listeners = output, folder, listeners
+        self._on_loss = on_loss
 
     def say(self, stage: str, sentence: str) -> None:
-        losses = sentence.losses if isinstance(sentence, LossNote) else None
+        losses = None
+        if isinstance(sentence, LossNote):
+            losses = sentence.losses
+            self._on_loss(stage, sentence)
         record_event(self._folder, f"{stage}: {sentence}", losses)
         self._output.say(stage, mask(sentence))
 

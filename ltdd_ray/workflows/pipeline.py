@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from ltdd_ray.cluster.image_cache import ray_writer
-from ltdd_ray.cluster.metrics import StageGauges
+from ltdd_ray.cluster.metrics import LossCounter, StageGauges
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.cluster.trajectory import require_workers
 from ltdd_ray.common.errors import UserError
@@ -104,15 +104,17 @@ def open_run(config: RunConfig, data: PreparedData, output: Output) -> RunContex
     """
     folder = RunFolder.open(config)
     heartbeat = Heartbeat(folder.path)
+    segments = config.distill.segments_per_update if config.matches else None
 
     def wait_for_first_update(state: StageState) -> None:
         heartbeat.waits_for(None if state.done else _workers_of(state.stage, config))
 
     def listeners() -> tuple[Callable[[StageState], None], ...]:
         recorder = partial(record_progress, folder.path)
-        return StageGauges(config.name).set, recorder, wait_for_first_update
+        gauges = StageGauges(config.name, segments)
+        return gauges.set, recorder, wait_for_first_update
 
-    recording = RecordingOutput(output, folder.path, listeners)
+    recording = RecordingOutput(output, folder.path, listeners, LossCounter(config.name).add)
     tracking = Tracking(config, folder.path, partial(recording.say, "tracking"))
     return RunContext(absolute(config), data, folder, recording, heartbeat, tracking)
 

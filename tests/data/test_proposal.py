@@ -12,7 +12,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import load_config
 from ltdd_ray.data.names import class_name, printable
-from ltdd_ray.data.proposal import sensible_ipc, write_proposal
+from ltdd_ray.data.proposal import few_test_images, sensible_ipc, write_proposal
 from ltdd_ray.data.scan import Scan, scan_folder
 
 
@@ -76,6 +76,37 @@ def test_a_proposal_fits_images_and_machine(tmp_path: Path) -> None:
         1,
     )
     assert tiny.data.test_fraction is None and tiny.experts.representation.epochs == 60
+
+
+def scan_of(counts: dict[str, int], has_test: bool = False) -> Scan:
+    return Scan(Path("photos"), counts, has_test, frozenset({(8, 8)}), 8, False)
+
+
+@pytest.mark.parametrize(
+    ("owls", "said"),
+    [
+        (24, ()),
+        (
+            10,
+            ("1 class will have fewer", "owl will have 2, so", "0.5 would give it 5, and leave 5"),
+        ),
+        (13, ("owl will have 3, so one of them is 33 points", "0.4 would give it 5, and leave 8")),
+        (4, ("owl will have 1, so one of them is 100 points", "0.5 would give it 2, and leave 2")),
+        (2, ("2 classes will have fewer than 5", "owl will have 1")),
+    ],
+)
+def test_few_test_images_are_told_with_a_larger_share(
+    tmp_path: Path, owls: int, said: tuple[str, ...]
+) -> None:
+    counts = {"cat": 900, "dog": 20 if owls == 2 else 300, "owl": owls}
+    sentences = few_test_images(scan_of(counts))
+    assert all(part in " ".join(sentences) for part in said) and bool(sentences) == bool(said)
+    assert len(sentences) == (0 if owls == 24 else 1 if owls == 2 else 2)
+    _, text = propose(tmp_path, class_counts=counts)
+    for sentence in sentences:
+        assert f"  # {sentence[0].upper()}{sentence[1:]}.\n" in text
+    assert text.count("test images;") == bool(sentences)
+    assert few_test_images(scan_of(counts, has_test=True)) == ()
 
 
 PATHS = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=20)

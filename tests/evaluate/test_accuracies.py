@@ -11,6 +11,7 @@ from torch import nn
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.evaluate.confusion import Confusion
 from ltdd_ray.evaluate.results import results_table, summarise
 from ltdd_ray.evaluate.train import NetworkResult, measure
 
@@ -32,9 +33,12 @@ def test_both_accuracies_by_hand() -> None:
     assert found.accuracy_over_images == pytest.approx(6 / 9)
     assert found.per_class[:2] == pytest.approx((5 / 6, 1 / 2)) and found.per_class[3] == 0
     assert math.isnan(found.per_class[2]) and math.isnan(found.confidence[2])
+    assert found.confusion == ((0, 0, 5), (0, 1, 1), (1, 1, 1), (1, 2, 1), (3, 0, 1))
 
 
-def of_network(network: int, missing: tuple[int, ...]) -> NetworkResult:
+def of_network(
+    network: int, missing: tuple[int, ...], confusion: Confusion | None = None
+) -> NetworkResult:
     per_class = tuple(
         math.nan if k in missing else share + 0.1 * network
         for k, share in enumerate((0.8, 0.6, 0.4, 0.2))
@@ -46,6 +50,7 @@ def of_network(network: int, missing: tuple[int, ...]) -> NetworkResult:
         per_class=per_class,
         confidence=per_class,
         true_confidence=per_class,
+        confusion=confusion,
         set_name="random",
         model="convnet3-w128-instance",
         network=network,
@@ -106,8 +111,23 @@ def test_a_class_without_test_images_is_left_out(missing, accuracy, groups) -> N
     json.dumps(found, allow_nan=False)
 
 
-def test_a_result_without_a_class_survives_json() -> None:
-    once = of_network(0, (2,))
+def test_confusions_are_averaged_over_networks() -> None:
+    one, other = ((0, 0, 3), (0, 1, 1)), ((0, 0, 2), (1, 1, 1))
+    found = results_of([of_network(0, (), one), of_network(1, (), other)])
+    assert found["confusion"] == [(0, 0, 2.5), (0, 1, 0.5), (1, 1, 0.5)]
+    partly = results_of([of_network(0, (), one), of_network(1, ())])
+    assert "confusion" not in partly, "an older version measured one of the networks"
+
+
+def test_a_result_of_a_version_without_confusions_is_read() -> None:
+    old = of_network(0, ()).to_json()
+    assert "confusion" not in old
+    assert NetworkResult.from_json(json.loads(json.dumps(old))) == of_network(0, ())
+
+
+@pytest.mark.parametrize("confusion", [None, ((0, 0, 3), (0, 1, 1))])
+def test_a_result_without_a_class_survives_json(confusion: Confusion | None) -> None:
+    once = of_network(0, (2,), confusion)
     text = json.dumps(once.to_json(), allow_nan=False)
     again = NetworkResult.from_json(json.loads(text))
     np.testing.assert_equal(asdict(again), asdict(once))

@@ -53,6 +53,7 @@ def test_other_sets_and_architectures_and_only_what_is_missing(
     assert results["tau"] > 0
     assert list(results["cross_architecture"]) == ["convnet2-w4-instance", "alexnet"]
     assert results["expert_classifier_norms"] == {}
+    assert sum(images for *_, images in results["confusion"]) == len(data.evaluation)
 
     records = {record.name: record.stat().st_mtime_ns for record in folder.evaluation.iterdir()}
     (folder.evaluation / "distilled_calibrated-alexnet-0.json").unlink()

@@ -19,6 +19,17 @@ INFORMATION = {
     "peak_memory": {"experts": 3 * 2**29, "distill": 2**29},
 }
 IPC, SHAPE = 3, (3, 6, 8)
+# [true class, predicted class, images]; the smallest class is mostly taken for the largest.
+CONFUSION = [
+    *([0, 0, 5.5], [0, 1, 4.5], [1, 0, 0.05], [1, 1, 9.95]),
+    *([2, 1, 6.5], [2, 2, 3.5], [3, 1, 4.0], [3, 3, 6.0]),
+]
+FEATURE_MAP = {
+    "identity": "0123",
+    "explained": [0.4, 0.25],
+    "real": [[0, -1.0, 0.0], [1, 1.0, 2.0], [1, 0.5, 1.0], [2, 3.0, -2.0], [3, 0.0, 0.0]],
+    "set": [[0, -0.5, 0.0], [1, 1.0, 1.0], [2, 2.0, -1.0], [3, 0.5, 0.5]],
+}
 
 
 class Page(HTMLParser):
@@ -115,7 +126,15 @@ def results(*left_out: str) -> dict:
             "classifier": [3.0, 3.0, 3.0, 3.0],
         },
     }
-    return described | classes | model | {"set": first, **sets[first], "sets": sets} | more
+    measured_on = {"identity": "0123", "confusion": CONFUSION}
+    return (
+        described
+        | classes
+        | model
+        | {"set": first, **sets[first], "sets": sets}
+        | more
+        | (measured_on)
+    )
 
 
 def distilled_set(seed: int) -> DistilledSet:
@@ -140,6 +159,8 @@ def write_run(
     (folder / "results.json").write_text(json.dumps(found or results()))
     (folder / "config.yaml").write_text(config)
     (folder / "run.json").write_text(json.dumps(INFORMATION))
+    (folder / "evaluation").mkdir(exist_ok=True)
+    (folder / "evaluation" / "feature_map.json").write_text(json.dumps(FEATURE_MAP))
     distilled_set(1).save(folder / "distilled")
     distilled_set(0).save(folder / "distilled", "initial")
     updates = [

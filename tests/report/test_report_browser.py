@@ -79,7 +79,7 @@ def test_every_image_decodes(browser: Browser, pages: dict[str, Path], name: str
 
 
 @pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_no_width_makes_the_page_scroll_sideways(
     browser: Browser, pages: dict[str, Path], name: str, width: int
 ) -> None:

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from reportkit import CLASS_NAMES, IPC, SHAPE, Page, distilled_set, measured, results, write_run
+from reportkit import (
+    CLASS_NAMES,
+    CONFUSION,
+    IPC,
+    SHAPE,
+    Page,
+    distilled_set,
+    measured,
+    results,
+    write_run,
+)
 
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.report.page import write_report
@@ -15,8 +25,10 @@ from ltdd_ray.report.page import write_report
 SECTIONS = [
     "accuracy",
     "classes",
+    "confusions",
     "architectures",
     "classifier",
+    "coverage",
     "images",
     "optimisation",
     "time",
@@ -193,7 +205,7 @@ def test_cost_facts_and_command(run_folder):
 
 def test_results_alone_are_enough(tmp_path):
     bare = results("distilled_calibrated", "random", "initial") | {"expert_classifier_norms": {}}
-    del bare["cross_architecture"]
+    del bare["cross_architecture"], bare["confusion"]
     (tmp_path / "results.json").write_text(json.dumps(bare))
     page = rendered(tmp_path)
     assert [section["id"] for section in page.all("section")] == [
@@ -318,6 +330,7 @@ def without(node, missing, group):
 @pytest.mark.parametrize(("missing", "group"), [([2], "few"), ([0], "")])
 def test_classes_without_test_images_are_named_and_left_out(run_folder, missing, group):
     found = without(results(), missing, group)
+    found["confusion"] = [pair for pair in CONFUSION if pair[0] not in missing]
     name = CLASS_NAMES[missing[0]]
     (run_folder / "results.json").write_text(json.dumps(found | {"unmeasured_classes": [name]}))
     page = rendered(run_folder)

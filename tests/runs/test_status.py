@@ -147,7 +147,10 @@ def test_losses_are_summed_over_the_stages(
 ) -> None:
     with (folder.path / "events.jsonl").open("a") as file:
         file.write('{"time": "2026{"time": "a line that was torn, and the next one"}\n')
-    output = RecordingOutput(TextOutput(quiet=True), folder.path, lambda: ())
+    heard: list[tuple[str, str]] = []
+    output = RecordingOutput(
+        TextOutput(quiet=True), folder.path, lambda: (), lambda *loss: heard.append(loss)
+    )
     output.say("experts", "no loss")
     assert read_status(folder.path)["losses"] == {"incidents": 0, "actors": 0, "preempted": 0}
     cli.main(["status", str(folder.path)])
@@ -157,6 +160,11 @@ def test_losses_are_summed_over_the_stages(
     output.say("distill", LossNote("lost three", actors=3, preempted=3))
     assert read_status(folder.path)["losses"] == {"incidents": 1, "actors": 5, "preempted": 3}
     assert read_status(folder.path)["last_event"]["event"] == "distill: lost three"
+    assert heard == [
+        ("experts", "lost one"),
+        ("experts", "lost one more"),
+        ("distill", "lost three"),
+    ]
     cli.main(["status", str(folder.path)])
     told = "losses so far: 5 actors or workers, in 1 incidents that count, 3 of them by preemption"
     assert told in capsys.readouterr().out

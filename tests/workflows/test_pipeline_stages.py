@@ -16,13 +16,15 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.provenance import provenance
+from ltdd_ray.evaluate.feature_map import read_feature_map
 from ltdd_ray.evaluate.plan import plan_networks
+from ltdd_ray.evaluate.train import NetworkResult
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.heartbeat import Heartbeat
 from ltdd_ray.runs.output import TextOutput
 from ltdd_ray.runs.tracking.trackers import Tracking
 from ltdd_ray.workflows.pipeline import run
-from ltdd_ray.workflows.stages import STAGES, RunContext
+from ltdd_ray.workflows.stages import STAGES, RunContext, write_results
 
 
 @pytest.fixture
@@ -88,6 +90,42 @@ def test_results_of_replaced_networks_are_written_anew(
         assert not STAGES["evaluate"].finished(context)
 
 
+def test_results_come_with_confusions_and_a_feature_map(
+    context: RunContext, made: DistilledSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of networks that were measured before; the expert's features are the pixels."""
+    for record in plan_networks(context.config, context.data, context.folder.path):
+        record.write(
+            NetworkResult(
+                accuracy=0.5,
+                accuracy_over_images=0.5,
+                per_class=(0.5,) * 10,
+                confidence=(0.5,) * 10,
+                true_confidence=(0.5,) * 10,
+                confusion=((0, 0, 1 + record.network), (0, 3, 1)),
+                set_name=record.set_name,
+                model=record.model,
+                network=record.network,
+                images=20,
+                labels="hard",
+                classifier_norms=(1.0,) * 10,
+                tau=None,
+                seconds=1.0,
+            )
+        )
+    monkeypatch.setattr(
+        "ltdd_ray.evaluate.feature_map.expert_features",
+        lambda config, train, images: images.flatten(1),
+    )
+    write_results(context)
+    results = json.loads(context.folder.results.read_text())
+    assert results["confusion"] == [[0, 0, 1.5], [0, 3, 1.0]]
+    assert len(read_feature_map(context.folder.path, results["identity"])["set"]) == 20
+    STAGES["report"].work(context)
+    page = (context.folder.path / "report.html").read_text()
+    assert 'id="confusions"' in page and 'id="coverage"' in page
+
+
 @pytest.mark.parametrize("content", ["[1]", "{", '{"sets": {}}', '{"sets": 5}', "[" * 100_000])
 def test_altered_results_are_one_sentence(
     context: RunContext, monkeypatch: pytest.MonkeyPatch, content: str
@@ -116,6 +154,7 @@ def test_a_damaged_record_of_a_network_is_made_anew(
     [
         *("results.json", "config.yaml", "distilled/history.jsonl"),
         *("distilled/distilled.safetensors", "distilled/initial.safetensors"),
+        "evaluation/feature_map.json",
     ],
 )
 def test_a_report_counts_for_what_it_was_made_from(context: RunContext, name: str) -> None:

@@ -110,6 +110,7 @@ def accuracies(folder: Path) -> dict[str, list[float]]:
     return {name: found["accuracy"]["runs"] for name, found in results["sets"].items()}
 
 
+@pytest.mark.timeout(900)
 def test_killed_in_every_unit_and_each_time_on_a_machine_without_its_files(
     port: int, tiny: Tiny, tmp_path: Path, caches: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

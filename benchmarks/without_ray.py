@@ -34,6 +34,7 @@ from ltdd_ray.experts.expert import run_expert
 from ltdd_ray.experts.norms import expert_classifier_norms
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.runs.folder import RunFolder
+from ltdd_ray.runs.remote import mirrored_distillation, remote_run
 
 STOPPED = 75
 
@@ -57,6 +58,11 @@ class Timer:
 def run(config: RunConfig, timer: Timer) -> float:
     """Bring the run to its end and return its accuracy, 0..1."""
     prepare_process(config.compute.threads)
+    with remote_run(config, lambda sentence: print(sentence, flush=True)):
+        return _run(config, timer)
+
+
+def _run(config: RunConfig, timer: Timer) -> float:
     data, folder = prepare_data(config), RunFolder.open(config)
     for expert in missing_experts(config, data.train) if config.needs_experts else []:
         timer.begin_unit()
@@ -67,12 +73,14 @@ def run(config: RunConfig, timer: Timer) -> float:
         if config.matches:
             match_trajectories(config, data, folder.distilled, timer)
         else:  # minutes in all, so it is one unit; it has checkpoints too
-            runner.run_distribution(
-                config,
-                data,
-                lambda report: None,
-                lambda done: make_checks(config, data, done, print),
-            ).save(folder.distilled)
+            with mirrored_distillation(config) as push:
+                runner.run_distribution(
+                    config,
+                    data,
+                    lambda report: None,
+                    lambda done: make_checks(config, data, done, print),
+                    push,
+                ).save(folder.distilled)
     networks = evaluate(config, data, folder, timer)
     known = {"expert_classifier_norms": expert_classifier_norms(config, data.train)}
     results = summarise(config, data.train, networks, {**folder.information(), **known})
@@ -81,8 +89,16 @@ def run(config: RunConfig, timer: Timer) -> float:
 
 
 def match_trajectories(config: RunConfig, data: PreparedData, folder: Path, timer: Timer) -> None:
+    with mirrored_distillation(config) as push:
+        _match_trajectories(config, data, folder, timer, push)
+
+
+def _match_trajectories(
+    config: RunConfig, data: PreparedData, folder: Path, timer: Timer, push: Callable[[], None]
+) -> None:
     def on_checkpoint(write: Callable[[Path], None], update: int) -> None:
         runner.keep_checkpoint(folder / "checkpoints", write, update)
+        push()
         print(f"{update} of {config.distill.updates} updates are done", flush=True)
         if update < config.distill.updates:
             timer.begin_unit()

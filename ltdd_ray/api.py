@@ -16,6 +16,7 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.evaluate.results import results_table
 from ltdd_ray.methods import known_methods
 from ltdd_ray.runs.output import TextOutput
+from ltdd_ray.runs.remote import local_copy
 from ltdd_ray.workflows.compare.table import Row, as_text
 
 
@@ -43,8 +44,11 @@ class Results:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Results":
-        """Read the results in a run's folder. Raises ``UserError`` where there are none."""
-        folder = Path(usable_path(str(path)))
+        """Read the results in a run's folder, or at its address.
+
+        Raises ``UserError`` where there are none.
+        """
+        folder = local_copy(usable_path(str(path)))
         try:
             values = json.loads(read_text(folder / "results.json"))
             missing = {"accuracy", "groups", "per_class", "class_names", "sets"} - {*values}
@@ -146,11 +150,11 @@ def compare(
 def load_distilled(path: str | PathLike[str]) -> DistilledSet:
     """The distilled set in a run's folder, in its ``distilled`` folder or in the file itself.
 
-    A torch ``Dataset`` of (picture (K, H, W) in model space, soft label (C,)), with
-    ``.learning_rate``, ``.class_names`` and ``.denormalize()``. Raises ``UserError`` where there is
-    none.
+    Each of them may also be an address such as ``s3://bucket/runs/demo``. A torch ``Dataset`` of
+    (picture (K, H, W) in model space, soft label (C,)), with ``.learning_rate``, ``.class_names``
+    and ``.denormalize()``. Raises ``UserError`` where there is none.
     """
-    return DistilledSet.load(Path(path))
+    return DistilledSet.load(local_copy(path))
 
 
 def _spread(values: Mapping[str, float]) -> Spread:

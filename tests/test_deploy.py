@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -14,6 +15,7 @@ from ltdd_ray.cli.parser import build_parser
 from ltdd_ray.config.loading import load_config
 
 ROOT = Path(__file__).parent.parent
+RAYJOBS = ("rayjob.yaml", "rayjob-s3.yaml")
 RAY = next(
     line.partition("==")[2].strip()
     for line in (ROOT / "constraints.txt").read_text().splitlines()
@@ -42,28 +44,61 @@ def pods(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [group["template"]["spec"] for group in groups]
 
 
-def test_the_rayjob_is_consistent() -> None:
-    job = deployed("rayjob.yaml")
+def containers(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*pod.get("initContainers", []), *pod["containers"]]
+
+
+@pytest.mark.parametrize("name", RAYJOBS)
+def test_the_rayjob_is_consistent(name: str) -> None:
+    job = deployed(name)
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     assert job["spec"]["rayClusterSpec"]["rayVersion"] == RAY
     assert f"rayproject/ray:{RAY}-" in (ROOT / "deploy" / "Dockerfile").read_text()
     for pod in pods(job):
-        volumes = {volume["name"] for volume in pod["volumes"]}
-        for container in pod["containers"]:
-            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+        volumes = {volume["name"] for volume in pod.get("volumes", [])}
+        for container in containers(pod):
+            assert {mount["name"] for mount in container.get("volumeMounts", [])} <= volumes
             assert container["resources"]["limits"] == container["resources"]["requests"]
-    assert len({container["image"] for pod in pods(job) for container in pod["containers"]}) == 1
+    assert len({container["image"] for pod in pods(job) for container in containers(pod)}) == 1
 
 
-def test_the_rayjobs_command_parses() -> None:
-    python, script, *arguments = deployed("rayjob.yaml")["spec"]["entrypoint"].split()
+@pytest.mark.parametrize("name", RAYJOBS)
+def test_the_rayjobs_command_parses(name: str) -> None:
+    python, script, *arguments = deployed(name)["spec"]["entrypoint"].split()
     script, config = (path.removeprefix("/home/ray/ltdd_ray/") for path in (script, arguments[0]))
     assert python == "python" and (ROOT / script).is_file()
     options = build_parser().parse_args(["run", *arguments])
     found = load_config(ROOT / config, options.set)
-    workers = deployed("rayjob.yaml")["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    workers = deployed(name)["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
     assert found.compute.num_workers * found.compute.gpus_per_worker <= workers["replicas"]
-    assert found.folder.is_relative_to("/shared")
+    if name == "rayjob.yaml":
+        assert found.folder.is_relative_to("/shared")
+    else:
+        assert found.address == f"s3://BUCKET/runs/{found.name}"
+        assert found.store_uri == f"{found.address}/experts"
+
+
+def test_the_rayjob_on_s3_shares_no_volume() -> None:
+    """What a pod writes to its own disk may be lost with it."""
+    head, *workers = pods(deployed("rayjob-s3.yaml"))
+    assert [volume for pod in workers for volume in pod.get("volumes", [])] == []
+    assert all("emptyDir" in volume for volume in head["volumes"])
+    assert {pod["serviceAccountName"] for pod in (head, *workers)} == {"ltdd-ray"}
+    (mount,) = head["initContainers"][0]["volumeMounts"]
+    entrypoint = deployed("rayjob-s3.yaml")["spec"]["entrypoint"]
+    assert f"data.path={mount['mountPath']}/cifar10" in entrypoint
+
+
+def test_the_images_of_the_rayjob_on_s3_are_copied(tmp_path: Path) -> None:
+    """Its command, with a folder in place of the bucket."""
+    (tmp_path / "bucket" / "cifar10" / "below").mkdir(parents=True)
+    (tmp_path / "bucket" / "cifar10" / "below" / "batch").write_text("images")
+    command = pods(deployed("rayjob-s3.yaml"))[0]["initContainers"][0]["command"]
+    places = {"s3://BUCKET": f"file://{tmp_path}/bucket", "/images": str(tmp_path / "images")}
+    for there, here in places.items():
+        command = [word.replace(there, here) for word in command]
+    subprocess.run([sys.executable, *command[1:]], check=True)
+    assert (tmp_path / "images" / "cifar10" / "below" / "batch").read_text() == "images"
 
 
 @pytest.mark.parametrize("job", sorted((ROOT / "jobs").glob("*.py")), ids=lambda job: job.stem)
@@ -116,8 +151,9 @@ def test_every_cluster_starts_with_token_authentication() -> None:
     cluster = deployed("cluster.yaml")
     assert cluster["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
     assert any("export RAY_AUTH_MODE=token" in line for line in cluster["initialization_commands"])
-    job = deployed("rayjob.yaml")["spec"]["rayClusterSpec"]
-    assert job["authOptions"] == {"mode": "token"}
+    for name in RAYJOBS:
+        job = deployed(name)["spec"]["rayClusterSpec"]
+        assert job["authOptions"] == {"mode": "token"}
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     assert "\nENV RAY_AUTH_MODE=token\n" in dockerfile
     for text in (ROOT / "docs" / "cluster.md", ROOT / "deploy" / "slurm.sh"):
@@ -132,7 +168,7 @@ def test_every_cluster_starts_with_token_authentication() -> None:
 def test_the_pods_run_as_the_plain_user_of_the_image() -> None:
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     assert [line for line in dockerfile.splitlines() if line.startswith("USER")] == ["USER 1000"]
-    for pod in pods(deployed("rayjob.yaml")):
+    for pod in (pod for name in RAYJOBS for pod in pods(deployed(name))):
         assert (
             pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] == 1000
         )
@@ -156,8 +192,9 @@ CLUSTER = {
 GROUP = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
 
 
-def test_the_rayjob_uses_fields_that_kuberay_knows() -> None:
-    spec = deployed("rayjob.yaml")["spec"]
+@pytest.mark.parametrize("name", RAYJOBS)
+def test_the_rayjob_uses_fields_that_kuberay_knows(name: str) -> None:
+    spec = deployed(name)["spec"]
     cluster = spec["rayClusterSpec"]
     assert set(spec) <= SPEC and set(cluster) <= CLUSTER
     assert set(cluster["headGroupSpec"]) <= {"rayStartParams", "template"}

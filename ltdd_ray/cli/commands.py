@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from ltdd_ray.common.errors import UserError
+
 
 def _run(options: argparse.Namespace) -> None:
     from ltdd_ray.config.loading import load_config
@@ -23,20 +25,34 @@ def _report(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from ltdd_ray.export.export import export
 
-    print("\n".join(export(options.place, options.to, options.output).sentences()))
+    place = _on_this_machine(options.place, options.output)
+    print("\n".join(export(place, options.to, options.output).sentences()))
 
 
 def _push(options: argparse.Namespace) -> None:
     from ltdd_ray.export.push import push
+    from ltdd_ray.runs.remote import local_copy
 
-    pushed = push(options.place, options.repository, options.licence, options.private, options.send)
+    place = local_copy(options.place)
+    pushed = push(place, options.repository, options.licence, options.private, options.send)
     print("\n".join(pushed.sentences()))
 
 
 def _show(options: argparse.Namespace) -> None:
     from ltdd_ray.export.show import print_sheet, show
 
-    print_sheet(show(options.place, options.output))
+    place = _on_this_machine(options.place, options.output)
+    print_sheet(show(place, options.output))
+
+
+def _on_this_machine(place: Path | str, output: Path | None) -> Path:
+    """``place``, or a copy of what is at this address. Nobody would look beside a copy."""
+    from ltdd_ray.common.address import is_address, shown
+    from ltdd_ray.runs.remote import local_copy
+
+    if is_address(place) and output is None:
+        raise UserError(f"{shown(str(place))}: an address; name what to write with --output")
+    return local_copy(place)
 
 
 def _compare(options: argparse.Namespace) -> None:

@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="write the HTML page of a run, or one that compares several runs",
         description=REPORT,
     )
-    report.add_argument("runs", metavar="RUN", nargs="+", type=_path, help="folder of a run")
+    report.add_argument("runs", metavar="RUN", nargs="+", type=_place, help="folder of a run")
     report.add_argument("--output", metavar="FILE", type=_path, help="the HTML file to write")
     report.set_defaults(command="report")
     _takes_debug(report)
@@ -127,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     export = _add(commands, "export", "write the distilled set for other tools, with soft labels")
     export.add_argument(
-        "place", metavar="RUN", type=_path, help="folder of a run, or a distilled.safetensors"
+        "place", metavar="RUN", type=_place, help="folder of a run, or a distilled.safetensors"
     )
     export.add_argument("--to", choices=LAYOUTS, required=True, help="layout of the files")
     export.add_argument(
@@ -141,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     show = _add(commands, "show", "write the distilled images as one PNG, a row per class")
     show.add_argument(
-        "place", metavar="RUN", type=_path, help="folder of a run, or a distilled.safetensors"
+        "place", metavar="RUN", type=_place, help="folder of a run, or a distilled.safetensors"
     )
     show.add_argument(
         "--output",
@@ -156,7 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     push = _add(commands, "push", "publish the distilled set on the Hugging Face Hub")
     push.add_argument(
-        "place", metavar="RUN", type=_path, help="folder of a run, or a distilled.safetensors"
+        "place", metavar="RUN", type=_place, help="folder of a run, or a distilled.safetensors"
     )
     push.add_argument("repository", metavar="OWNER/NAME", help="the dataset on the Hub")
     push.add_argument(
@@ -172,7 +172,9 @@ def build_parser() -> argparse.ArgumentParser:
     _takes_debug(push)
 
     status = _add(commands, "status", "show the progress of a run from the files in its folder")
-    status.add_argument("run", metavar="RUN", type=_path, help="folder of a run")
+    status.add_argument(
+        "run", metavar="RUN", type=_place, help="folder of a run, or its address (s3://...)"
+    )
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(command="status", debug=False)
 
@@ -229,6 +231,11 @@ def _path(text: str) -> Path:
     That of an unknown user stays; what opens the path says so.
     """
     return Path(os.path.expanduser(text))  # noqa: PTH111 - pathlib expands ./~x, too
+
+
+def _place(text: str) -> Path | str:
+    """A path, or an address as it is."""
+    return text if "://" in text else _path(text)
 
 
 def _add(commands: Any, name: str, about: str) -> argparse.ArgumentParser:

@@ -9,14 +9,16 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.distribution.runner import run_distribution
 from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.evaluate.held_out import make_checks
+from ltdd_ray.runs.remote import mirrored_distillation
 
 
 def _run_with_checks(
     config: RunConfig, data: PreparedData, on_report: Callable[[UpdateReport | str], None]
 ) -> DistilledSet:
-    return run_distribution(
-        config, data, on_report, lambda done: make_checks(config, data, done, on_report)
-    )
+    with mirrored_distillation(config) as push:
+        return run_distribution(
+            config, data, on_report, lambda done: make_checks(config, data, done, on_report), push
+        )
 
 
 def match_on_actor(

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -12,12 +12,14 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
+from pyarrow import fs
 from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from ltdd_ray.cluster.mailbox import Outbox, open_mailbox
 from ltdd_ray.cluster.preemption import LossNotes, PreemptionWarnings
 from ltdd_ray.cluster.session import require_capacity
+from ltdd_ray.common.address import inside, shown
 from ltdd_ray.common.device import prepare_process
 from ltdd_ray.common.errors import NonFiniteLossError, UserError
 from ltdd_ray.common.files import read_text, resolved
@@ -31,9 +33,12 @@ from ltdd_ray.distill.metrics_log import UpdateReport, open_log
 from ltdd_ray.distill.trajectory.loop import distill
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
 from ltdd_ray.evaluate.held_out import make_checks
+from ltdd_ray.runs.remote import mirrored_distillation
+from ltdd_ray.store.location import open_address, storage_errors
 
 POLL_SECONDS = 0.2
 CHECKPOINTS_KEPT = 2
+CHECKPOINTS, SNAPSHOT = "checkpoints", "checkpoint_manager_snapshot.json"
 
 
 def run_job(
@@ -49,9 +54,9 @@ def run_job(
     ``UserError`` of a worker, for example :class:`NonFiniteLossError`, is raised unchanged. The
     last checkpoints are kept in every case.
     """
-    compute, storage = config.compute, resolved(config.folder) / "distilled"
+    compute = config.compute
     require_workers(config, data.train.class_counts.tolist())
-    drop_unusable(storage / "checkpoints")
+    filesystem, storage = _storage(config)
     mailbox = open_mailbox()
     trainer = TorchTrainer(
         _train_worker,
@@ -63,8 +68,9 @@ def run_job(
             else compute.num_workers,
         ),
         run_config=ray.train.RunConfig(
-            name="checkpoints",
-            storage_path=str(storage),
+            name=CHECKPOINTS,
+            storage_path=storage,
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(
                 max_failures=compute.max_failures, controller_failure_limit=compute.max_failures
             ),
@@ -159,9 +165,12 @@ def _train_worker(job: dict[str, Any]) -> tuple[DistilledSet, int] | None:
     prepare_process(config.compute.threads)
     checkpoint, outbox = ray.train.get_checkpoint(), Outbox(mailbox)
     try:
-        with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
+        with (
+            checkpoint.as_directory() if checkpoint else nullcontext() as folder,
+            _mirrored_rank(config) as push,
+        ):
             result = _distill_rank(
-                config, ray.get(job["data"]), outbox, Path(folder) if folder else None
+                config, ray.get(job["data"]), outbox, Path(folder) if folder else None, push
             )
     except UserError as error:
         outbox.flush()  # the reports before the error
@@ -174,10 +183,24 @@ def _train_worker(job: dict[str, Any]) -> tuple[DistilledSet, int] | None:
     return result, peak_memory()
 
 
+def _mirrored_rank(config: RunConfig) -> AbstractContextManager[Callable[[], None]]:
+    """Rank 0 writes the log and the checks; Ray Train writes the checkpoints by itself."""
+    if ray.train.get_context().get_world_rank():
+        return nullcontext(lambda: None)
+    return mirrored_distillation(config, left_out=(f"distilled/{CHECKPOINTS}",))
+
+
 def _distill_rank(
-    config: RunConfig, data: PreparedData, outbox: Outbox, resume_from: Path | None
+    config: RunConfig,
+    data: PreparedData,
+    outbox: Outbox,
+    resume_from: Path | None,
+    push: Callable[[], None],
 ) -> DistilledSet:
-    """The plain loop, with reports and checkpoints that go to Ray Train and the run's folder."""
+    """The plain loop, with reports and checkpoints that go to Ray Train and the run's folder.
+
+    ``push`` uploads what was written to the folder so far.
+    """
     context = ray.train.get_context()
     rank = context.get_world_rank()
     distilled = config.folder / "distilled"
@@ -191,6 +214,7 @@ def _distill_rank(
         if rank:
             ray.train.report({"update": update})
             return
+        push()  # before the checkpoint, so that the log reaches at least as far
         with TemporaryDirectory() as scratch:
             write(Path(scratch))
             ray.train.report(
@@ -225,9 +249,19 @@ def _distill_rank(
     return result
 
 
-def _lies_in(folder: Path, name: str) -> bool:
-    """Whether ``name``, read from a file, is a subfolder. Ray Train would follow any path."""
-    return name != ".." and Path(name).name == name and (folder / name).is_dir()
+def _storage(config: RunConfig) -> tuple[fs.FileSystem | None, str]:
+    """The file system and the folder of Ray Train's checkpoints, without any that are unusable.
+
+    None stands for this machine's file system.
+    """
+    if config.address is None:
+        folder = resolved(config.folder) / "distilled"
+        drop_unusable(folder / CHECKPOINTS)
+        return None, str(folder)
+    filesystem, path = open_address(inside(config.address, "distilled"), "runs")
+    with storage_errors(shown(config.address), "read the checkpoints"):
+        drop_unusable_objects(filesystem, f"{path}/{CHECKPOINTS}")
+    return filesystem, path
 
 
 def drop_unusable(folder: Path) -> None:
@@ -236,16 +270,39 @@ def drop_unusable(folder: Path) -> None:
     Its list of checkpoints may be cut by a crash (Ray rewrites the file in place), come from
     another version of Ray, or name a missing checkpoint. Train would fail on it at every start.
     """
-    snapshot = folder / "checkpoint_manager_snapshot.json"
     try:
-        state = json.loads(read_text(snapshot))
-        names = [result["checkpoint_dir_name"] for result in state["checkpoint_results"]]
-        usable = state["ray_version"] == ray.__version__ and all(
-            _lies_in(folder, name) for name in names
-        )
+        usable = _is_usable(read_text(folder / SNAPSHOT), lambda name: (folder / name).is_dir())
+    except UnicodeDecodeError:
+        usable = False
     except FileNotFoundError:
         usable = not folder.exists()
-    except (ValueError, KeyError, TypeError, RecursionError):
-        usable = False
     if not usable:
         shutil.rmtree(folder)
+
+
+def drop_unusable_objects(filesystem: fs.FileSystem, folder: str) -> None:
+    """:func:`drop_unusable` for a folder of an object store."""
+
+    def is_folder(name: str) -> bool:
+        return filesystem.get_file_info(f"{folder}/{name}").type == fs.FileType.Directory
+
+    try:
+        with filesystem.open_input_stream(f"{folder}/{SNAPSHOT}") as stream:
+            usable = _is_usable(stream.read(), is_folder)
+    except FileNotFoundError:
+        usable = filesystem.get_file_info(folder).type == fs.FileType.NotFound
+    if not usable:
+        filesystem.delete_dir(folder)
+
+
+def _is_usable(snapshot: str | bytes, is_folder: Callable[[str], bool]) -> bool:
+    try:
+        state = json.loads(snapshot)
+        names = [result["checkpoint_dir_name"] for result in state["checkpoint_results"]]
+        return state["ray_version"] == ray.__version__ and all(
+            # Ray Train would follow any path.
+            name != ".." and Path(name).name == name and is_folder(name)
+            for name in names
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False

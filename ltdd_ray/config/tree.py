@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
 
+from ltdd_ray.common.address import cache_folder, inside, is_address
 from ltdd_ray.config.compute import ComputeConfig
 from ltdd_ray.config.data import DataConfig
 from ltdd_ray.config.distill import DistillConfig
@@ -30,7 +31,9 @@ class RunConfig(Section):
         description="Name of the run, and of its folder below `output`; slashes make subfolders.",
     )
     output: str = Field(
-        default="runs", description="Folder that the folders of runs are written to."
+        default="runs",
+        description="Folder that the folders of runs are written to, or an address such as "
+        "`s3://bucket/runs`.",
     )
     method: str = Field(
         default="ltdd",
@@ -91,12 +94,22 @@ class RunConfig(Section):
         return as_path(path) or path
 
     @property
+    def address(self) -> str | None:
+        """The address of the run, with the keys that ``output`` has; None for a folder."""
+        return inside(self.output, self.name) if is_address(self.output) else None
+
+    @property
     def folder(self) -> Path:
+        """The folder that this machine works in. A run with an address has one on every node."""
+        if is_address(self.output):
+            return cache_folder(self.output, "runs") / self.name
         return Path(self.output) / self.name
 
     @property
     def store_uri(self) -> str:
-        return self.experts.store or str(self.folder / "experts")
+        if self.experts.store:
+            return self.experts.store
+        return inside(self.address, "experts") if self.address else str(self.folder / "experts")
 
     @property
     def expert_model(self) -> ModelConfig:

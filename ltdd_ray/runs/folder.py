@@ -25,6 +25,7 @@ from ltdd_ray.config.loading import dump_config, leaves
 from ltdd_ray.config.yaml_text import parse_yaml
 from ltdd_ray.runs.events import EVENTS, PROGRESS
 from ltdd_ray.runs.heartbeat import HEARTBEAT
+from ltdd_ray.runs.mirror import RECORD
 from ltdd_ray.runs.tracking.tracker import IDS
 
 
@@ -102,7 +103,7 @@ class RunFolder:
         A corrected config can then use the same name.
         """
         held = {entry.name for entry in self.path.rglob("*") if entry.is_file()}
-        if held <= {LOCK, "config.yaml", "run.json", EVENTS, PROGRESS, HEARTBEAT, IDS}:
+        if held <= {LOCK, "config.yaml", "run.json", EVENTS, PROGRESS, HEARTBEAT, IDS, RECORD}:
             shutil.rmtree(self.path)
 
     def check_owner(self, config: RunConfig) -> None:

@@ -6,16 +6,20 @@ The run may be active, finished or killed.
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from ltdd_ray.common.address import is_address
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_text, refuse_impossible
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.common.units import duration
 from ltdd_ray.runs.events import EVENTS, PROGRESS, STOPPED
 from ltdd_ray.runs.heartbeat import HEARTBEAT
+from ltdd_ray.runs.mirror import Mirror
 
 SECONDS_OF_SILENCE = 15.0  # after this long without a beat a run counts as killed
+FILES = ("run.json", PROGRESS, HEARTBEAT, EVENTS)
 LOSSES = ("incidents", "actors", "preempted")
 
 
@@ -101,9 +105,20 @@ def _seconds_since(time: str) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
 
 
-def show_status(folder: Path, as_json: bool) -> None:
-    """Print :func:`read_status` as text or JSON."""
-    status = read_status(folder)
+def _status_there(address: str) -> dict[str, Any]:
+    """:func:`read_status` of a run at an address, which has the files of a few seconds ago."""
+    with TemporaryDirectory() as folder:
+        mirror = Mirror.at(address, Path(folder) / "run", FILES)
+        mirror.pull()
+        try:
+            return {**read_status(mirror.local), "run": mirror.place}
+        except UserError as error:
+            raise UserError(str(error).replace(str(mirror.local), mirror.place)) from None
+
+
+def show_status(place: Path | str, as_json: bool) -> None:
+    """Print :func:`read_status` of a run's folder or address as text or JSON."""
+    status = _status_there(str(place)) if is_address(place) else read_status(Path(place))
     print(json.dumps(status)) if as_json else PlainConsole().print(
         "\n".join(_lines(status)), soft_wrap=True, highlight=False
     )

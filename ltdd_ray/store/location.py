@@ -9,6 +9,7 @@ import errno
 import fcntl
 import io
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from typing import IO
 import pyarrow as pa
 from pyarrow import fs
 
+from ltdd_ray.common.address import shown
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import open_regular, usable_path
 from ltdd_ray.common.redact import mask
@@ -33,6 +35,14 @@ _EXHAUSTED = {  # of the process or the machine; the store itself is sound
     ),
 }
 
+# What the servers of object stores answer, in the words of pyarrow and of the servers themselves.
+_FULL = re.compile(
+    r"(?:status|code)\D{0,3}507|quota|insufficient.?storage|storage.?full|no space", re.IGNORECASE
+)
+_DENIED = re.compile(
+    r"(?:status|code)\D{0,3}40[13]|access.?denied|access.?key|signature|forbidden", re.IGNORECASE
+)
+
 
 @contextmanager
 def storage_errors(uri: str, action: str) -> Iterator[None]:
@@ -42,7 +52,7 @@ def storage_errors(uri: str, action: str) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         remedy = _EXHAUSTED.get(error.errno or 0) or (
-            "check the address, the credentials and the network"
+            _remedy_there(error)
             if "://" in uri
             else "check the path, its permissions and the free space"
         )
@@ -53,6 +63,20 @@ def storage_errors(uri: str, action: str) -> Iterator[None]:
         raise UserError(
             f"{uri}: cannot {action}: {reason}; check the address, the credentials and the network"
         ) from error
+
+
+def _remedy_there(error: OSError) -> str:
+    """What to do about an error of an object store, or of this machine's disk on the way to it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk of this machine is full, so free some space on it"
+    if _FULL.search(str(error)):
+        return "free space there or raise its quota; the same command then goes on"
+    if _DENIED.search(str(error)):
+        return (
+            "check the address, the credentials, and that they may list, read, write and delete "
+            "there"
+        )
+    return "check the address, the credentials and the network"
 
 
 class LocalFolder:
@@ -177,18 +201,26 @@ def open_folder(uri: str) -> Folder:
     """The folder at a path or URI. Raises ``UserError`` for a URI that pyarrow cannot open."""
     if "://" not in uri:
         return LocalFolder(uri, Path(usable_path(uri)))
-    shown = mask(uri).partition("?")[0]  # in errors, without keys and options
-    try:
-        filesystem, path = fs.FileSystem.from_uri(uri)
-    except (pa.ArrowException, OSError) as error:  # malformed, or not supported by this Arrow
-        reason = mask(str(error).partition("\n")[0].replace(uri, shown))
-        raise UserError(
-            f"{shown}: not a place to store trajectories ({reason}); give a folder, or an s3:// or "
-            "gs:// address"
-        ) from None
+    filesystem, path = open_address(uri, "trajectories")
     if isinstance(filesystem, fs.LocalFileSystem):
         return LocalFolder(path, Path(path))
-    return ObjectFolder(shown, filesystem, path)
+    return ObjectFolder(shown(uri), filesystem, path)
+
+
+def open_address(uri: str, what: str) -> tuple[fs.FileSystem, str]:
+    """The file system at ``uri``, and the path in it.
+
+    ``what`` names what is stored there. Raises ``UserError`` for a URI that pyarrow cannot open.
+    """
+    place = shown(uri)
+    try:
+        return fs.FileSystem.from_uri(uri)
+    except (pa.ArrowException, OSError) as error:  # malformed, or not supported by this Arrow
+        reason = mask(str(error).partition("\n")[0].replace(uri, place))
+        raise UserError(
+            f"{place}: not a place to store {what} ({reason}); give a folder, or an s3:// or "
+            "gs:// address"
+        ) from None
 
 
 def _lock_is_free(file: io.BufferedRandom, min_age: float, clock: Callable[[], float]) -> bool:

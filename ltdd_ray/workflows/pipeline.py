@@ -15,6 +15,7 @@ from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.metrics import LossCounter, StageGauges
 from ltdd_ray.cluster.session import inside_job, ray_session
 from ltdd_ray.cluster.trajectory import require_workers
+from ltdd_ray.common.address import is_address, shown
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_text, resolved
 from ltdd_ray.common.hardware import peak_memory
@@ -30,6 +31,7 @@ from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.heartbeat import Heartbeat
 from ltdd_ray.runs.output import Output, TextOutput
 from ltdd_ray.runs.progress import StageState
+from ltdd_ray.runs.remote import RemoteRun, place_of, remote_run
 from ltdd_ray.runs.tracking.tracker import End
 from ltdd_ray.runs.tracking.trackers import Tracking
 from ltdd_ray.workflows.stages import STAGES, RunContext, write_results
@@ -55,9 +57,10 @@ def run_stages(
     config: RunConfig, data: PreparedData, stages: Sequence[str], output: Output, session: ExitStack
 ) -> None:
     """:func:`run` on prepared data. Ray, once started, stays until ``session`` is closed."""
-    run = open_run(config, data, output)
-    with run.folder.locked():
-        _run_stages(run, config, stages, session)
+    with remote_run(config, partial(output.say, "storage")) as remote:
+        run = open_run(config, data, output, remote)
+        with run.folder.locked():
+            _run_stages(run, config, stages, session)
 
 
 def _run_stages(
@@ -78,7 +81,7 @@ def _run_stages(
         require_cells(data.train.image_shape, config.distill.pictures_per_side)
         for name in stages:
             stage = STAGES[name]
-            artifact = stage.artifact(run.folder, config)
+            artifact = place_of(config, stage.artifact(run.folder, config))
             if not stage.needed(config):
                 output.say(name, f"not needed for {', '.join(config.evaluate.sets)}")
                 continue
@@ -94,13 +97,17 @@ def _run_stages(
             output.stage(name, "finished", artifact, _work(run, name))
     if "evaluate" in stages or "report" in stages:
         with fitting_files(run.folder.path):
-            output.results(json.loads(read_text(run.folder.results)), str(run.folder.results))
+            results = json.loads(read_text(run.folder.results))
+            output.results(results, place_of(config, str(run.folder.results)))
 
 
-def open_run(config: RunConfig, data: PreparedData, output: Output) -> RunContext:
+def open_run(
+    config: RunConfig, data: PreparedData, output: Output, remote: RemoteRun | None = None
+) -> RunContext:
     """Open the folder of the run, and record there what ``output`` shows.
 
-    Raises ``UserError`` where the folder cannot be used.
+    ``remote`` belongs to a run with an address. Raises ``UserError`` where the folder cannot be
+    used.
     """
     folder = RunFolder.open(config)
     heartbeat = Heartbeat(folder.path)
@@ -109,14 +116,18 @@ def open_run(config: RunConfig, data: PreparedData, output: Output) -> RunContex
     def wait_for_first_update(state: StageState) -> None:
         heartbeat.waits_for(None if state.done else _workers_of(state.stage, config))
 
+    def check_claim(_: StageState) -> None:
+        if remote:
+            remote.check()
+
     def listeners() -> tuple[Callable[[StageState], None], ...]:
         recorder = partial(record_progress, folder.path)
         gauges = StageGauges(config.name, segments)
-        return gauges.set, recorder, wait_for_first_update
+        return gauges.set, recorder, wait_for_first_update, check_claim
 
     recording = RecordingOutput(output, folder.path, listeners, LossCounter(config.name).add)
     tracking = Tracking(config, folder.path, partial(recording.say, "tracking"))
-    return RunContext(absolute(config), data, folder, recording, heartbeat, tracking)
+    return RunContext(absolute(config), data, folder, recording, heartbeat, tracking, remote)
 
 
 def _workers_of(stage: str, config: RunConfig) -> str:
@@ -159,19 +170,29 @@ def record_failure(run: RunContext, error: UserError) -> None:
 
 def require_lasting_output(config: RunConfig) -> None:
     """Raise ``UserError`` where a Ray job would write to a folder that is deleted with the job."""
-    if inside_job() and not Path(config.output).is_absolute():
+    if inside_job() and not is_address(config.output) and not Path(config.output).is_absolute():
         raise UserError(
             f"output {config.output!r} is relative, but a Ray job runs in a temporary copy of the "
             "working directory; choose a folder that outlives the job with --set output=/..."
         )
 
 
+def require_folder(config: RunConfig, command: str) -> None:
+    """Raise ``UserError`` where ``command``, which needs a folder, has an address as output."""
+    if config.address:
+        raise UserError(
+            f"{command}: output {shown(config.output)} is an address, which only single runs can "
+            "have; --set output=/... to a folder that all nodes see (experts.store may be an "
+            "address)"
+        )
+
+
 def absolute(config: RunConfig) -> RunConfig:
     """``config`` with absolute paths: workers have other working directories than the driver."""
     store = config.experts.store
-    if store and "://" not in store:
+    if store and not is_address(store):
         store = str(resolved(Path(store)))
-    output = str(resolved(Path(config.output)))
+    output = config.output if config.address else str(resolved(Path(config.output)))
     return with_store(config.model_copy(update={"output": output}), store)
 
 
@@ -202,4 +223,6 @@ def _work(run: RunContext, name: str) -> float:
     run.tracking.stage_finished(name, seconds)
     if name == "evaluate":  # after record_stage, as the results hold the time of this stage
         write_results(run)
+    if run.remote:
+        run.remote.push()
     return seconds

@@ -31,6 +31,7 @@ from ltdd_ray.report.page import is_current, write_report
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.heartbeat import Heartbeat
 from ltdd_ray.runs.output import Output
+from ltdd_ray.runs.remote import RemoteRun
 from ltdd_ray.runs.tracking.trackers import Tracking
 
 
@@ -40,7 +41,7 @@ class RunContext:
 
     Paths in ``config`` are absolute, so that workers on this machine find them. ``folder`` has the
     path as the user gave it. ``heartbeat`` beats while the stages run, ``tracking`` starts with the
-    first work.
+    first work. ``remote`` keeps the folder in step with the run's address, if it has one.
     """
 
     config: RunConfig
@@ -49,6 +50,7 @@ class RunContext:
     output: Output
     heartbeat: Heartbeat
     tracking: Tracking
+    remote: RemoteRun | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def _distill(run: RunContext) -> int:
             run.tracking.update(report.update, report.metrics)
 
         distilled, peak = (run_job if matching else match_on_actor)(run.config, run.data, show)
+    if run.remote:
+        run.remote.pull()  # the log and the checks, which the worker has written
     write_card(distilled.save(run.folder.distilled))
     run.tracking.image("distilled", lambda: write_sheet(run.folder.distilled, None).file)
     return peak

@@ -1,5 +1,6 @@
 """An S3 server on loopback, and a relay in front of it that sees every request."""
 
+import os
 import re
 import socket
 import subprocess
@@ -8,19 +9,28 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from pyarrow import fs
+
 REQUEST = re.compile(rb"(GET|PUT|POST|HEAD|DELETE) (\S+) HTTP/1.1\r\n")
+FULL = b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @contextmanager
-def s3_server() -> Iterator[int]:
-    """The port of moto's server, which runs in its own process."""
+def s3_server(unchecked_requests: int | None = None) -> Iterator[int]:
+    """The port of moto's server, which runs in its own process.
+
+    It takes any key; after ``unchecked_requests``, if given, it takes none.
+    """
+    environment = dict(os.environ)
+    if unchecked_requests is not None:
+        environment["INITIAL_NO_AUTH_ACTION_COUNT"] = str(unchecked_requests)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stderr is not None
         try:
@@ -36,6 +46,19 @@ def s3_server() -> Iterator[int]:
             yield port
         finally:
             process.kill()
+
+
+def make_bucket(port: int) -> None:
+    """Create the bucket ``bucket``."""
+    filesystem = fs.S3FileSystem(
+        access_key="key",
+        secret_key="secret",
+        scheme="http",
+        endpoint_override=f"127.0.0.1:{port}",
+        region="us-east-1",
+        allow_bucket_creation=True,
+    )
+    filesystem.create_dir("bucket")
 
 
 def address(port: int, path: str) -> str:

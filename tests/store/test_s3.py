@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from pyarrow import fs
-from s3kit import FORBIDDEN, REQUEST, Relay, address, s3_server
+from s3kit import FORBIDDEN, REQUEST, Relay, address, make_bucket, s3_server
 from storekit import make_header, make_layout, run, vectors, write
 
 from ltdd_ray.cli import store as cli
@@ -21,15 +21,7 @@ LARGE = make_layout(2_650_000, 1000)  # a row is more than one part of a multipa
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     with s3_server() as port:
-        bucket = fs.S3FileSystem(
-            access_key="key",
-            secret_key="secret",
-            scheme="http",
-            endpoint_override=f"127.0.0.1:{port}",
-            region="us-east-1",
-            allow_bucket_creation=True,
-        )
-        bucket.create_dir("bucket")
+        make_bucket(port)
         yield port
 
 

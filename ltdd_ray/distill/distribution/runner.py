@@ -8,7 +8,7 @@ from pathlib import Path
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.distill.checkpoint import finished_updates
+from ltdd_ray.distill.checkpoint import PROGRESS, finished_updates
 from ltdd_ray.distill.checks import Checks
 from ltdd_ray.distill.distribution.dm import DistributionMatching
 from ltdd_ray.distill.distribution.loop import match_distributions
@@ -20,11 +20,13 @@ def run_distribution(
     data: PreparedData,
     on_report: Callable[[UpdateReport | str], None],
     make_checks: Callable[[int], Checks | None] = lambda done: None,
+    on_kept: Callable[[], None] = lambda: None,
 ) -> DistilledSet:
     """Distil into ``distilled`` of the run's folder, from its last checkpoint if it has one.
 
     ``on_report`` gets a report per update and, at a fresh start, sentences about the initial set.
-    ``make_checks`` takes the number of finished updates.
+    ``make_checks`` takes the number of finished updates. ``on_kept`` is called after a checkpoint
+    was written.
     """
     distilled = config.folder / "distilled"
     checkpoints = distilled / "checkpoints"
@@ -38,6 +40,7 @@ def run_distribution(
 
     def on_checkpoint(write: Callable[[Path], None], update: int) -> None:
         keep_checkpoint(checkpoints, write, update)
+        on_kept()
 
     log = open_log(config, data.normalisation, done)
 
@@ -58,8 +61,9 @@ def run_distribution(
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with most updates. One without its last file was copied in part only."""
     return max(
-        folder.glob("update-*"),
+        (file.parent for file in folder.glob(f"update-*/{PROGRESS}")),
         key=lambda path: int(path.name.removeprefix("update-")),
         default=None,
     )
@@ -75,6 +79,10 @@ def keep_checkpoint(folder: Path, write: Callable[[Path], None], update: int) ->
     unfinished.mkdir(parents=True)
     write(unfinished)
     earlier = list(folder.glob("update-*"))
+    for path in earlier:
+        if path.name == f"update-{update}":  # copied in part
+            shutil.rmtree(path)
     unfinished.rename(folder / f"update-{update}")
     for path in earlier:
-        shutil.rmtree(path)
+        if path.name != f"update-{update}":
+            shutil.rmtree(path)

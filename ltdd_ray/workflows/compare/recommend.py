@@ -46,7 +46,7 @@ from ltdd_ray.workflows.compare.short_runs import (
     short_base,
     shortened,
 )
-from ltdd_ray.workflows.pipeline import require_lasting_output, run_stages
+from ltdd_ray.workflows.pipeline import require_folder, require_lasting_output, run_stages
 from ltdd_ray.workflows.search.evaluator import search_data
 
 
@@ -68,6 +68,7 @@ def recommend(
         raise UserError(f"recommend: --minutes {minutes:g} is no time; give a number above 0")
     clock, console = Clock.of(minutes), console or PlainConsole()
     require_lasting_output(config)
+    require_folder(config, "recommend")
     base = short_base(config, minutes)
     if methods is not None:
         require_small_sets(base, methods)

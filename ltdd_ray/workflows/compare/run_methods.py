@@ -30,7 +30,12 @@ from ltdd_ray.workflows.compare.table import (
     experts_rows,
     method_rows,
 )
-from ltdd_ray.workflows.pipeline import absolute, require_lasting_output, run_stages
+from ltdd_ray.workflows.pipeline import (
+    absolute,
+    require_folder,
+    require_lasting_output,
+    run_stages,
+)
 from ltdd_ray.workflows.stages import STAGES
 
 
@@ -44,6 +49,7 @@ def compare(base: RunConfig, methods: Sequence[str], console: Console | None = N
     """
     console = console or PlainConsole()
     require_lasting_output(base)
+    require_folder(base, "compare")
     configs = plan_comparison(base, methods)
     for config in configs.values():
         RunFolder(config.folder).check_owner(config)

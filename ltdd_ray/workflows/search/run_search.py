@@ -18,6 +18,7 @@ from ltdd_ray.workflows.pipeline import (
     enter_ray,
     open_run,
     recorded_end,
+    require_folder,
     require_lasting_output,
     with_store,
 )
@@ -40,6 +41,7 @@ def search(config: RunConfig, console: Console | None = None) -> Path:
     check_search(config)
     make_sampler(config, 0)  # a sampler that is not installed fails here, before training
     require_lasting_output(config)
+    require_folder(config, "search")
     console = console or PlainConsole()
     data = search_data(config, ray_writer(config.compute))
     run, began = _with_own_experts(open_run(config, data, TextOutput(console))), time.monotonic()

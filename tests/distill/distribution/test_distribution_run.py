@@ -18,7 +18,11 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
-from ltdd_ray.distill.distribution.runner import latest_checkpoint, run_distribution
+from ltdd_ray.distill.distribution.runner import (
+    keep_checkpoint,
+    latest_checkpoint,
+    run_distribution,
+)
 
 Tiny = Callable[..., RunConfig]
 SETTINGS = {
@@ -156,3 +160,19 @@ def test_killed_actor(
     found, peak = pool.match_on_actor(broken, data, lambda report: None)
     assert struck.exists() and peak > 0
     assert torch.equal(found.images, run_distribution(whole, data, lambda report: None).images)
+
+
+def test_a_checkpoint_that_was_copied_in_part_is_no_checkpoint(tmp_path: Path) -> None:
+    """As on another machine, after a kill during the upload. A new one takes its place."""
+
+    def write(folder: Path) -> None:
+        (folder / "state.safetensors").write_text("state")
+        (folder / "progress.json").write_text("{}")
+
+    keep_checkpoint(tmp_path, write, 3)
+    (tmp_path / "update-6").mkdir()
+    (tmp_path / "update-6" / "state.safetensors").touch()
+    assert latest_checkpoint(tmp_path) == tmp_path / "update-3"
+    keep_checkpoint(tmp_path, write, 6)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["update-6"]
+    assert latest_checkpoint(tmp_path) == tmp_path / "update-6"

@@ -18,7 +18,7 @@ from threading import Lock
 from pyarrow import fs
 
 from ltdd_ray.common.address import make_private, shown
-from ltdd_ray.common.files import read_text, write_json
+from ltdd_ray.common.files import open_regular, read_text, write_json
 from ltdd_ray.store.location import open_address, storage_errors
 
 RECORD = ".mirror.json"
@@ -131,7 +131,7 @@ class Mirror:
         temporary = file.with_name(f".{file.name[:40]}.{uuid.uuid4().hex}.tmp")
         try:
             _copy(self.filesystem, f"{self.path}/{name}", fs.LocalFileSystem(), str(temporary))
-            with temporary.open("rb") as written:
+            with open_regular(temporary) as written:
                 os.fsync(written.fileno())
             stamp = _stamp(temporary)
             temporary.replace(file)

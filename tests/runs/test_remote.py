@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -252,36 +253,33 @@ def test_a_driver_that_lost_the_run_uploads_nothing_more(monkeypatch: pytest.Mon
     assert mirror.calls == uploads
 
 
+def refusal(config: RunConfig) -> str:
+    """The error of a run whose address cannot be used."""
+    with pytest.raises(UserError) as error, remote_run(config, nothing):
+        pass
+    assert "secret" not in str(error.value)
+    return str(error.value)
+
+
 def test_wrong_keys_are_one_sentence(tiny: Tiny, caches: Path) -> None:
     with s3_server(unchecked_requests=2) as port:
         make_bucket(port)
-        config = small(tiny, address(port, "bucket/runs"))
-        with (
-            pytest.raises(
-                UserError,
-                match=r"^s3://bucket/runs/tiny: cannot claim the run: .*; check the address, the "
-                r"credentials, and that they may list, read, write and delete there$",
-            ) as e,
-            remote_run(config, nothing),
-        ):
-            pass
-    assert "secret" not in str(e.value)
+        said = refusal(small(tiny, address(port, "bucket/runs")))
+    assert re.fullmatch(
+        r"s3://bucket/runs/tiny: cannot claim the run: .*; check the address, the credentials, and "
+        r"that they may list, read, write and delete there",
+        said,
+    )
 
 
 def test_an_unreachable_server_is_one_sentence(tiny: Tiny, caches: Path) -> None:
     with s3_server() as port:
         pass
-    config = small(tiny, address(port, "bucket/runs"))
-    with (
-        pytest.raises(
-            UserError,
-            match=r"^s3://bucket/runs/tiny: cannot claim the run: .*; check the address, the "
-            r"credentials and the network$",
-        ) as e,
-        remote_run(config, nothing),
-    ):
-        pass
-    assert "secret" not in str(e.value)
+    assert re.fullmatch(
+        r"s3://bucket/runs/tiny: cannot claim the run: .*; check the address, the credentials and "
+        r"the network",
+        refusal(small(tiny, address(port, "bucket/runs"))),
+    )
 
 
 def test_a_bucket_that_fills_up_keeps_the_work_here(port: int, tiny: Tiny, caches: Path) -> None:

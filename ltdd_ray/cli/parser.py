@@ -6,6 +6,8 @@ import os.path
 from pathlib import Path
 from typing import Any
 
+from ltdd_ray.common.address import is_address
+
 STAGE_COMMANDS = {
     "run": (
         "run all stages; finished ones are not repeated",
@@ -235,7 +237,7 @@ def _path(text: str) -> Path:
 
 def _place(text: str) -> Path | str:
     """A path, or an address as it is."""
-    return text if "://" in text else _path(text)
+    return text if is_address(text) else _path(text)
 
 
 def _add(commands: Any, name: str, about: str) -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from ltdd_ray.common.address import is_address
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.redact import mask
 
@@ -32,7 +33,7 @@ def usable_path(path: str) -> str:
     :func:`refuse_impossible` does.
     """
     refuse_impossible(path)
-    if "://" in path or not path.startswith("~"):
+    if is_address(path) or not path.startswith("~"):
         return path
     try:
         return str(Path(path).expanduser())
@@ -44,7 +45,7 @@ def refuse_impossible(path: str) -> None:
     """Raise ``UserError`` for what no system takes as a path: a NUL in it, too many characters."""
     if "\0" in path:
         raise UserError(f"{path!r} holds a NUL, which no path can; remove it")
-    if "://" in path:
+    if is_address(path):
         return
     longest = max(len(part.encode(errors="surrogatepass")) for part in path.split("/"))
     if longest > LONGEST_NAME or len(path.encode(errors="surrogatepass")) > LONGEST_PATH:

@@ -74,8 +74,11 @@ def feature_map(config: RunConfig, data: PreparedData) -> dict[str, Any]:
 def write_feature_map(config: RunConfig, data: PreparedData, folder: Path, identity: str) -> None:
     """Write :func:`feature_map` into the run's ``folder``, or remove the file of an earlier one.
 
-    ``identity`` is that of the evaluation that it belongs to.
+    ``identity`` is that of the evaluation that it belongs to. A map of this evaluation stays as it
+    is.
     """
+    if read_feature_map(folder, identity):
+        return
     found = feature_map(config, data)
     if found:
         write_atomic(folder / FILE, json.dumps({"identity": identity, **found}) + "\n")

@@ -20,7 +20,7 @@ from typing import IO
 import pyarrow as pa
 from pyarrow import fs
 
-from ltdd_ray.common.address import shown
+from ltdd_ray.common.address import is_address, shown
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import open_regular, usable_path
 from ltdd_ray.common.redact import mask
@@ -53,7 +53,7 @@ def storage_errors(uri: str, action: str) -> Iterator[None]:
         reason = error.strerror or str(error)
         remedy = _EXHAUSTED.get(error.errno or 0) or (
             _remedy_there(error)
-            if "://" in uri
+            if is_address(uri)
             else "check the path, its permissions and the free space"
         )
         raise UserError(f"{uri}: cannot {action}: {reason}; {remedy}") from error
@@ -199,7 +199,7 @@ Folder = LocalFolder | ObjectFolder
 
 def open_folder(uri: str) -> Folder:
     """The folder at a path or URI. Raises ``UserError`` for a URI that pyarrow cannot open."""
-    if "://" not in uri:
+    if not is_address(uri):
         return LocalFolder(uri, Path(usable_path(uri)))
     filesystem, path = open_address(uri, "trajectories")
     if isinstance(filesystem, fs.LocalFileSystem):

@@ -17,7 +17,7 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checks import read_checks
 from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.distill.provenance import refuse_other_inputs
-from ltdd_ray.evaluate.feature_map import read_feature_map, write_feature_map
+from ltdd_ray.evaluate.feature_map import write_feature_map
 from ltdd_ray.evaluate.plan import SET_HASH, distilled_file, hash_of_set, plan_networks
 from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
@@ -156,8 +156,7 @@ def _evaluate(run: RunContext) -> int:
 def write_results(run: RunContext) -> None:
     """Write results.json from the evaluated networks, the feature map, and the card."""
     planned = plan_networks(run.config, run.data, run.folder.path)
-    if not read_feature_map(run.folder.path, planned[0].identity):
-        write_feature_map(run.config, run.data, run.folder.path, planned[0].identity)
+    write_feature_map(run.config, run.data, run.folder.path, planned[0].identity)
     networks = [result for record in planned if (result := record.read())]
     known = {
         "identity": planned[0].identity,

@@ -85,4 +85,6 @@ def test_a_map_belongs_to_one_evaluation(
 
     monkeypatch.setattr(module, "expert_features", no_store)
     write_feature_map(config, data, folder, "one")
+    assert read_feature_map(folder, "one")["set"], "a current map was made anew"
+    write_feature_map(config, data, folder, "two")
     assert not (folder / module.FILE).exists()

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ltdd_ray.common.address import is_address
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_text
 from ltdd_ray.config import DataConfig
@@ -62,7 +63,7 @@ def read_lines(path: Path, key: str) -> list[str]:
 
 def not_there(key: str, path: str | Path) -> UserError:
     """The error for a place that holds nothing; ``key`` is where it was written."""
-    seen = "" if Path(path).is_absolute() or "://" in str(path) else f", seen from {Path.cwd()}"
+    seen = "" if Path(path).is_absolute() or is_address(path) else f", seen from {Path.cwd()}"
     return UserError(
         f"{key}: {path} does not exist{seen}; set it to the place of the images with "
         f"--set {key}=..., or in the config"

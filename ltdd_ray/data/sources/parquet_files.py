@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
+from ltdd_ray.common.address import is_address
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.data.names import printable
 from ltdd_ray.data.sources.checks import TEST_NAMES, not_there
@@ -57,7 +58,7 @@ def locate(path: str, key: str) -> ParquetFiles:
     if "\0" in path:
         raise UserError(f"{key} {printable(path)} cannot be used as a path; correct it")
     try:
-        if "://" in path:
+        if is_address(path):
             filesystem, root = FileSystem.from_uri(path)
         else:
             filesystem, root = LocalFileSystem(), Path(path).absolute().as_posix()

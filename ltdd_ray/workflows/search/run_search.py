@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ltdd_ray.cluster.image_cache import ray_writer
 from ltdd_ray.cluster.session import require_capacity
+from ltdd_ray.common.address import is_address
 from ltdd_ray.common.files import resolved
 from ltdd_ray.common.hardware import peak_memory
 from ltdd_ray.common.terminal import PlainConsole
@@ -75,7 +76,7 @@ def _search(config: RunConfig, run: RunContext, console: Console, began: float) 
 def _with_own_experts(run: RunContext) -> RunContext:
     """``run`` with a store for experts that are trained without the held-out images."""
     store = run.config.search.store or str(run.config.folder / "search" / "experts")
-    if "://" not in store:
+    if not is_address(store):
         store = str(resolved(Path(store)))
     return replace(run, config=with_store(run.config, store))
 

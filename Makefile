@@ -8,14 +8,15 @@ STAMP := $(VENV)/.installed
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-# uv takes half of pip's time, but reads no pip.conf, so pip goes on where an index is set there.
+# uv takes half of pip's time, but reads no pip.conf, so pip goes on where an index is set there. Without compiled modules each process
+# would compile torch's again wherever PYTHONDONTWRITEBYTECODE is set.
 setup: $(STAMP)  ## create the environment in .venv
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' || \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]' || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 

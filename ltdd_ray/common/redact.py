@@ -5,9 +5,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 # An address in a text. A key can hold any sign, a quote and a space too. So what looks like a user
-# and a key (`KEY:`, no port) ends at the last @ of the line, and any other address at a space.
+# and a key (`KEY:`, no port) ends at the last @ of the line, and any other address at a space. Only
+# the schemes of servers have ports: in s3://KEY:12 34@bucket the digits belong to the key.
+_PORT = r"(?:(?<=http:)|(?<=https:)|(?<=ray:)|(?<=hdfs:))//[^\s/:@]+:\d{1,5}(?:[/\s]|$)"
 _ADDRESS = re.compile(
-    r"[A-Za-z][A-Za-z0-9+.-]{0,30}://(?:[^\s/:@]+:(?!\d{1,5}(?:[/\s]|$))[^\n]*@\S*|\S+)"
+    rf"[A-Za-z][A-Za-z0-9+.-]{{0,30}}:(?:(?!{_PORT})//[^\s/:@]+:[^\n]*@\S*|//\S+)"
 )
 _AFTER = "'\"`)>]},;:.!"  # signs that close a quoted address, not a part of it
 

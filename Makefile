@@ -23,9 +23,10 @@ $(STAMP): constraints.txt pyproject.toml
 demo: $(STAMP)  ## the whole pipeline on scikit-learn's digits, to runs/demo/report.html
 	$(BIN)/ltdd-ray run configs/demo.yaml
 
-test: $(STAMP)  ## the test suite, the tests without Ray in several processes
+# Two Ray clusters at once use two cores well. More of them miss the 30 s that Ray gives a cluster to start.
+test: $(STAMP)  ## the test suite, in several processes
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not ray" --durations=15
-	$(BIN)/python -m pytest -m ray --durations=15
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m ray --durations=15
 
 lint: $(STAMP)  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
 """From single networks to the results of a run: means and deviations, per class and per group."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ltdd_ray.config import RunConfig, result_fingerprint
@@ -17,6 +18,7 @@ from ltdd_ray.evaluate.sets import SETS
 from ltdd_ray.evaluate.size import per_kilobyte, set_bytes
 from ltdd_ray.evaluate.train import NetworkResult
 
+Rows = Mapping[str, Mapping[str, Any]]
 MEASURES = {
     "accuracy": "balanced accuracy: the mean over classes that have test images",
     "accuracy_over_images": "share of all test images predicted correctly",
@@ -185,7 +187,7 @@ def accuracy_text(mean: float, std: float | None) -> str:
 def results_table(results: dict[str, Any]) -> Table:
     """A row for each set: labels, accuracy in percent, bytes, and accuracy for each kilobyte.
 
-    Balanced accuracy over all classes and per group, and the accuracy over images.
+    Balanced accuracy over all classes and per group, and the accuracy over images if it differs.
     """
     pictures = results["pictures_per_image"]
     size = (
@@ -197,17 +199,18 @@ def results_table(results: dict[str, Any]) -> Table:
         size += f" of {pictures} pictures each, a label for each picture"
     table = _table(
         f"{results['name']}: balanced accuracy in % on the {results['split']} images, {size}",
-        results,
+        results["sets"],
+        results["groups"],
         "labels",
     )
     sized = all("bytes" in one for one in results["sets"].values())
     if sized:  # results of older versions are not
-        for column in ("kB with labels", "% per kB"):
-            table.add_column(column, justify="right")
-    notes = []
+        for column in ("kB with\nlabels", "%\nper kB"):
+            table.add_column(column, justify="right", no_wrap=True)
+    notes, over_images = [], _over_images(results["sets"])
     for one in results["sets"].values():
         bytes_cells = size_cells(one["accuracy"]["mean"], one["bytes"]) if sized else []
-        table.add_row(one["title"], one["labels"], *_cells(one), *bytes_cells)
+        table.add_row(one["title"], one["labels"], *_cells(one, over_images), *bytes_cells)
         if "tau" in one:
             notes.append(f"{one['title']}: logits adjusted with tau {one['tau']:.2f}")
     if scores := results.get("robustness"):
@@ -252,23 +255,41 @@ def start_warning(results: dict[str, Any]) -> str | None:
 
 def architectures_table(results: dict[str, Any]) -> Table:
     """A row for each architecture: its accuracy in percent with the first set."""
-    table = _table(f"{results['title']}: balanced accuracy in % by architecture", results)
-    for label, one in results["cross_architecture"].items():
-        table.add_row(label, *_cells(one))
+    title = f"{results['title']}: balanced accuracy in % by architecture"
+    rows = results["cross_architecture"]
+    table = _table(title, rows, results["groups"])
+    for label, one in rows.items():
+        table.add_row(label, *_cells(one, _over_images(rows)))
     return table
 
 
-def _table(title: str, results: dict[str, Any], *columns: str) -> Table:
-    table = Table(title=title)
+def _table(title: str, rows: Rows, groups: Iterable[str], *columns: str) -> Table:
+    """A table for ``rows``, in which numbers stay whole in a terminal of 80 columns."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
     for column in ("", *columns):
-        table.add_column(column)
-    for column in ("all classes", *results["groups"], "over images"):
-        table.add_column(column, justify="right")
+        table.add_column(column, overflow="fold")
+    for column in ("all", *groups, *(["over\nimages"] if _over_images(rows) else [])):
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
-def _cells(one: dict[str, Any]) -> list[str]:
+def _cells(one: Mapping[str, Any], over_images: bool) -> list[str]:
     cells = [one["accuracy"], *one["groups"].values()]
-    if "accuracy_over_images" in one:  # results of older versions lack it
+    if over_images:
         cells.append(one["accuracy_over_images"])
     return [accuracy_text(cell["mean"], cell["std"]) for cell in cells]
+
+
+def _over_images(rows: Rows) -> bool:
+    """Whether accuracy over images reads otherwise than balanced accuracy in some row.
+
+    They are equal where all classes have as many test images. Results of older versions lack it.
+    """
+    pairs = [
+        (one["accuracy"], one["accuracy_over_images"])
+        for one in rows.values()
+        if "accuracy_over_images" in one
+    ]
+    return any(
+        accuracy_text(a["mean"], a["std"]) != accuracy_text(b["mean"], b["std"]) for a, b in pairs
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 import ltdd_ray.evaluate.train
@@ -299,18 +300,34 @@ def test_a_set_below_its_own_start_is_named_with_what_to_try(results: dict[str, 
     assert start_warning(below) is None
 
 
+def test_a_terminal_of_80_columns_shows_every_number_whole(results: dict[str, Any]) -> None:
+    """Accuracy over images is left out where it reads as balanced accuracy does."""
+    for one in results["sets"].values():
+        one["accuracy_over_images"] = one["accuracy"]
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(results_table(results))
+    shown = captured.get()
+    assert "over" not in shown and "…" not in shown
+    (row,) = (line for line in shown.splitlines() if line.startswith(" LTDD "))
+    assert row.split() == [
+        *("LTDD", "soft", "60.0", "±", "14.1", "90.0", "±", "0.0", "50.0", "±", "14.1"),
+        *("40.0", "±", "28.3", *row.split()[-2:]),
+    ]
+
+
 def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:
     table = results_table(results)
     assert [column.header for column in table.columns] == [
         "",
         "labels",
-        "all classes",
+        "all",
         "many",
         "medium",
         "few",
-        "over images",
-        "kB with labels",
-        "% per kB",
+        "over\nimages",
+        "kB with\nlabels",
+        "%\nper kB",
     ]
     assert list(table.columns[1].cells) == ["soft", "hard", "soft"]
     assert table.caption == "LTDD, calibrated: logits adjusted with tau 0.25"

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from statistics import mean
 from typing import Any, Literal
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from ltdd_ray.config import RunConfig
@@ -153,13 +154,14 @@ def as_markdown(base: RunConfig, rows: Sequence[Row]) -> str:
 
 
 def as_text(base: RunConfig, rows: Sequence[Row]) -> Table:
-    """A table to print with rich."""
-    table = Table(title=_title(base))
-    for header in HEADERS:
+    """A table to print with rich, without the columns that no row has a value for."""
+    table = Table(title=_title(base), box=SIMPLE_HEAD, padding=0)
+    columns = [column for column in zip(HEADERS, *map(_cells, rows)) if any(column[1:])]
+    for header, *_ in columns:
         name = header == "method"  # never cut, however narrow the terminal is
         table.add_column(header, justify="left" if name else "right", no_wrap=name)
-    for row in rows:
-        table.add_row(*_cells(row))
+    for cells in list(zip(*columns))[1:]:
+        table.add_row(*cells)
     return table
 
 

@@ -198,11 +198,14 @@ def test_csv_and_json_hold_shares(base: RunConfig, rows: list[Row]) -> None:
     )
 
 
-def test_the_terminal_shows_the_same_cells(base: RunConfig, rows: list[Row]) -> None:
+def test_the_terminal_shows_the_same_cells_but_no_empty_columns(
+    base: RunConfig, rows: list[Row]
+) -> None:
     console = Console(width=200)
     with console.capture() as captured:
         console.print(as_text(base, rows))
     assert "43.6 ± 1.2" in captured.get() and "experts of datm, ltdd" in captured.get()
+    assert "LRS" not in captured.get()  # no row has this score
 
 
 @pytest.mark.parametrize(

@@ -142,18 +142,50 @@ def test_the_objective_falls(config: RunConfig, data: PreparedData, tmp_path: Pa
     assert sum(losses[-5:]) < sum(losses[:5])
 
 
+# compute.parallel, distill.segments_per_update, distill.pictures_per_side
+CASES = [
+    ("trajectory", 2, 1),
+    ("trajectory", 3, 1),
+    ("batch", 1, 1),
+    ("trajectory", 2, 2),
+    ("batch", 1, 2),
+]
+
+
+def case_config(config: RunConfig, parallel: str, segments: int, side: int) -> RunConfig:
+    phase = config.distill.representation.model_copy(
+        update={"batch_size": 7}
+    )  # 3 + 4 of the 20 images
+    settings = {"pictures_per_side": side, "segments_per_update": segments, "updates": 4}
+    case = changed(config, **settings, checkpoint_every=2, representation=phase)
+    return case.model_copy(
+        update={"compute": config.compute.model_copy(update={"parallel": parallel})}
+    )
+
+
 def in_process(rank: int, config: RunConfig, folder: Path) -> None:
+    """All cases one after another, each in a folder of its own."""
     torch.set_num_threads(1)
     store = torch.distributed.FileStore(str(folder / "rendezvous"), 2)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    recorder = Recorder(folder / str(rank))
-    found = recorder.run(
-        config, prepare_data(config), rank=rank, world_size=2, wrap=DistributedDataParallel
-    )
-    if rank == 0:
-        found.save(folder)
-    assert (recorder.initial is not None) == (rank == 0)
+    for number, case in enumerate(CASES):
+        case = case_config(config, *case)
+        recorder = Recorder(folder / str(number) / str(rank))
+        found = recorder.run(
+            case, prepare_data(case), rank=rank, world_size=2, wrap=DistributedDataParallel
+        )
+        if rank == 0:
+            found.save(folder / str(number))
+        assert (recorder.initial is not None) == (rank == 0)
     torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def by_two_workers(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that two processes wrote; they are started once, since each imports torch."""
+    folder = tmp_path_factory.mktemp("two")
+    torch.multiprocessing.spawn(in_process, (config, folder), nprocs=2)
+    return folder
 
 
 def assert_close(found: DistilledSet, expected: DistilledSet) -> None:
@@ -162,40 +194,15 @@ def assert_close(found: DistilledSet, expected: DistilledSet) -> None:
     assert found.learning_rate == pytest.approx(expected.learning_rate, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("parallel", "segments", "side"),
-    [
-        ("trajectory", 2, 1),
-        ("trajectory", 3, 1),
-        ("batch", 1, 1),
-        ("trajectory", 2, 2),
-        ("batch", 1, 2),
-    ],
-)
+@pytest.mark.parametrize("number", range(len(CASES)))
 def test_two_workers_take_the_steps_of_one(
-    config: RunConfig, data: PreparedData, tmp_path: Path, parallel: str, segments: int, side: int
+    config: RunConfig, data: PreparedData, tmp_path: Path, by_two_workers: Path, number: int
 ) -> None:
     """Also where one worker is lost: the other resumes and gets the same set."""
-    phase = config.distill.representation.model_copy(
-        update={"batch_size": 7}
-    )  # 3 + 4 of the 20 images
-    config = changed(
-        config,
-        pictures_per_side=side,
-        segments_per_update=segments,
-        updates=4,
-        checkpoint_every=2,
-        representation=phase,
-    )
-    config = config.model_copy(
-        update={"compute": config.compute.model_copy(update={"parallel": parallel})}
-    )
-    torch.multiprocessing.spawn(in_process, (config, tmp_path), nprocs=2)
-    two, one = DistilledSet.load(tmp_path), Recorder(tmp_path / "one").run(config, data)
+    case, folder = case_config(config, *CASES[number]), by_two_workers / str(number)
+    two, one = DistilledSet.load(folder), Recorder(tmp_path / "one").run(case, data)
     assert_close(two, one)
-    carried_on = Recorder(tmp_path / "rest").run(
-        config, data, resume_from=tmp_path / "0" / "update-2"
-    )
+    carried_on = Recorder(tmp_path / "rest").run(case, data, resume_from=folder / "0" / "update-2")
     assert_close(carried_on, one)
 
 

@@ -17,7 +17,7 @@ from ltdd_ray.common.terminal import PlainConsole
 
 
 def run_question(question: str, repeats: int, json_file: Path | None) -> None:
-    """Measure ``question`` (matching, experts, evaluate or store) and print its table.
+    """Measure ``question`` (matching, distill, experts, evaluate or store) and print its table.
 
     A warning follows for each ratio whose rounds disagree. A missed target is no error. Raises
     ``UserError`` before anything is measured if ``repeats`` is below 1 or ``json_file`` cannot be

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import os.path
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ltdd_ray.common.address import is_address
 
@@ -63,6 +63,28 @@ class Parser(argparse.ArgumentParser):
             if near:
                 error.message += f"; did you mean `{near[0]}`?"
             raise
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message``, with a hint if it is about a word that no command takes, and exit."""
+        _, found, words = message.partition("unrecognized arguments: ")
+        if found:
+            word = words.split()[0]
+            near = difflib.get_close_matches(word, _options(self), n=1)
+            if near:
+                message += f"; did you mean `{near[0]}`?"
+            elif not word.startswith("-"):
+                message += "; a name that holds spaces needs quotes"
+        super().error(message)
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    """The options of ``parser`` and of all its commands."""
+    options = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                options |= _options(command)
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -57,6 +57,25 @@ def test_a_wrong_word_is_answered_with_the_nearest(
     assert f"did you mean `{nearest}`?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["run", "a.yaml", "--sett", "a=b"], "--sett a=b; did you mean `--set`?"),
+        (
+            ["data", "info", "my", "photos.yaml"],
+            "photos.yaml; a name that holds spaces needs quotes",
+        ),
+        (["run", "a.yaml", "--qqq"], "unrecognized arguments: --qqq\n"),
+    ],
+)
+def test_words_that_no_command_takes_get_a_hint(
+    arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+    assert hint in capsys.readouterr().err
+
+
 def test_a_missing_config_is_answered_with_the_nearest_file(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

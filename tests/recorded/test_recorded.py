@@ -3,7 +3,8 @@
 On the machine of the recording they must be equal to the last bit, except the estimated class
 prior: scikit-learn sums it with as many threads as it finds. Elsewhere sums are taken in another
 order, so numbers may differ by BOUND, and those of runs that magnify rounding by MAGNIFYING. Shares
-of predicted images jump when one image changes sides, so they have SHARE_BOUND. An inner product is measured against the norm of its tensor, as it may be near 0.
+of predicted images jump when one image changes sides, so they have SHARE_BOUND. An inner product is
+measured against the norm of its tensor, as it may be near 0.
 
 A failure means that results changed. Where that is wanted, record again and give the reason:
 ``python tests/recorded/record.py --reason "..."``.

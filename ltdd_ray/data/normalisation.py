@@ -43,17 +43,23 @@ _LARGE_DIM, _TIMED_DIM = 4096, 768
 _BATCH = 256
 
 
-def fit_cost(dim: int) -> tuple[float, int]:
-    """(seconds, bytes) that a ZCA fit of D = ``dim`` takes here at its peak, for few images.
+def fit_cost(dim: int, count: int) -> tuple[float, int]:
+    """(seconds, bytes) that a ZCA fit of D = ``dim`` to N = ``count`` images takes here.
 
-    The decomposition is timed on a small matrix. The bytes are five float64 matrices: the
-    covariance, its basis and the decomposition's own.
+    The sum of outer products and the decomposition are timed on a small matrix. The bytes are five
+    float64 matrices: the covariance, its basis and the decomposition's own.
     """
     matrix = torch.eye(_TIMED_DIM, dtype=torch.float64)
     matrix[0] = matrix[:, 0] = 1.0
+    batch = torch.ones(_BATCH, _TIMED_DIM, dtype=torch.float64)
     began = time.perf_counter()
     torch.linalg.eigh(matrix)
-    return (time.perf_counter() - began) * (dim / _TIMED_DIM) ** 3, 5 * 8 * dim**2
+    decomposed = time.perf_counter()
+    matrix.addmm_(batch.T, batch)
+    times = dim / _TIMED_DIM
+    seconds = (decomposed - began) * times**3
+    seconds += (time.perf_counter() - decomposed) * times**2 * count / _BATCH
+    return seconds, 5 * 8 * dim**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +98,7 @@ class Normalisation:
                 "set data.normalisation: standard, or a smaller data.image_size"
             )
         if kind != "standard" and dim >= _LARGE_DIM:
-            seconds, needed = fit_cost(dim)
+            seconds, needed = fit_cost(dim, len(images))
             say(
                 f"whitening images of {dim:,} values takes about {duration(seconds)} and "
                 f"{size(needed)} of memory, then {size(8 * dim**2)} in each process and in the "

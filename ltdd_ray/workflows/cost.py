@@ -102,7 +102,7 @@ def estimate_cost(config: RunConfig, splits: DataSplits) -> CostEstimate:
     flat.model.to(default_device())
     seconds, whitening = {}, 0
     if config.data.normalisation != "standard":
-        seconds["whiten"], whitening = fit_cost(prod(train.image_shape))
+        seconds["whiten"], whitening = fit_cost(prod(train.image_shape), len(train))
     if config.needs_experts:
         seconds["experts"] = _experts(config, train, flat)
     if config.matches:

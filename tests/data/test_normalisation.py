@@ -109,7 +109,7 @@ def test_too_large_for_zca():
 
 def test_a_large_fit_is_announced_with_its_cost(monkeypatch):
     monkeypatch.setattr(module, "_LARGE_DIM", 90)
-    monkeypatch.setattr(module, "fit_cost", lambda dim: (200.0, 2**30 * dim))
+    monkeypatch.setattr(module, "fit_cost", lambda dim, count: (200.0, 2**30 * dim))
     said: list[str] = []
     Normalisation.fit(_images(), "zca_raw", said.append)
     Normalisation.fit(_images(), "standard", said.append)
@@ -119,6 +119,11 @@ def test_a_large_fit_is_announced_with_its_cost(monkeypatch):
 
 
 def test_the_cost_of_a_fit_grows_with_the_cube_and_the_square():
-    seconds, needed = fit_cost(12_288)
+    seconds, needed = fit_cost(12_288, 0)
     assert needed == 5 * 8 * 12_288**2
-    assert 8 * fit_cost(3072)[0] < seconds < 512 * fit_cost(3072)[0]
+    assert 8 * fit_cost(3072, 0)[0] < seconds < 512 * fit_cost(3072, 0)[0]
+
+
+def test_the_cost_of_a_fit_grows_with_the_images():
+    """At ten million images the outer products take hundreds of times what D^3 does."""
+    assert fit_cost(12_288, 10_000_000)[0] > 10 * fit_cost(12_288, 1000)[0]

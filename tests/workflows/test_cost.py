@@ -101,7 +101,7 @@ def test_stages_that_are_not_needed_cost_nothing(
 def test_whitening_is_counted(
     tmp_path: Path, tiny: Callable[..., RunConfig], tick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "fit_cost", lambda dim: (9.0, 2**30 * dim))
+    monkeypatch.setattr(module, "fit_cost", lambda dim, count: (9.0, 2**30 * dim))
     config = tiny(tmp_path)
     splits = load_data(config.data, config.seed)
     plain = estimate_cost(config, splits)

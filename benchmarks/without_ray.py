@@ -33,6 +33,7 @@ from ltdd_ray.evaluate.train import NetworkResult, evaluate_network
 from ltdd_ray.experts.expert import run_expert
 from ltdd_ray.experts.norms import expert_classifier_norms
 from ltdd_ray.experts.plan import missing_experts
+from ltdd_ray.methods import name_note
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.remote import mirrored_distillation, remote_run
 
@@ -149,6 +150,8 @@ def main(arguments: list[str] | None = None) -> int:
     timer = Timer(options.minutes)
     try:
         config = load_config(options.config, options.set)
+        if note := name_note(config):
+            print(f"note: {note}", flush=True)
         print(f"accuracy {100 * run(config, timer):.1f} %; details in {config.folder}/results.json")
     except TimeOverError:
         print(f"{options.minutes:g} minutes are over; the same command goes on from here")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import without_ray
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import dump_config
@@ -60,6 +61,17 @@ def distilled_bytes(config: RunConfig) -> bytes:
 def accuracies(config: RunConfig) -> dict[str, list[float]]:
     results = json.loads((config.folder / "results.json").read_text())
     return {name: found["accuracy"]["runs"] for name, found in results["sets"].items()}
+
+
+def test_a_method_that_is_only_a_name_is_said(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(without_ray, "run", lambda config, timer: 0.5)
+    _, file = planned(tiny, tmp_path)
+    assert without_ray.main([str(file)]) == 0
+    assert "note" not in capsys.readouterr().out
+    assert without_ray.main([str(file), "--set", "method=idm"]) == 0
+    assert "note: `method: idm` only names the set" in capsys.readouterr().out
 
 
 def test_stopped_after_every_unit(tiny: Tiny, undisturbed: RunConfig, tmp_path: Path) -> None:

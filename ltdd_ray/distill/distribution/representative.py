@@ -12,12 +12,14 @@ from torch import Tensor
 from ltdd_ray.data.prepare import Images
 from ltdd_ray.nn.networks import Network
 
+TIE = 1e-4  # relative; distances that differ by less would be told apart by rounding
 BATCH = 512  # images of one pass through the network
 
 
 def representatives(features: Tensor, count: int, seed: int) -> Tensor:
     """``count`` indices (R,) into ``features`` (N, F): the nearest to each of R k-means centres.
 
+    The lower index breaks ties: two images that make up a cluster are equally far from its centre.
     With N <= R these are all images, repeated where N < R. One image is nearest to two centres only
     where the class has fewer than R different images, or by chance.
     """
@@ -33,7 +35,8 @@ def representatives(features: Tensor, count: int, seed: int) -> Tensor:
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer than R different images
         to_centres = kmeans.fit_transform(features.cpu().numpy())
-    return torch.from_numpy(to_centres.argmin(0))
+    nearest = to_centres <= to_centres.min(0) * (1 + TIE)
+    return torch.from_numpy(nearest.argmax(0))  # the first one
 
 
 @torch.no_grad()

@@ -89,6 +89,17 @@ def test_equal_sets_have_no_distance_and_a_finite_gradient() -> None:
         assert float(value.detach()) < 1e-5 and bool(found.isfinite().all())
 
 
+def test_rounding_pulls_at_no_picture() -> None:
+    """Pictures equal to the real images of their classes, summed in another order in float32."""
+    real = REAL.float()
+    made = torch.cat([real.flip(0)] * 3).requires_grad_()
+    distance = distance_to(real)
+    (pull,) = torch.autograd.grad(distance(made, REAL_CLASSES.flip(0).repeat(3)), made)
+    moved = (made.detach() + 0.1).requires_grad_()
+    (usual,) = torch.autograd.grad(distance(moved, REAL_CLASSES.flip(0).repeat(3)), moved)
+    assert 0 < float(pull.norm()) < 1e-3 * float(usual.norm())
+
+
 def test_it_sees_what_the_mean_does_not() -> None:
     """Two images on both sides of the mean of five: their mean is right, their spread is not."""
     centre = REAL[:5].mean(0)

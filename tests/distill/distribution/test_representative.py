@@ -28,6 +28,16 @@ def test_one_image_of_each_cluster_the_nearest_to_its_centre(seed: int) -> None:
     assert sorted(found.tolist()) == [0, 3, 8, 15]
 
 
+def test_of_two_images_equally_far_from_their_centre_the_first_is_taken() -> None:
+    """Rounding, which differs between processors, would otherwise decide."""
+    draw = torch.Generator().manual_seed(0)
+    corners = 100 * torch.tensor([[0.0, 0], [1, 0], [0, 1], [1, 1]]).repeat_interleave(2, 0)
+    points = corners + torch.randn(8, 2, generator=draw)
+    for _ in range(20):
+        noisy = points * (1 + 1e-6 * torch.randn(8, 2, generator=draw))
+        assert sorted(representatives(noisy, 4, 0).tolist()) == [0, 2, 4, 6]
+
+
 def test_a_class_without_enough_images_repeats_them_all() -> None:
     points = torch.tensor([[0.0], [1], [5]])
     assert representatives(points, 3, 0).tolist() == [0, 1, 2]

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import os.path
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ltdd_ray.common.address import is_address
 
@@ -64,27 +64,16 @@ class Parser(argparse.ArgumentParser):
                 error.message += f"; did you mean `{near[0]}`?"
             raise
 
-    def error(self, message: str) -> NoReturn:
-        """Print ``message``, with a hint if it is about a word that no command takes, and exit."""
-        _, found, words = message.partition("unrecognized arguments: ")
-        if found:
-            word = words.split()[0]
-            near = difflib.get_close_matches(word, _options(self), n=1)
-            if near:
-                message += f"; did you mean `{near[0]}`?"
-            elif not word.startswith("-"):
-                message += "; a name that holds spaces needs quotes"
-        super().error(message)
-
-
-def _options(parser: argparse.ArgumentParser) -> set[str]:
-    """The options of ``parser`` and of all its commands."""
-    options = set(parser._option_string_actions)
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                options |= _options(command)
-    return options
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse words that this command does not take, here, where its options are known."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            near = difflib.get_close_matches(rest[0], self._option_string_actions, n=1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            if not rest[0].startswith("-"):
+                hint = "; a name that holds spaces needs quotes"
+            self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        return found, rest
 
 
 def build_parser() -> argparse.ArgumentParser:

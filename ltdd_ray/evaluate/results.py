@@ -18,7 +18,6 @@ from ltdd_ray.evaluate.sets import SETS
 from ltdd_ray.evaluate.size import per_kilobyte, set_bytes
 from ltdd_ray.evaluate.train import NetworkResult
 
-Rows = Mapping[str, Mapping[str, Any]]
 MEASURES = {
     "accuracy": "balanced accuracy: the mean over classes that have test images",
     "accuracy_over_images": "share of all test images predicted correctly",
@@ -197,17 +196,18 @@ def results_table(results: dict[str, Any]) -> Table:
     )
     if pictures > 1:
         size += f" of {pictures} pictures each, a label for each picture"
+    over_images = _over_images(results["sets"])
     table = _table(
         f"{results['name']}: balanced accuracy in % on the {results['split']} images, {size}",
-        results["sets"],
+        ["", "labels"],
         results["groups"],
-        "labels",
+        over_images,
     )
     sized = all("bytes" in one for one in results["sets"].values())
     if sized:  # results of older versions are not
         for column in ("kB with\nlabels", "%\nper kB"):
             table.add_column(column, justify="right", no_wrap=True)
-    notes, over_images = [], _over_images(results["sets"])
+    notes = []
     for one in results["sets"].values():
         bytes_cells = size_cells(one["accuracy"]["mean"], one["bytes"]) if sized else []
         table.add_row(one["title"], one["labels"], *_cells(one, over_images), *bytes_cells)
@@ -255,20 +255,25 @@ def start_warning(results: dict[str, Any]) -> str | None:
 
 def architectures_table(results: dict[str, Any]) -> Table:
     """A row for each architecture: its accuracy in percent with the first set."""
-    title = f"{results['title']}: balanced accuracy in % by architecture"
     rows = results["cross_architecture"]
-    table = _table(title, rows, results["groups"])
+    over_images = _over_images(rows)
+    table = _table(
+        f"{results['title']}: balanced accuracy in % by architecture",
+        [""],
+        results["groups"],
+        over_images,
+    )
     for label, one in rows.items():
-        table.add_row(label, *_cells(one, _over_images(rows)))
+        table.add_row(label, *_cells(one, over_images))
     return table
 
 
-def _table(title: str, rows: Rows, groups: Iterable[str], *columns: str) -> Table:
-    """A table for ``rows``, in which numbers stay whole in a terminal of 80 columns."""
+def _table(title: str, names: Iterable[str], groups: Iterable[str], over_images: bool) -> Table:
+    """A table in which numbers stay whole in a terminal of 80 columns, while ``names`` may wrap."""
     table = Table(title=title, box=SIMPLE_HEAD, padding=0)
-    for column in ("", *columns):
+    for column in names:
         table.add_column(column, overflow="fold")
-    for column in ("all", *groups, *(["over\nimages"] if _over_images(rows) else [])):
+    for column in ("all", *groups, *(["over\nimages"] if over_images else [])):
         table.add_column(column, justify="right", no_wrap=True)
     return table
 
@@ -280,7 +285,7 @@ def _cells(one: Mapping[str, Any], over_images: bool) -> list[str]:
     return [accuracy_text(cell["mean"], cell["std"]) for cell in cells]
 
 
-def _over_images(rows: Rows) -> bool:
+def _over_images(rows: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether accuracy over images reads otherwise than balanced accuracy in some row.
 
     They are equal where all classes have as many test images. Results of older versions lack it.

@@ -66,6 +66,8 @@ def test_a_wrong_word_is_answered_with_the_nearest(
             "photos.yaml; a name that holds spaces needs quotes",
         ),
         (["run", "a.yaml", "--qqq"], "unrecognized arguments: --qqq\n"),
+        (["run", "a.yaml", "--methods", "a"], "ltdd-ray run: error: unrecognized arguments"),
+        (["run", "a.yaml", "--methods", "a"], "--methods a\n"),  # of `compare`
     ],
 )
 def test_words_that_no_command_takes_get_a_hint(

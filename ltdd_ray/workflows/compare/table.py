@@ -8,6 +8,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import compress
 from statistics import mean
 from typing import Any, Literal
 
@@ -156,12 +157,13 @@ def as_markdown(base: RunConfig, rows: Sequence[Row]) -> str:
 def as_text(base: RunConfig, rows: Sequence[Row]) -> Table:
     """A table to print with rich, without the columns that no row has a value for."""
     table = Table(title=_title(base), box=SIMPLE_HEAD, padding=0)
-    columns = [column for column in zip(HEADERS, *map(_cells, rows)) if any(column[1:])]
-    for header, *_ in columns:
+    cells = [_cells(row) for row in rows]
+    filled = [any(column) for column in zip(*cells)]
+    for header in compress(HEADERS, filled):
         name = header == "method"  # never cut, however narrow the terminal is
         table.add_column(header, justify="left" if name else "right", no_wrap=name)
-    for cells in list(zip(*columns))[1:]:
-        table.add_row(*cells)
+    for row in cells:
+        table.add_row(*compress(row, filled))
     return table
 
 

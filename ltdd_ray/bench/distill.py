@@ -67,7 +67,7 @@ def _seconds(seed: int, changes: tuple[str, ...]) -> float:
             return clock.seconds
     raise UserError(
         f"seed {seed}: the set is less than {POINTS} points above its start after "
-        f"{config.distill.updates} updates; as it rises on other machines, run `make test`"
+        f"{config.distill.updates} updates; check the installation with `make test`"
     )
 
 

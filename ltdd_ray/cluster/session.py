@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import ray
@@ -34,7 +33,6 @@ RAY_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 LONGEST_TMPDIR = 38  # characters; Ray adds up to 69 of the 107 that a socket's name may have
-TOO_SLOW = "timed out during startup"  # in the plain Exception that Ray raises after 30 s
 LEAST_OBJECT_STORE = 100_000_000  # bytes; Ray's own minimum is 78,643,200
 
 
@@ -114,29 +112,17 @@ def _give_token() -> None:
 
 
 def _start_cluster(num_cpus: int | None, object_store_memory: int) -> None:
-    """Start a cluster on this machine, with a second try where Ray's processes were too slow.
-
-    Ray gives them 30 s. The second time their modules are in memory, so a busy machine may do it.
-    """
     _give_token()
-    start = partial(
-        ray.init,
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        object_store_memory=object_store_memory,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        _node_ip_address="127.0.0.1",
-    )
     try:
-        try:
-            start()
-        except Exception as error:
-            if TOO_SLOW not in str(error):
-                raise
-            ray.shutdown()  # ends the processes that were started
-            start()
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            object_store_memory=object_store_memory,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+        )
     except OSError as error:
         folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
         if "AF_UNIX" in str(error):  # Ray's message about the longest name of a socket
@@ -150,10 +136,11 @@ def _start_cluster(num_cpus: int | None, object_store_memory: int) -> None:
             "to a folder that can be written to"
         ) from error
     except Exception as error:
-        if TOO_SLOW not in str(error):
+        # Ray raises a plain Exception where its processes do not answer within 30 s.
+        if "timed out during startup" not in str(error):
             raise
         raise UserError(
-            "Ray did not start within its 30 s, twice, as on a machine that is busy or short of "
+            "Ray did not start within its 30 s, as it does on a machine that is busy or short of "
             "memory; run the same command again, or start Ray yourself and set compute.address"
         ) from None
 

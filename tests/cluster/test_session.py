@@ -28,10 +28,8 @@ def test_capacity(nodes: list[dict[str, float]], cpus: float, gpus: float, room:
 
 def test_a_machine_too_busy_for_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**settings: object) -> None:
-        tried.append(settings)
         raise Exception(message)
 
-    tried: list[dict[str, object]] = []
     monkeypatch.setattr("ray.init", init)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     message = "The current node timed out during startup. This could happen because ..."
@@ -40,24 +38,9 @@ def test_a_machine_too_busy_for_ray_is_one_sentence(monkeypatch: pytest.MonkeyPa
         ray_session(ComputeConfig()),
     ):
         pass
-    assert len(tried) == 2 and tried[0] == tried[1]
     message = "another fault"
     with pytest.raises(Exception, match="another fault"), ray_session(ComputeConfig()):
         pass
-    assert len(tried) == 3
-
-
-def test_a_second_start_that_is_in_time_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcomes = [Exception("The current node timed out during startup."), None]
-
-    def init(**settings: object) -> None:
-        if outcome := outcomes.pop(0):
-            raise outcome
-
-    monkeypatch.setattr("ray.init", init)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with ray_session(ComputeConfig()):
-        assert not outcomes
 
 
 @pytest.mark.ray

@@ -7,7 +7,6 @@ and score the set. The time of experts and scores does not count.
 
 import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -37,36 +36,36 @@ class _RisenError(Exception):
 
 
 def measure(repeats: int, *changes: str) -> list[Result]:
-    """One seed a repeat. ``changes`` are settings of the config, ``a.b=c``."""
+    """Every repeat makes the same updates. ``changes`` are settings of the config, ``a.b=c``."""
     prepare(FULL.threads)
-    found = [_seconds(seed, changes) for seed in range(repeats)]
-    say(f"updates until {POINTS} points above the start", {"engine": found})
-    return [Result.of("distill_seconds_to_4_points", found, 60.0, "lower")]
-
-
-def _seconds(seed: int, changes: tuple[str, ...]) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        config = load_config("demo", [*SETTINGS, *changes, f"seed={seed}", f"output={folder}"])
+        config = load_config("demo", [*SETTINGS, *changes, f"output={folder}"])
         data = prepare_data(config)
         for expert in range(config.experts.count):
             run_expert(config, data, expert, lambda report: None)
-        clock = _Clock(config, data)
-        checks = Checks(
-            Path(folder), clock.score, every=EVERY, keep="last", done=0, say=lambda sentence: None
+        found = [_seconds(config, data) for _ in range(repeats)]
+    say(f"updates until {POINTS} points above the start", {"engine": found})
+    return [Result.of("distill_seconds_to_4_points", found, 30.0, "lower")]
+
+
+def _seconds(config: RunConfig, data: PreparedData) -> float:
+    clock = _Clock(config, data)
+    checks = Checks(
+        config.folder, clock.score, every=EVERY, keep="last", done=0, say=lambda sentence: None
+    )
+    try:
+        distill(
+            config,
+            data,
+            on_update=lambda report, synthetic: None,
+            on_checkpoint=lambda write, update: None,
+            on_initial=lambda initial, said: None,
+            checks=checks,
         )
-        try:
-            distill(
-                config,
-                data,
-                on_update=lambda report, synthetic: None,
-                on_checkpoint=lambda write, update: None,
-                on_initial=lambda initial, said: None,
-                checks=checks,
-            )
-        except _RisenError:
-            return clock.seconds
+    except _RisenError:
+        return clock.seconds
     raise UserError(
-        f"seed {seed}: the set is less than {POINTS} points above its start after "
+        f"bench distill: the set is less than {POINTS} points above its start after "
         f"{config.distill.updates} updates; check the installation with `make test`"
     )
 

@@ -32,7 +32,9 @@ def test_the_clock_stops_at_the_first_score_that_is_high_enough(
 
 def test_a_set_that_does_not_rise_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distill, "POINTS", 101)
-    with pytest.raises(UserError, match="seed 0: the set is less than 101 points above its start"):
+    with pytest.raises(
+        UserError, match="bench distill: the set is less than 101 points above its start"
+    ):
         distill.measure(1, *SHORT)
 
 

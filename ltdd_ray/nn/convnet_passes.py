@@ -146,19 +146,18 @@ class ConvNetPasses(Passes):
             for k in reversed(range(len(at.layers))):
                 weight, weight_dot = at.layers[k].weight, dot.layers[k].weight
                 x, x_dot, u_pair, stats = tape.pop()
-                u_bar, u_bar_dot, *affine_bar_dot = fused.tangent_backward(
-                    u_pair, affines[k], stats, y_bar_pair, y_bar_extra
-                )
+                given = u_pair, affines[k], stats, y_bar_pair, y_bar_extra
+                if not k:
+                    x_bar_dot, *bars = fused.tangent_backward_first(x, weight, weight_dot, *given)
+                    images_bar.append(x_bar_dot)
+                    if bar is not None:
+                        _add(bar.layers[k], *bars)
+                    continue
+                u_bar, u_bar_dot, *affine_bar_dot = fused.tangent_backward(*given)
                 if bar is not None:
                     _add(bar.layers[k], weight_bar(x, u_bar_dot, weight), *affine_bar_dot)
-                    if x_dot is not None:
-                        bar.layers[k].weight.add_(weight_bar(x_dot, u_bar, weight))
-                if k:
-                    y_bar_pair, y_bar_extra = input_bar_pair(u_bar, u_bar_dot, weight, weight_dot)
-                else:
-                    images_bar.append(
-                        fused.image_bar(u_bar_dot, weight) + fused.image_bar(u_bar, weight_dot)
-                    )
+                    bar.layers[k].weight.add_(weight_bar(x_dot, u_bar, weight))
+                y_bar_pair, y_bar_extra = input_bar_pair(u_bar, u_bar_dot, weight, weight_dot)
         return value, torch.cat(images_bar).to(images.dtype), torch.cat(labels_bar), theta_bar
 
 

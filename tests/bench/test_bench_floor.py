@@ -63,10 +63,12 @@ def test_the_table_is_what_an_exact_step_calls(
 
     for name in ("convolution", "convolution_pair", "input_bar", "input_bar_pair", "weight_bar"):
         count(convnet_passes, name)
-    count(fused, "image_bar")
-    count(fused, "backward_first")  # includes the first layer's weight gradient of the inner step
+    count(fused, "backward_first")  # with the first layer's weight gradient of the inner step
+    count(fused, "tangent_backward_first")  # with its derivative and two gradients over images
     run(flat)
-    called["weight_bar"] += called.pop("backward_first")
+    steps = called.pop("tangent_backward_first")
+    called["weight_bar"] += called.pop("backward_first") + steps
+    called["image_bar"] += 2 * steps
     expected = Counter({name: STEPS * calls for name, calls in FIRST_LAYER.items()})
     for name, calls in OTHER_LAYERS.items():
         expected[name] += STEPS * (DEPTH - 1) * calls
@@ -85,11 +87,9 @@ def test_a_step_makes_7_passes_over_the_first_layer_and_11_over_others(flat: Fla
     # Operations per input channel and tap; a pass has 9 taps.
     each = [2 * IMAGES * (8 // 2**block) ** 2 * WIDTH for block in range(DEPTH)]
     first, others = each[0] * 3 * 9, sum(each[1:]) * WIDTH * 9
-    # Both input gradients of the first layer are products with 28 rows, of which 27 are needed.
-    fold = 2 * each[0]
-    # The inner step's weight gradient of the first layer is a C kernel, which torch does not count.
-    uncounted = first
-    assert counted == STEPS * (7 * first + 11 * others + fold - uncounted)
+    # C kernels compute the first layer's two weight and two input gradients; torch counts none.
+    uncounted = 4 * first
+    assert counted == STEPS * (7 * first + 11 * others - uncounted)
 
 
 def test_the_floor_is_the_sum_over_calls(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_bytes, read_text, write_atomic
 
 SOURCES = [Path(__file__).with_name(name) for name in ("fused.c", "winograd.c")]
-HEADER = Path(__file__).with_name("vector.h")
+HEADERS = [Path(__file__).with_name(name) for name in ("vector.h", "scratch.h")]
 FLAGS = (
     "-O3",
     "-march=native",
@@ -78,7 +78,7 @@ def _built(compiler: str, real: str) -> Path:
     ]
     parts = [
         " ".join(command).encode(),
-        *(file.read_bytes() for file in [*SOURCES, HEADER]),
+        *(file.read_bytes() for file in [*SOURCES, *HEADERS]),
         _processor(),
     ]
     identity = hashlib.sha256(b"".join(parts)).hexdigest()[:16]

@@ -11,13 +11,13 @@
 #include <math.h>
 #include <string.h>
 
-#include "vector.h"
+#include "scratch.h"
 
 typedef Bits Mask __attribute__((vector_size(WIDTH)));
 typedef struct { Int n, height, width, channels; double eps; } Shape;
 
 static const Real zeros[LANES];
-enum { MOST_FIRST = 3 };  // image channels that backward_first takes, as in fused.py
+enum { MOST_FIRST = 3 };  // image channels that the kernels of the first block take, as in fused.py
 
 // `lanes` is LANES, a constant that makes these single moves, or the number of channels left.
 INLINE Vector load(const Real *from, const int lanes) {
@@ -182,11 +182,11 @@ INLINE void tangent_forward_group(
 }
 
 // y_bar_pair (N, H/2, W/2, 2C) holds y_bar and y_bar_dot; y_bar_extra, unless NULL, is added to the
-// latter.
+// latter. Pixels of u_bar and u_bar_dot lie `stride` apart.
 INLINE void tangent_backward_group(
     const Shape *s, const int lanes, const Real *u_pair, const Real *gamma, const Real *beta,
     const Real *gamma_dot, const Real *stats, const Real *y_bar, const Real *y_bar_extra,
-    Real *u_bar, Real *u_bar_dot, Real *params_bar_dot)
+    Real *u_bar, Real *u_bar_dot, Int stride, Real *params_bar_dot)
 {
     const Int C = s->channels, NC = s->n * C;
     const Real count = s->height * s->width;
@@ -214,8 +214,8 @@ INLINE void tangent_backward_group(
     EACH_PIXEL
         Vector inner = g * a_bar - m0 - n * m1;
         Vector inner_dot = g * a_bar_dot + g_dot * a_bar - m0_dot - n_dot * m1 - n * m1_dot;
-        store(u_bar + p * C, r * inner, lanes);
-        store(u_bar_dot + p * C, r * (inner_dot - r * n_u_dot * inner), lanes);
+        store(u_bar + p * stride, r * inner, lanes);
+        store(u_bar_dot + p * stride, r * (inner_dot - r * n_u_dot * inner), lanes);
     }
 #undef EACH_PIXEL
 }
@@ -277,30 +277,132 @@ void tangent_backward(
     tangent_backward_group(                                                                  \
         s, lanes, u_pair + 2 * u_at - first, gamma + first, beta + first, gamma_dot + first, \
         stats + at, y_bar_pair + 2 * y_at - first, y_bar_extra ? y_bar_extra + y_at : 0,     \
-        u_bar + u_at, u_bar_dot + u_at, params_bar_dot + at)
+        u_bar + u_at, u_bar_dot + u_at, C, params_bar_dot + at)
     FOR_EACH_GROUP(ONE)
 #undef ONE
 }
 
 // The second half of a 3x3 convolution's input gradient, after the product with the weights: x
-// (N, H, W, FOLD), of which the first K channels are used, from columns (N, H, W, 8K + FOLD). The K
-// numbers at (3i + j) K of a pixel belong to its neighbour at (i - 1, j - 1).
+// (H, W, FOLD), of which the first K channels are used, from columns (H, W, stride). The K numbers at
+// (3i + j) K of a pixel belong to its neighbour at (i - 1, j - 1).
 enum { FOLD = 4 };
 typedef Real Pixel __attribute__((vector_size(FOLD * sizeof(Real)), aligned(sizeof(Real))));
 
+INLINE void fold_row(
+    const Shape *s, Int K, Int row, const Real *columns, Int stride, Real *x)
+{
+    const Int width = s->width, up = row + 1 < s->height, down = row > 0;
+    for (Int column = 0; column < width; column++) {
+        Pixel sum = {0};
+        for (Int i = 1 - up; i < 2 + down; i++)
+            for (Int j = column + 1 == width; j < 2 + (column > 0); j++) {
+                const Int from = (row + 1 - i) * width + column + 1 - j;
+                sum += *(const Pixel *)(columns + from * stride + (3 * i + j) * K);
+            }
+        *(Pixel *)(x + (row * width + column) * FOLD) = sum;
+    }
+}
+
+// x (N, H, W, FOLD) from columns (N, H, W, 8K + FOLD).
 void fold(const Shape *s, const Real *columns, Real *x) {
-    const Int height = s->height, width = s->width, stride = 8 * s->channels + FOLD;
+    const Int height = s->height, stride = 8 * s->channels + FOLD, pixels = height * s->width;
     _Pragma("omp parallel for schedule(static)")
     for (Int line = 0; line < s->n * height; line++) {
-        const Int row = line % height, up = row + 1 < height, down = row > 0;
-        for (Int column = 0; column < width; column++) {
-            Pixel sum = {0};
-            for (Int i = 1 - up; i < 2 + down; i++)
-                for (Int j = column + 1 == width; j < 2 + (column > 0); j++) {
-                    const Int from = (line + 1 - i) * width + column + 1 - j;
-                    sum += *(const Pixel *)(columns + from * stride + (3 * i + j) * s->channels);
-                }
-            *(Pixel *)(x + (line * width + column) * FOLD) = sum;
+        const Int image = line / height;
+        fold_row(s, s->channels, line % height, columns + image * pixels * stride, stride,
+            x + image * pixels * FOLD);
+    }
+}
+
+// The first block's tangents go into the gradients of weights and images, an image at a time, and
+// not to memory. `bars` (H, W, 2, LANES) holds u_bar and u_bar_dot of an image and a vector of
+// channels; columns (H, W, COLUMNS) are what `fold` takes, from taps and taps_dot (C, COLUMNS).
+enum { COLUMNS = 32, PARTS = COLUMNS / LANES, ROWS = LANES > 8 ? LANES / 2 : LANES > 4 ? 2 : 1 };
+
+INLINE void first_weights(
+    const Shape *s, const int lanes, const int K, const Real *bars, const Real *x,
+    Real *weight_bar)
+{
+    const Int line = (s->width + 2) * K;
+    Vector weight[9 * MOST_FIRST] = {0};
+    for (Int row = 0; row < s->height; row++)
+        for (Int column = 0; column < s->width; column++, bars += 2 * LANES) {
+            const Vector u_bar_dot = load(bars + LANES, LANES);
+            const Real *window = x + row * line + column * K;
+            UNROLL for (int i = 0; i < 3; i++)
+                UNROLL for (int j = 0; j < 3 * K; j++)
+                    weight[3 * K * i + j] += u_bar_dot * window[i * line + j];
+        }
+    for (int k = 0; k < 9 * K; k++) store(weight_bar + k * s->channels, weight[k], lanes);
+}
+
+INLINE void first_columns(
+    const int lanes, Int pixels, const Real *bars, const Real *taps, const Real *taps_dot,
+    Real *columns)
+{
+    for (Int p = 0; p < pixels; p += ROWS, bars += 2 * LANES * ROWS, columns += COLUMNS * ROWS) {
+        Vector sum[ROWS][PARTS];
+        UNROLL for (int r = 0; r < ROWS; r++)
+            UNROLL for (int h = 0; h < PARTS; h++)
+                sum[r][h] = load(columns + r * COLUMNS + h * LANES, LANES);
+        for (int c = 0; c < lanes; c++) {
+            Vector w[PARTS], w_dot[PARTS];
+            UNROLL for (int h = 0; h < PARTS; h++) {
+                w[h] = load(taps + c * COLUMNS + h * LANES, LANES);
+                w_dot[h] = load(taps_dot + c * COLUMNS + h * LANES, LANES);
+            }
+            UNROLL for (int r = 0; r < ROWS; r++) {
+                const Real u_bar = bars[2 * LANES * r + c];
+                const Real u_bar_dot = bars[2 * LANES * r + LANES + c];
+                UNROLL for (int h = 0; h < PARTS; h++)
+                    sum[r][h] += u_bar_dot * w[h] + u_bar * w_dot[h];
+            }
+        }
+        UNROLL for (int r = 0; r < ROWS; r++)
+            UNROLL for (int h = 0; h < PARTS; h++)
+                store(columns + r * COLUMNS + h * LANES, sum[r][h], LANES);
+    }
+}
+
+// x (N, H+2, W+2, K) and weight_bar (N, 9, K, C) as in backward_first, x_bar (N, H, W, FOLD).
+void tangent_backward_first(
+    const Shape *s, Int inputs, const Real *u_pair, const Real *gamma, const Real *beta,
+    const Real *gamma_dot, const Real *stats, const Real *y_bar_pair, const Real *y_bar_extra,
+    const Real *x, const Real *taps, const Real *taps_dot, Real *params_bar_dot,
+    Real *weight_bar, Real *x_bar)
+{
+    const Int C = s->channels, pixels = s->height * s->width;
+    const Int halved = (s->height / 2) * (s->width / 2);
+    const Int x_size = (s->height + 2) * (s->width + 2) * inputs;
+    const Int rows = (pixels + ROWS - 1) / ROWS * ROWS;  // those beyond `pixels` are not used
+    _Pragma("omp parallel")
+    {
+        Real *bars = scratch(0, rows * (2 * LANES + COLUMNS)), *columns = bars + rows * 2 * LANES;
+        memset(bars, 0, rows * 2 * LANES * sizeof(Real));
+        _Pragma("omp for schedule(static)")
+        for (Int image = 0; image < s->n; image++) {
+            const Real *window = x + image * x_size;
+            memset(columns, 0, rows * COLUMNS * sizeof(Real));
+            for (Int first = 0; first < C; first += LANES) {
+                const Int at = image * C + first;
+                Real *bar = weight_bar + image * 9 * inputs * C + first;
+#define WEIGHTS(lanes, K) first_weights(s, lanes, K, bars, window, bar)
+#define ONE(lanes)                                                                           \
+    tangent_backward_group(                                                                  \
+        s, lanes, u_pair + image * pixels * 2 * C + first, gamma + first, beta + first,      \
+        gamma_dot + first, stats + at, y_bar_pair + image * halved * 2 * C + first,          \
+        y_bar_extra ? y_bar_extra + image * halved * C + first : 0, bars, bars + LANES,      \
+        2 * LANES, params_bar_dot + at);                                                     \
+    if (inputs == 1) WEIGHTS(lanes, 1); else if (inputs == 2) WEIGHTS(lanes, 2);             \
+    else WEIGHTS(lanes, 3);                                                                  \
+    first_columns(                                                                           \
+        lanes, rows, bars, taps + first * COLUMNS, taps_dot + first * COLUMNS, columns);
+                if (first + LANES <= C) { ONE(LANES) } else { ONE((int)(C - first)) }
+#undef ONE
+#undef WEIGHTS
+            }
+            for (Int row = 0; row < s->height; row++)
+                fold_row(s, inputs, row, columns, COLUMNS, x_bar + image * pixels * FOLD);
         }
     }
 }

@@ -27,7 +27,9 @@ from ltdd_ray.nn.kernels.build import kernels_for
 from ltdd_ray.nn.kernels.convolution import channels_last, weight_bar
 from ltdd_ray.nn.kernels.reference import EPS, Affine
 
-_FOLD_CHANNELS, _MOST_FIRST = 4, 3  # image channels that `fold` and `backward_first` take, fused.c
+# Image channels that `fold` and the kernels of the first block take, and the latter's columns, as
+# in fused.c.
+_FOLD_CHANNELS, _MOST_FIRST, _COLUMNS = 4, 3, 32
 log = logging.getLogger(__name__)
 
 
@@ -160,6 +162,54 @@ def tangent_backward(
     )
     gamma_bar_dot, beta_bar_dot = params_bar_dot.sum(1)
     return u_bar, u_bar_dot, gamma_bar_dot, beta_bar_dot
+
+
+def tangent_backward_first(
+    x: Tensor,
+    weight: Tensor,
+    weight_dot: Tensor,
+    u_pair: Tensor,
+    affine: Affine,
+    stats: Tensor,
+    y_bar_pair: Tensor,
+    y_bar_extra: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x_bar_dot (B, K, H, W), weight_bar_dot (C, K, 3, 3), gamma_bar_dot (C,), beta_bar_dot (C,).
+
+    u is the 3x3 convolution of images x (B, K, H, W) without a derivative. For small K this is
+    :func:`tangent_backward` and the convolution's gradients in one, which saves writing u_bar and
+    u_bar_dot to memory.
+    """
+    kernels, inputs, channels = kernels_for(u_pair), x.shape[1], u_pair.shape[1] // 2
+    if kernels is None or inputs > _MOST_FIRST:
+        u_bar, u_bar_dot, gamma_bar_dot, beta_bar_dot = tangent_backward(
+            u_pair, affine, stats, y_bar_pair, y_bar_extra
+        )
+        x_bar_dot = image_bar(u_bar_dot, weight) + image_bar(u_bar, weight_dot)
+        return x_bar_dot, weight_bar(x, u_bar_dot, weight), gamma_bar_dot, beta_bar_dot
+    framed = channels_last(pad(x, (1, 1, 1, 1)))
+    params_bar_dot = u_pair.new_empty(2, len(x), channels)
+    weight_bars = u_pair.new_empty(len(x), 9 * inputs, channels)
+    shape = (len(x), _FOLD_CHANNELS, *x.shape[2:])
+    x_bar_dot = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    _call(
+        kernels.tangent_backward_first,
+        u_pair,
+        channels,
+        *(u_pair, affine.gamma, affine.beta, affine.gamma_dot, stats, y_bar_pair, y_bar_extra),
+        *(framed, _columns(weight), _columns(weight_dot)),
+        *(params_bar_dot, weight_bars, x_bar_dot),
+        numbers=(inputs,),
+    )
+    gamma_bar_dot, beta_bar_dot = params_bar_dot.sum(1)
+    weight_bar_dot = weight_bars.sum(0).view(3, 3, inputs, -1).permute(3, 2, 0, 1)
+    return x_bar_dot[:, :inputs], weight_bar_dot, gamma_bar_dot, beta_bar_dot
+
+
+def _columns(weight: Tensor) -> Tensor:
+    """(C, 32): the taps of each output channel, in the order of ``fold``, and zeros."""
+    rows = weight.permute(0, 2, 3, 1).flatten(1)
+    return pad(rows, (0, _COLUMNS - rows.shape[1])).contiguous()
 
 
 def image_bar(u_bar: Tensor, weight: Tensor) -> Tensor:

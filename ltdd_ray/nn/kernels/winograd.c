@@ -15,11 +15,9 @@
 // the number of threads.
 
 #include <omp.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "vector.h"
+#include "scratch.h"
 
 enum { OUT = 4, SIDE = 6, POINTS = SIDE * SIDE, TAPS = 9 };
 enum { PANEL = 2 * LANES };                // output channels of a product
@@ -36,20 +34,7 @@ typedef struct { Int image, row, column; } Place;
 INLINE Vector load(const Real *from) { Vector v; memcpy(&v, from, sizeof v); return v; }
 INLINE void store(Real *to, Vector v) { memcpy(to, &v, sizeof v); }
 
-// Memory that a thread keeps: freed after each call, it would fragment the heap.
-enum { TRANSFORMED_TAPS, INPUT_POINTS, OUTPUT_POINTS, TAPS_SUM, USES };
-static Real *scratch(int use, Int count) {
-    static _Thread_local struct { Real *memory; Int count; } kept[USES];
-    if (kept[use].count < count) {
-        free(kept[use].memory);
-        kept[use].memory = aligned_alloc(64, count * sizeof(Real)), kept[use].count = count;
-        if (!kept[use].memory) {
-            fputs("ltdd_ray: no memory is left for a convolution\n", stderr);
-            abort();
-        }
-    }
-    return kept[use].memory;
-}
+enum { TRANSFORMED_TAPS, INPUT_POINTS, OUTPUT_POINTS, TAPS_SUM };  // uses of `scratch`
 
 INLINE Int tiles_along(Int size) { return (size + OUT - 1) / OUT; }
 INLINE Int tiles_of(const Shape *s) {

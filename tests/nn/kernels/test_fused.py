@@ -121,6 +121,33 @@ def test_backward_of_the_first_block_ends_in_its_weights(
         assert torch.allclose(bar, oracle, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 33, 6, 6)])
+@pytest.mark.parametrize("inputs", [1, 2, 3, 4])
+@pytest.mark.parametrize("extra", [False, True])
+def test_tangents_of_the_first_block_end_in_its_weights_and_images(
+    implementation: str, shape: tuple[int, ...], inputs: int, extra: bool
+) -> None:
+    batch, channels, height, width = shape
+    half = (height // 2, width // 2)
+    x = randn(batch, inputs, height, width).requires_grad_()
+    weight = randn(channels, inputs, 3, 3).requires_grad_()
+    weight_dot = randn(inputs, channels, 3, 3).transpose(0, 1)
+    pair, y_pair = randn(batch, 2 * channels, height, width), randn(batch, 2 * channels, *half)
+    y_extra = randn(batch, channels, *half) if extra else None
+    affine = Affine(*(randn(channels + k)[:channels] for k in range(4)))
+    with torch.no_grad():
+        *_, stats = fused.tangent_forward(pair, None, affine)
+        given = pair, affine, stats, y_pair, y_extra
+        u_bar, u_bar_dot, *params = fused.tangent_backward(*given)
+        found = fused.tangent_backward_first(x.detach(), weight.detach(), weight_dot, *given)
+    x_bar, weight_bar = torch.autograd.grad(
+        conv2d(x, weight, padding=1), (x, weight), u_bar_dot, retain_graph=True
+    )
+    (more,) = torch.autograd.grad(conv2d(x, weight_dot, padding=1), x, u_bar)
+    for bar, oracle in zip(found, (x_bar + more, weight_bar, *params), strict=True):
+        assert torch.allclose(bar, oracle, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 6])
 def test_image_bar_is_the_gradient_over_a_convolutions_input(
     implementation: str, channels: int

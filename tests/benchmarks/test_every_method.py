@@ -35,9 +35,7 @@ def base(tiny: Callable[..., RunConfig], folder: Path) -> RunConfig:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_class_of_one_image(
-    tiny: Callable[..., RunConfig], tmp_path: Path, method: str
-) -> None:
+def test_a_class_of_one_image(tiny: Callable[..., RunConfig], tmp_path: Path, method: str) -> None:
     config = method_config(base(tiny, tmp_path), method)
     counts = prepare_data(config).train.class_counts.tolist()
     assert min(counts) == 1 and counts.count(1) == 2
@@ -50,4 +48,5 @@ def test_a_class_of_one_image(
         distilled = DistilledSet.load(config.folder / "distilled")
         pictures = 4 * config.distill.pictures_per_side**2
         assert torch.bincount(distilled.classes).tolist() == [pictures] * 10
-        assert torch.isfinite(distilled.images).all() and torch.isfinite(distilled.soft_labels).all()
+        assert torch.isfinite(distilled.images).all()
+        assert torch.isfinite(distilled.soft_labels).all()

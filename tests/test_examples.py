@@ -168,7 +168,7 @@ def test_cells_are_an_npz_of_unequal_classes(
     splits = load_data(config.data, config.seed)
     assert splits.train.class_counts.tolist() == list(kinds.values())
     assert np.bincount(splits.test.labels).tolist() == [320, 80, 40, 20, 10, 10]
-    assert splits.train.image_shape == (1, 14, 14)
+    assert splits.train.image_shape == (1, 28, 28)
     assert not np.array_equal(splits.train.images[0], splits.train.images[1])
 
 

@@ -1,8 +1,9 @@
 """A config for a folder of images, fitted to the images and to the machine.
 
-CPU values are those of `configs/cifar10_lt/cpu.yaml`; GPU values lie between them and the paper's.
-Image size, network depth, images per class, expert epochs and the images' learning rate follow from
-the images.
+From 28 pixels on, images hold four pictures and are matched under the experts, with the values of
+`configs/cifar10_lt/cpu_tgdd.yaml`. Smaller ones keep one picture and match trajectories, with the
+CPU values of `configs/cifar10_lt/cpu.yaml`; GPU values lie between them and the paper's. Image
+size, network depth, images per class and expert epochs follow from the images.
 """
 
 import re
@@ -26,6 +27,7 @@ FEWEST_TEST_IMAGES = 5  # with fewer, one image is over 20 points of its class's
 IPC = (1, 2, 5, 10, 20, 50)
 SHARE_OF_IMAGES = 0.2
 SIDES = (8, 16, 24, 28, 32, 48, 64)
+SMALLEST_MOSAIC = 28  # pixels; on digits of 8 x 8 pixels matching trajectories is better (LOG.md)
 IMAGES_PER_EXPERT = 250_000
 EXPERT_EPOCHS = (10, 60)
 # lr_image 1000 suits 307,200 learned values (CIFAR at IPC 10), 10 suits 3,200 (the demo).
@@ -107,6 +109,7 @@ def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
         test_fraction=TEST_FRACTION,
         warnings=few_test_images(scan),
         side=side,
+        mosaics=side >= SMALLEST_MOSAIC,
         depth=max(2, floor(log2(side)) - 2),
         ipc=ipc,
         epochs=epochs,

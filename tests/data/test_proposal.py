@@ -14,6 +14,7 @@ from ltdd_ray.config.loading import load_config
 from ltdd_ray.data.names import class_name, printable
 from ltdd_ray.data.proposal import few_test_images, sensible_ipc, write_proposal
 from ltdd_ray.data.scan import Scan, scan_folder
+from ltdd_ray.methods import METHODS, method_config, name_note
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,15 @@ def test_a_proposal_fits_images_and_machine(tmp_path: Path) -> None:
         1,
     )
     assert tiny.data.test_fraction is None and tiny.experts.representation.epochs == 60
+
+
+def test_from_28_pixels_on_a_proposal_is_the_most_accurate_method(tmp_path: Path) -> None:
+    for side, method, engine in ((28, "tgdd_mosaic", "tgdd"), (24, "ltdd", "matching")):
+        config, _ = propose(tmp_path, short_side=side)
+        assert config.data.image_size == side and config.method == method
+        assert config.distill.engine == engine and name_note(config) == ""
+        for other in METHODS:  # of a comparison
+            assert method_config(config, other).method == other
 
 
 def scan_of(counts: dict[str, int], has_test: bool = False) -> Scan:

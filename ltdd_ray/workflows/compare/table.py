@@ -8,11 +8,11 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import compress
 from statistics import mean
 from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 
 from ltdd_ray.config import RunConfig
@@ -39,6 +39,12 @@ HEADERS = (
     "peak MiB",
     "published",
 )
+# The terminal shows a table of each, with the method's name.
+PARTS = {
+    "accuracy": ("all", "many", "medium", "few", "over images", "published"),
+    "labels and bytes": ("soft labels", "hard labels", "LRS", "ARS", "kB", "% per kB"),
+    "cost": ("experts s", "distill s", "evaluate s", "peak MiB"),
+}
 
 
 @dataclass(frozen=True)
@@ -154,16 +160,27 @@ def as_markdown(base: RunConfig, rows: Sequence[Row]) -> str:
     return "\n".join([f"# {_title(base)}", "", *lines, "", f"Published: {published_source()}.", ""])
 
 
-def as_text(base: RunConfig, rows: Sequence[Row]) -> Table:
-    """A table to print with rich, without the columns that no row has a value for."""
-    table = Table(title=_title(base), box=SIMPLE_HEAD, padding=0)
-    cells = [_cells(row) for row in rows]
-    filled = [any(column) for column in zip(*cells)]
-    for header in compress(HEADERS, filled):
-        name = header == "method"  # never cut, however narrow the terminal is
-        table.add_column(header, justify="left" if name else "right", no_wrap=name)
+def as_text(base: RunConfig, rows: Sequence[Row]) -> Group:
+    """Tables of accuracies, labels and costs to print with rich, which fit 80 columns each.
+
+    Tables, columns and rows without any value are left out.
+    """
+    cells: list[dict[str, str]] = [dict(zip(HEADERS, _cells(row))) for row in rows]
+    tables = [_part(title, headers, cells) for title, headers in PARTS.items()]
+    return Group(_title(base), *(table for table in tables if table.rows))
+
+
+def _part(title: str, headers: Sequence[str], cells: Sequence[Mapping[str, str]]) -> Table:
+    """The columns ``headers`` of ``cells``, a mapping for each row, beside the method."""
+    filled = [header for header in headers if any(row[header] for row in cells)]
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    table.add_column("method", overflow="fold")
+    for header in filled:
+        table.add_column(header, justify="right", no_wrap=True)
     for row in cells:
-        table.add_row(*compress(row, filled))
+        values = [row[header] for header in filled]
+        if any(values):
+            table.add_row(row["method"], *values)
     return table
 
 

@@ -5,6 +5,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,22 @@ def test_the_terminal_shows_the_same_cells_but_no_empty_columns(
         console.print(as_text(base, rows))
     assert "43.6 ± 1.2" in captured.get() and "experts of datm, ltdd" in captured.get()
     assert "LRS" not in captured.get()  # no row has this score
+    shown = " ".join(captured.get().split())
+    for row in as_csv(rows).splitlines()[1:]:
+        assert row.split(",")[0].strip('"') in shown
+
+
+def test_the_terminal_needs_80_columns_and_no_row_is_empty(
+    base: RunConfig, rows: list[Row]
+) -> None:
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(as_text(base, [*rows, replace(rows[0], label_robust=0.1, set_bytes=10**7)]))
+    assert "…" not in captured.get()  # no number is cut
+    lines = [line.split() for line in captured.get().splitlines()]
+    assert next(line for line in lines if "43.6" in line)[1:4] == ["43.6", "±", "1.2"]
+    experts = [line for line in lines if "experts" in line and "datm," in line]
+    assert len(experts) == 1  # in the table of costs alone
 
 
 @pytest.mark.parametrize(

@@ -148,11 +148,13 @@ class ConvNetPasses(Passes):
                 x, x_dot, u_pair, stats = tape.pop()
                 given = u_pair, affines[k], stats, y_bar_pair, y_bar_extra
                 if not k:
-                    x_bar_dot, *bars = fused.tangent_backward_first(x, weight, weight_dot, *given)
+                    x_bar_dot, weight_bar_dot, *affine_bar_dot = fused.tangent_backward_first(
+                        x, weight, weight_dot, *given, with_theta
+                    )
                     images_bar.append(x_bar_dot)
-                    if bar is not None:
-                        _add(bar.layers[k], *bars)
-                    continue
+                    if bar is not None and weight_bar_dot is not None:
+                        _add(bar.layers[k], weight_bar_dot, *affine_bar_dot)
+                    break
                 u_bar, u_bar_dot, *affine_bar_dot = fused.tangent_backward(*given)
                 if bar is not None:
                     _add(bar.layers[k], weight_bar(x, u_bar_dot, weight), *affine_bar_dot)

@@ -44,9 +44,11 @@ def test_a_class_of_one_image(tiny: Callable[..., RunConfig], tmp_path: Path, me
 
     results = json.loads((config.folder / "results.json").read_text())
     assert 0 < accuracy < 1 and len(results["per_class"]["mean"]) == 10
+    pictures = 4 * config.distill.pictures_per_side**2
+    everything = method.startswith("full_")
+    assert results["images"] == (sum(counts) if everything else 10 * pictures)
     if config.distils:
         distilled = DistilledSet.load(config.folder / "distilled")
-        pictures = 4 * config.distill.pictures_per_side**2
         assert torch.bincount(distilled.classes).tolist() == [pictures] * 10
         assert torch.isfinite(distilled.images).all()
         assert torch.isfinite(distilled.soft_labels).all()

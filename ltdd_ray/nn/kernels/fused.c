@@ -364,7 +364,8 @@ INLINE void first_columns(
     }
 }
 
-// x (N, H+2, W+2, K) and weight_bar (N, 9, K, C) as in backward_first, x_bar (N, H, W, FOLD).
+// x (N, H+2, W+2, K) and weight_bar (N, 9, K, C) as in backward_first; weight_bar may be NULL, which
+// leaves it out. x_bar (N, H, W, FOLD).
 void tangent_backward_first(
     const Shape *s, Int inputs, const Real *u_pair, const Real *gamma, const Real *beta,
     const Real *gamma_dot, const Real *stats, const Real *y_bar_pair, const Real *y_bar_extra,
@@ -385,21 +386,21 @@ void tangent_backward_first(
             memset(columns, 0, rows * COLUMNS * sizeof(Real));
             for (Int first = 0; first < C; first += LANES) {
                 const Int at = image * C + first;
-                Real *bar = weight_bar + image * 9 * inputs * C + first;
-#define WEIGHTS(lanes, K) first_weights(s, lanes, K, bars, window, bar)
+                Real *bar = weight_bar ? weight_bar + image * 9 * inputs * C + first : 0;
+#define OF(lanes, K) first_weights(s, lanes, K, bars, window, bar)
 #define ONE(lanes)                                                                           \
     tangent_backward_group(                                                                  \
         s, lanes, u_pair + image * pixels * 2 * C + first, gamma + first, beta + first,      \
         gamma_dot + first, stats + at, y_bar_pair + image * halved * 2 * C + first,          \
         y_bar_extra ? y_bar_extra + image * halved * C + first : 0, bars, bars + LANES,      \
         2 * LANES, params_bar_dot + at);                                                     \
-    if (inputs == 1) WEIGHTS(lanes, 1); else if (inputs == 2) WEIGHTS(lanes, 2);             \
-    else WEIGHTS(lanes, 3);                                                                  \
+    if (bar)                                                                                 \
+        inputs == 1 ? OF(lanes, 1) : inputs == 2 ? OF(lanes, 2) : OF(lanes, 3);              \
     first_columns(                                                                           \
         lanes, rows, bars, taps + first * COLUMNS, taps_dot + first * COLUMNS, columns);
                 if (first + LANES <= C) { ONE(LANES) } else { ONE((int)(C - first)) }
 #undef ONE
-#undef WEIGHTS
+#undef OF
             }
             for (Int row = 0; row < s->height; row++)
                 fold_row(s, inputs, row, columns, COLUMNS, x_bar + image * pixels * FOLD);

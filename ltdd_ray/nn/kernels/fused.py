@@ -100,7 +100,7 @@ def backward_first(
         numbers=(inputs,),
     )
     gamma_bar, beta_bar = params_bar.sum(1)
-    return weight_bars.sum(0).view(3, 3, inputs, -1).permute(3, 2, 0, 1), gamma_bar, beta_bar
+    return _summed(weight_bars, inputs), gamma_bar, beta_bar
 
 
 def tangent_forward(
@@ -173,12 +173,13 @@ def tangent_backward_first(
     stats: Tensor,
     y_bar_pair: Tensor,
     y_bar_extra: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    with_weights: bool,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
     """x_bar_dot (B, K, H, W), weight_bar_dot (C, K, 3, 3), gamma_bar_dot (C,), beta_bar_dot (C,).
 
-    u is the 3x3 convolution of images x (B, K, H, W) without a derivative. For small K this is
-    :func:`tangent_backward` and the convolution's gradients in one, which saves writing u_bar and
-    u_bar_dot to memory.
+    Without ``with_weights`` weight_bar_dot is None. u is the 3x3 convolution of images x
+    (B, K, H, W) without a derivative. For small K this is :func:`tangent_backward` and the
+    convolution's gradients in one, which saves writing u_bar and u_bar_dot to memory.
     """
     kernels, inputs, channels = kernels_for(u_pair), x.shape[1], u_pair.shape[1] // 2
     if kernels is None or inputs > _MOST_FIRST:
@@ -186,10 +187,11 @@ def tangent_backward_first(
             u_pair, affine, stats, y_bar_pair, y_bar_extra
         )
         x_bar_dot = image_bar(u_bar_dot, weight) + image_bar(u_bar, weight_dot)
-        return x_bar_dot, weight_bar(x, u_bar_dot, weight), gamma_bar_dot, beta_bar_dot
+        weight_bar_dot = weight_bar(x, u_bar_dot, weight) if with_weights else None
+        return x_bar_dot, weight_bar_dot, gamma_bar_dot, beta_bar_dot
     framed = channels_last(pad(x, (1, 1, 1, 1)))
     params_bar_dot = u_pair.new_empty(2, len(x), channels)
-    weight_bars = u_pair.new_empty(len(x), 9 * inputs, channels)
+    weight_bars = u_pair.new_empty(len(x), 9 * inputs, channels) if with_weights else None
     shape = (len(x), _FOLD_CHANNELS, *x.shape[2:])
     x_bar_dot = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
     _call(
@@ -202,8 +204,13 @@ def tangent_backward_first(
         numbers=(inputs,),
     )
     gamma_bar_dot, beta_bar_dot = params_bar_dot.sum(1)
-    weight_bar_dot = weight_bars.sum(0).view(3, 3, inputs, -1).permute(3, 2, 0, 1)
+    weight_bar_dot = None if weight_bars is None else _summed(weight_bars, inputs)
     return x_bar_dot[:, :inputs], weight_bar_dot, gamma_bar_dot, beta_bar_dot
+
+
+def _summed(weight_bars: Tensor, inputs: int) -> Tensor:
+    """w_bar (C, K, 3, 3) from those of each image (B, 9K, C)."""
+    return weight_bars.sum(0).view(3, 3, inputs, -1).permute(3, 2, 0, 1)
 
 
 def _columns(weight: Tensor) -> Tensor:

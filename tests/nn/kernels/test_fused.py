@@ -139,13 +139,16 @@ def test_tangents_of_the_first_block_end_in_its_weights_and_images(
         *_, stats = fused.tangent_forward(pair, None, affine)
         given = pair, affine, stats, y_pair, y_extra
         u_bar, u_bar_dot, *params = fused.tangent_backward(*given)
-        found = fused.tangent_backward_first(x.detach(), weight.detach(), weight_dot, *given)
+        first = x.detach(), weight.detach(), weight_dot, *given
+        found = fused.tangent_backward_first(*first, True)
+        x_bar_alone, no_weights, *_ = fused.tangent_backward_first(*first, False)
     x_bar, weight_bar = torch.autograd.grad(
         conv2d(x, weight, padding=1), (x, weight), u_bar_dot, retain_graph=True
     )
     (more,) = torch.autograd.grad(conv2d(x, weight_dot, padding=1), x, u_bar)
+    assert no_weights is None and torch.equal(x_bar_alone, found[0])
     for bar, oracle in zip(found, (x_bar + more, weight_bar, *params), strict=True):
-        assert torch.allclose(bar, oracle, rtol=1e-9, atol=1e-11)
+        assert bar is not None and torch.allclose(bar, oracle, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6])

@@ -1,11 +1,14 @@
 """Reading the config tree: YAML in, overrides, resolved copy out.
 
 A file may name a parent with ``extends: other.yaml`` (relative to itself); its own values win.
+``method: NAME``, in a file or as an override, brings the settings of that method. They win over a
+parent's or the file's, and give way to the values that stand beside ``method``.
 Unknown keys are refused with the nearest valid name.
 """
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from datetime import date
 from pathlib import Path
 from typing import Any, get_origin
@@ -18,6 +21,7 @@ from ltdd_ray.common.files import read_text, refuse_impossible, resolved, usable
 from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.common.registry import import_plugins
 from ltdd_ray.common.shell import command
+from ltdd_ray.config.overlays import method_settings
 from ltdd_ray.config.section import Section, section_of
 from ltdd_ray.config.shipped import find_config
 from ltdd_ray.config.tree import RunConfig
@@ -38,22 +42,32 @@ def load_config(
     Raises ``UserError`` naming the file or setting, the value and the remedy.
     """
     tree = _read_yaml(find_config(usable_path(str(path_or_name))), ())
+    changed = _changed(tree, overrides, settings)
+    if "method" in settings or any(word.startswith("method=") for word in overrides):
+        _import_plugins(changed)
+        changed = _changed(merge(tree, _settings_of(changed["method"])), overrides, settings)
+    return parse_config(changed, where=str(path_or_name))
+
+
+def _changed(
+    tree: dict[str, Any], overrides: Sequence[str], settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A copy of ``tree`` with the overrides, then the settings, of :func:`load_config`."""
+    tree = deepcopy(tree)
     for override in overrides:
         _apply_override(tree, override)
     for key, value in settings.items():
         for part in reversed(key.replace("__", ".").split(".")):
             value = {part: value}
         tree = merge(tree, value)
-    return parse_config(tree, where=str(path_or_name))
+    return tree
 
 
 def parse_config(tree: dict[str, Any], where: str) -> RunConfig:
     """Validate a plain tree; ``where`` names its origin in errors."""
     _check_keys(tree, RunConfig, where, "")
     _refuse_no_text(tree, where)
-    plugins = tree.get("plugins") or ()
-    if isinstance(plugins, list | tuple):  # anything else fails in the validation below
-        import_plugins([str(module) for module in plugins])
+    _import_plugins(tree)
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
@@ -86,10 +100,22 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
-    parent = tree.pop("extends", None)
-    if parent is None:
-        return tree
-    return merge(_read_yaml(path.parent / usable_path(str(parent)), (*seen, resolved(path))), tree)
+    parent, below = tree.pop("extends", None), {}
+    if parent is not None:
+        below = _read_yaml(path.parent / usable_path(str(parent)), (*seen, resolved(path)))
+    _import_plugins(tree)
+    return merge(merge(below, _settings_of(tree.get("method"))), tree)
+
+
+def _settings_of(method: Any) -> dict[str, Any]:
+    """The overlay of ``method``; empty for a name that is no method."""
+    return dict(method_settings(method)) if isinstance(method, str) else {}
+
+
+def _import_plugins(tree: Mapping[str, Any]) -> None:
+    plugins = tree.get("plugins") or ()
+    if isinstance(plugins, list | tuple):  # anything else fails in the validation
+        import_plugins([str(module) for module in plugins])
 
 
 def _nearest(path: Path) -> str:

@@ -37,8 +37,9 @@ class RunConfig(Section):
     )
     method: str = Field(
         default="ltdd",
-        description="Name of the distilled set in results and report. It chooses no method; "
-        "`ltdd-ray compare` sets it.",
+        description="The method, as in `ltdd-ray compare`. It brings the settings that define it "
+        "(`ltdd_ray/methods/`), under those that stand beside it in a file or after `--set`. Any "
+        "other name is only that of the set in results and report.",
     )
     seed: int = Field(
         default=0,

@@ -1,37 +1,28 @@
-"""The methods of a comparison. Each is a small overlay of settings over a config.
+"""The methods of a comparison: the overlay of each laid over one config.
 
-An overlay holds only what defines the method. Sizes (updates, steps, rates) stay those of the
-config, which is written for LTDD, so that all methods are compared at the same cost.
+Sizes (updates, steps, rates) stay those of the config, which is written for LTDD, so that all
+methods are compared at the same cost.
 """
 
+import difflib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.registry import Registry
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import leaves, merge, parse_config
+from ltdd_ray.config.overlays import METHODS, REGISTRY, known_methods, method_settings
 
-# In the order of a comparison: LTDD and its ablations, other distillation, selection, all images.
-METHODS = (
-    *("ltdd", "ltdd_mosaic", "ed", "dam", "datm", "mtt", "idm", "dm", "dc", "dream"),
-    *("tgdd", "tgdd_mosaic", "rldd"),
-    *("random", "random_mosaic", "k_center", "k_center_mosaic", "graph_cut"),
-    *("random_soft", "random_soft_mosaic", "k_center_soft", "k_center_soft_mosaic"),
-    *("full_ce", "full_balanced_softmax", "full_decoupled"),
-)
+__all__ = [
+    "METHODS",
+    "known_methods",
+    "method_config",
+    "name_note",
+    "register_method",
+    "unlike_method",
+]
 # Sets of the same images, of which a comparison shows one number or score each.
 FORMS = ("_hard", "_unaugmented")
-REGISTRY = Registry[Mapping[str, Any]]("method", METHODS)
-_OVERLAYS = {method: Path(__file__).parent / f"{method}.yaml" for method in METHODS}
-
-
-def known_methods() -> tuple[str, ...]:
-    """The built-in methods in the order of a comparison, then the registered ones."""
-    return REGISTRY.names
 
 
 def register_method(name: str, overlay: Mapping[str, Any]) -> None:
@@ -57,7 +48,8 @@ def method_config(base: RunConfig, method: str) -> RunConfig:
         REGISTRY.check(method)
     except ValueError as error:
         raise UserError(str(error)) from None
-    tree = merge(base.model_dump(mode="json"), {"method": method, **_overlay(method)})
+    own = {"evaluate": {"sets": ["distilled"]}, "method": method, **method_settings(method)}
+    tree = merge(base.model_dump(mode="json"), own)
     sets = tree["evaluate"]["sets"]
     forms = {f"{name}{form}" for name in sets[:1] for form in FORMS}
     wanted = [name for name in base.evaluate.sets if name in forms.difference(sets)]
@@ -70,12 +62,12 @@ def method_config(base: RunConfig, method: str) -> RunConfig:
 def unlike_method(settings: Mapping[str, Any], method: str) -> list[str]:
     """Where ``settings`` {dotted key: value} distill otherwise than ``method``, a phrase per key.
 
-    A method is the settings of its overlay; ``method`` in a config is only the name of the set.
+    Settings of the config that stand beside or after its ``method`` win over the method's own.
     Empty for a name that is no method.
     """
     if method not in known_methods():
         return []
-    own = leaves({"distill": _overlay(method).get("distill", {})})
+    own = leaves({"distill": method_settings(method).get("distill", {})})
     return [
         f"{key} is {settings[key]}, which is {value} in `{method}`"
         for key, value in own
@@ -84,18 +76,20 @@ def unlike_method(settings: Mapping[str, Any], method: str) -> list[str]:
 
 
 def name_note(config: RunConfig) -> str:
-    """A sentence where the set has the name of a method and other settings than it, else empty."""
+    """A sentence where the set has nearly a method's name, or its name and other settings.
+
+    Empty otherwise.
+    """
     method = config.method
+    near = difflib.get_close_matches(method, known_methods(), n=1)
+    if near and method != near[0]:
+        return (
+            f"no method is called `{method}`, so this only names the set; did you mean `{near[0]}`?"
+        )
     unlike = unlike_method(dict(leaves(config.model_dump(mode="json"))), method)
     if not unlike:
         return ""
     return (
-        f"`method: {method}` only names the set, and its settings are others: "
-        f"{'; '.join(unlike)}. Give it a name of its own, or let `ltdd-ray compare` with "
-        f"`--methods {method}` choose the settings"
+        f"this is not `{method}` as it is defined: {'; '.join(unlike)}. Give it a name of its own "
+        "with --set method=..., or leave these settings out"
     )
-
-
-def _overlay(method: str) -> Mapping[str, Any]:
-    overlay = REGISTRY.get(method)
-    return yaml.safe_load(_OVERLAYS[method].read_text()) if overlay is None else overlay

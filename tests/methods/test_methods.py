@@ -1,5 +1,6 @@
 """Each method is a few settings over one config, here the CPU config of LTDD."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from ltdd_ray import methods
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig, Section
 from ltdd_ray.config.loading import load_config
+from ltdd_ray.config.overlays import REGISTRY
 from ltdd_ray.methods import METHODS, method_config, name_note, unlike_method
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "cifar10_lt"
@@ -186,11 +188,62 @@ def test_a_method_has_its_own_settings(method: str, base: RunConfig) -> None:
 
 
 def test_the_name_of_a_method_over_other_settings_is_told() -> None:
-    mosaics = load_config(CONFIGS / "cpu_tgdd.yaml", ["method=tgdd"])
+    mosaics = load_config(CONFIGS / "cpu_tgdd.yaml", ["method=tgdd", "distill.pictures_per_side=2"])
     assert "distill.pictures_per_side is 2, which is 1 in `tgdd`" in name_note(mosaics)
-    matching = load_config(CONFIGS / "cpu_tgdd.yaml", ["method=dm"])
+    matching = load_config(CONFIGS / "cpu_tgdd.yaml", ["distill.engine=tgdd", "method=dm"])
     assert "distill.engine is tgdd, which is dm in `dm`" in name_note(matching)
     assert name_note(load_config(CONFIGS / "cpu_tgdd.yaml", ["method=mine"])) == ""
+    assert "did you mean `idm`?" in name_note(load_config(CONFIGS / "cpu.yaml", ["method=imd"]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_set_method_is_the_method_of_a_comparison(method: str, base: RunConfig) -> None:
+    """Only sets of a method that distils are the config's, where a comparison has one."""
+    words = ["distill.representation.dam.class_weights=frequency", f"method={method}"]
+    if method in ("ed", "datm", "mtt"):  # their overlays say it, and what follows --set wins
+        words = words[1:]
+    chosen, compared = load_config(CONFIGS / "cpu.yaml", words), method_config(base, method)
+    sets = base.evaluate.sets if compared.distils else compared.evaluate.sets
+    assert chosen.evaluate.sets == sets
+    assert differences(chosen, compared).keys() <= {"evaluate.sets"}
+    assert name_note(chosen) == ""
+    assert load_config(CONFIGS / "cpu.yaml", words[:-1], method=method) == chosen
+
+
+def test_a_method_in_a_file_wins_over_the_parent_and_gives_way_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(
+        f"extends: {CONFIGS / 'cpu.yaml'}\nmethod: idm\n"
+        "distill: {distribution: {momentum_image: 0.7}}\n"
+    )
+    found = load_config(tmp_path / "a.yaml")
+    distill = found.distill
+    assert (found.method, distill.engine, distill.pictures_per_side) == ("idm", "idm", 2)
+    assert distill.distribution.momentum_image == 0.7
+    assert found.experts.count == 12 and found.evaluate.sets == ("distilled", "random", "initial")
+    assert load_config(tmp_path / "a.yaml", ["method=dm"]).distill.engine == "dm"
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\nmethod: mine\n")
+    assert load_config(tmp_path / "b.yaml").distill == distill
+
+
+def test_a_method_of_a_plugin_brings_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain_method.py").write_text(
+        "import ltdd_ray\nltdd_ray.register_method('plain', {'distill': {'lambda_cls': 0.0}})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(REGISTRY, "_registered", {})
+    monkeypatch.delitem(sys.modules, "plain_method", raising=False)
+    parent = tmp_path / "parent.yaml"
+    parent.write_text(f"extends: {CONFIGS / 'cpu.yaml'}\nplugins: [plain_method]\n")
+    (tmp_path / "child.yaml").write_text("extends: parent.yaml\nmethod: plain\n")
+    assert load_config(tmp_path / "child.yaml").distill.lambda_cls == 0
+    assert load_config(parent, ["method=plain"]).distill.lambda_cls == 0
+    assert load_config(parent).distill.lambda_cls == 0.5
+    monkeypatch.setattr(REGISTRY, "_registered", {})
+    monkeypatch.delitem(sys.modules, "plain_method")
+    words = ["method=plain", "plugins=[plain_method]"]
+    assert load_config(CONFIGS / "cpu.yaml", words).distill.lambda_cls == 0
 
 
 def test_a_setting_that_is_absent_is_not_unlike() -> None:

@@ -98,7 +98,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table of a comparison, one row per method; printed, it is that table.
+    """The table of a comparison, one row per method; printed, it is up to three narrow tables.
 
     Attributes:
         path: the HTML page. compare.md, compare.csv and compare.json lie beside it.

@@ -56,10 +56,10 @@ def _on_this_machine(place: Path | str, output: Path | None) -> Path:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from ltdd_ray.config.loading import load_config
+    from ltdd_ray.config.loading import load_base_config
     from ltdd_ray.methods import known_methods
 
-    config = load_config(options.config, options.set)
+    config = load_base_config(options.config, options.set)
     from ltdd_ray.workflows.compare.run_methods import compare
 
     compare(config, known_methods() if options.methods is None else _words(options.methods))
@@ -71,9 +71,9 @@ def _words(text: str) -> list[str]:
 
 
 def _recommend(options: argparse.Namespace) -> None:
-    from ltdd_ray.config.loading import load_config
+    from ltdd_ray.config.loading import load_base_config
 
-    config = load_config(options.config, options.set)
+    config = load_base_config(options.config, options.set)
     from ltdd_ray.workflows.compare.recommend import recommend
 
     methods = None if options.methods is None else _words(options.methods)
@@ -114,12 +114,15 @@ def _data_info(options: argparse.Namespace) -> None:
     from ltdd_ray.data.info import data_table, describe
     from ltdd_ray.data.load import load_data
     from ltdd_ray.data.proposal import sensible_ipc
+    from ltdd_ray.methods import name_note
 
     config, console = load_config(options.config, options.set), PlainConsole()
     splits = load_data(config.data, config.seed, ray_writer(config.compute))
     console.print(data_table(describe(splits, config.data)))
     ipc = sensible_ipc(splits.train.class_counts.tolist())
     lines = [f"sensible images per class: up to {ipc} (distill.ipc is {config.distill.ipc})"]
+    if note := name_note(config):
+        lines.append(f"note: {note}")
     if not options.no_timing:
         from ltdd_ray.workflows.cost import estimate_cost
 

@@ -105,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     _takes_debug(report)
 
     compare = commands.add_parser(
-        "compare", help="run every method and write one table and one page", description=COMPARE
+        "compare", help="run every method and write tables and one page", description=COMPARE
     )
     _takes_config(compare, command="compare")
     compare.add_argument(

@@ -2,14 +2,16 @@
 
 A file may name a parent with ``extends: other.yaml`` (relative to itself); its own values win.
 ``method: NAME``, in a file or as an override, brings the settings of that method. They win over a
-parent's or the file's, and give way to the values that stand beside ``method``.
+parent's or the file's, and give way to the values that stand beside ``method``. The resolved file
+of a run already has them.
 Unknown keys are refused with the nearest valid name.
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from datetime import date
+from functools import reduce
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -21,11 +23,17 @@ from ltdd_ray.common.files import read_text, refuse_impossible, resolved, usable
 from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.common.registry import import_plugins
 from ltdd_ray.common.shell import command
-from ltdd_ray.config.overlays import method_settings
+from ltdd_ray.config.nested import merge
+from ltdd_ray.config.overlays import known_methods, with_method
 from ltdd_ray.config.section import Section, section_of
 from ltdd_ray.config.shipped import find_config
 from ltdd_ray.config.tree import RunConfig
 from ltdd_ray.config.yaml_text import parse_yaml
+
+# Keys that only a file of :func:`dump_config` has all of: those of its first version.
+RESOLVED = frozenset(
+    ("output", "seed", "data", "model", "experts", "distill", "evaluate", "compute")
+)
 
 
 def load_config(
@@ -38,15 +46,31 @@ def load_config(
     with two underscores for the dot: ``load_config("demo", name="mine", distill__ipc=10)``. A
     mapping replaces the settings that it names and keeps the others of its section. ``overrides``
     are the words after ``--set`` on the command line, ``"distill.ipc=10"``, with YAML values.
+    ``method="idm"`` brings the settings of that method; others that are given here win over them.
 
     Raises ``UserError`` naming the file or setting, the value and the remedy.
     """
-    tree = _read_yaml(find_config(usable_path(str(path_or_name))), ())
-    changed = _changed(tree, overrides, settings)
-    if "method" in settings or any(word.startswith("method=") for word in overrides):
-        _import_plugins(changed)
-        changed = _changed(merge(tree, _settings_of(changed["method"])), overrides, settings)
-    return parse_config(changed, where=str(path_or_name))
+    files = _read_files(find_config(usable_path(str(path_or_name))), ())
+    plain = _changed(reduce(merge, files), overrides, settings)
+    _import_plugins(plain)
+    given = "method" in settings or any(word.startswith("method=") for word in overrides)
+    names = [*(tree.get("method") for tree in files), plain["method"] if given else None]
+    methods = [index for index, name in enumerate(names) if name in known_methods()]
+    whole = len(files) == 1 and files[0].keys() >= RESOLVED
+    if methods and not (whole and methods[-1] == 0):
+        at = methods[-1]
+        tree = reduce(merge, files[at:], with_method(reduce(merge, files[:at], {}), str(names[at])))
+        plain = _changed(tree, overrides, settings)
+    return parse_config(plain, where=str(path_or_name))
+
+
+def load_base_config(path_or_name: str | Path, overrides: Sequence[str] = (), /) -> RunConfig:
+    """As :func:`load_config`, without the settings that ``method`` brings.
+
+    ``ltdd-ray compare`` and ``recommend`` lay their own methods over it.
+    """
+    files = _read_files(find_config(usable_path(str(path_or_name))), ())
+    return parse_config(_changed(reduce(merge, files), overrides, {}), where=str(path_or_name))
 
 
 def _changed(
@@ -81,7 +105,8 @@ def dump_config(config: RunConfig) -> str:
     return yaml.safe_dump(mask_tree(config.model_dump(mode="json")), sort_keys=False, width=120)
 
 
-def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+def _read_files(path: Path, seen: tuple[Path, ...]) -> list[dict[str, Any]]:
+    """The trees of the file at ``path`` and of all that it extends, the last of these first."""
     refuse_impossible(str(path))
     if resolved(path) in seen:
         raise UserError(f"{path}: `extends` leads back to itself; remove one of the links")
@@ -100,16 +125,10 @@ def _read_yaml(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
-    parent, below = tree.pop("extends", None), {}
-    if parent is not None:
-        below = _read_yaml(path.parent / usable_path(str(parent)), (*seen, resolved(path)))
-    _import_plugins(tree)
-    return merge(merge(below, _settings_of(tree.get("method"))), tree)
-
-
-def _settings_of(method: Any) -> dict[str, Any]:
-    """The overlay of ``method``; empty for a name that is no method."""
-    return dict(method_settings(method)) if isinstance(method, str) else {}
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return [tree]
+    return [*_read_files(path.parent / usable_path(str(parent)), (*seen, resolved(path))), tree]
 
 
 def _import_plugins(tree: Mapping[str, Any]) -> None:
@@ -125,24 +144,6 @@ def _nearest(path: Path) -> str:
     if near:
         return f"did you mean {beside[near[0]]}?"
     return "`ltdd-ray configs` lists the shipped ones"
-
-
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with the values of ``over`` in place of its own, section by section."""
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
-
-
-def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of a nested mapping."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:

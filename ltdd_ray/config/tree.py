@@ -39,7 +39,7 @@ class RunConfig(Section):
         default="ltdd",
         description="The method, as in `ltdd-ray compare`. It brings the settings that define it "
         "(`ltdd_ray/methods/`), under those that stand beside it in a file or after `--set`. Any "
-        "other name is only that of the set in results and report.",
+        "other name only renames the set in results and report.",
     )
     seed: int = Field(
         default=0,

@@ -10,8 +10,16 @@ from typing import Any
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config.loading import leaves, merge, parse_config
-from ltdd_ray.config.overlays import METHODS, REGISTRY, known_methods, method_settings
+from ltdd_ray.config.loading import parse_config
+from ltdd_ray.config.nested import leaves, merge
+from ltdd_ray.config.overlays import (
+    METHODS,
+    RATE,
+    REGISTRY,
+    known_methods,
+    method_settings,
+    with_method,
+)
 
 __all__ = [
     "METHODS",
@@ -26,7 +34,7 @@ FORMS = ("_hard", "_unaugmented")
 
 
 def register_method(name: str, overlay: Mapping[str, Any]) -> None:
-    """Make ``overlay``, nested settings laid over a config, a method of ``ltdd-ray compare``.
+    """Make ``overlay``, nested settings laid over a config, a method of ``compare``.
 
     For example ``register_method("plain", {"distill": {"lambda_cls": 0.0}})``. Its settings are
     validated with the config that it is laid over. Raises ``UserError`` for a built-in name.
@@ -48,8 +56,8 @@ def method_config(base: RunConfig, method: str) -> RunConfig:
         REGISTRY.check(method)
     except ValueError as error:
         raise UserError(str(error)) from None
-    own = {"evaluate": {"sets": ["distilled"]}, "method": method, **method_settings(method)}
-    tree = merge(base.model_dump(mode="json"), own)
+    plain = merge(base.model_dump(mode="json"), {"evaluate": {"sets": ["distilled"]}})
+    tree = {**with_method(plain, method), "method": method}
     sets = tree["evaluate"]["sets"]
     forms = {f"{name}{form}" for name in sets[:1] for form in FORMS}
     wanted = [name for name in base.evaluate.sets if name in forms.difference(sets)]
@@ -62,34 +70,25 @@ def method_config(base: RunConfig, method: str) -> RunConfig:
 def unlike_method(settings: Mapping[str, Any], method: str) -> list[str]:
     """Where ``settings`` {dotted key: value} distill otherwise than ``method``, a phrase per key.
 
-    Settings of the config that stand beside or after its ``method`` win over the method's own.
-    Empty for a name that is no method.
+    Settings of the config that stand beside or after its ``method`` win over the method's own. A
+    rate may be tuned. Empty for a name that is no method.
     """
-    if method not in known_methods():
-        return []
     own = leaves({"distill": method_settings(method).get("distill", {})})
     return [
         f"{key} is {settings[key]}, which is {value} in `{method}`"
         for key, value in own
-        if settings.get(key, value) != value
+        if settings.get(key, value) != value and not key.endswith(f".distribution.{RATE}")
     ]
 
 
 def name_note(config: RunConfig) -> str:
-    """A sentence where the set has nearly a method's name, or its name and other settings.
-
-    Empty otherwise.
-    """
-    method = config.method
-    near = difflib.get_close_matches(method, known_methods(), n=1)
-    if near and method != near[0]:
-        return (
-            f"no method is called `{method}`, so this only names the set; did you mean `{near[0]}`?"
-        )
+    """A sentence where ``method`` names no method, or one with other settings; else empty."""
+    method, known = config.method, known_methods()
+    if method not in known:
+        near = difflib.get_close_matches(method.lower(), known, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        return f"no method is called `{method}`, so it only names the set{hint}"
     unlike = unlike_method(dict(leaves(config.model_dump(mode="json"))), method)
     if not unlike:
         return ""
-    return (
-        f"this is not `{method}` as it is defined: {'; '.join(unlike)}. Give it a name of its own "
-        "with --set method=..., or leave these settings out"
-    )
+    return f"this is not `{method}` as it is defined: {'; '.join(unlike)}"

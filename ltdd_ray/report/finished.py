@@ -14,7 +14,7 @@ from jinja2 import UndefinedError
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_text
 from ltdd_ray.common.shell import command
-from ltdd_ray.config.loading import leaves
+from ltdd_ray.config.nested import leaves
 from ltdd_ray.config.yaml_text import parse_yaml
 from ltdd_ray.evaluate.plan import distilled_file, measured_on
 from ltdd_ray.methods import unlike_method

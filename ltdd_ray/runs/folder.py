@@ -21,7 +21,8 @@ from ltdd_ray.common.files import LOCK, locked, read_text, write_atomic, write_j
 from ltdd_ray.common.hardware import describe_hardware, describe_versions
 from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.config import RunConfig, decides, result_fingerprint
-from ltdd_ray.config.loading import dump_config, leaves
+from ltdd_ray.config.loading import dump_config
+from ltdd_ray.config.nested import leaves
 from ltdd_ray.config.yaml_text import parse_yaml
 from ltdd_ray.runs.events import EVENTS, PROGRESS
 from ltdd_ray.runs.heartbeat import HEARTBEAT

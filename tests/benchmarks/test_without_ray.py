@@ -70,8 +70,8 @@ def test_a_method_that_is_only_a_name_is_said(
     _, file = planned(tiny, tmp_path)
     assert without_ray.main([str(file)]) == 0
     assert "note" not in capsys.readouterr().out
-    assert without_ray.main([str(file), "--set", "method=idm"]) == 0
-    assert "note: `method: idm` only names the set" in capsys.readouterr().out
+    assert without_ray.main([str(file), "--set", "method=mine"]) == 0
+    assert "note: no method is called `mine`" in capsys.readouterr().out
 
 
 def test_stopped_after_every_unit(tiny: Tiny, undisturbed: RunConfig, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_few_test_images_are_told_with_a_larger_share(
     assert len(sentences) == (0 if owls == 24 else 1 if owls == 2 else 2)
     _, text = propose(tmp_path, class_counts=counts)
     for sentence in sentences:
-        assert f"  # {sentence[0].upper()}{sentence[1:]}.\n" in text
+        assert f"  # {sentence}.\n" in text
     assert text.count("test images;") == bool(sentences)
     assert few_test_images(scan_of(counts, has_test=True)) == ()
 

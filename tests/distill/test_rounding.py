@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config.loading import merge, parse_config
+from ltdd_ray.config.loading import parse_config
+from ltdd_ray.config.nested import merge
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet

@@ -4,11 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ltdd_ray import methods
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig, Section
-from ltdd_ray.config.loading import load_config
+from ltdd_ray.config.loading import dump_config, load_base_config, load_config
 from ltdd_ray.config.overlays import REGISTRY
 from ltdd_ray.methods import METHODS, method_config, name_note, unlike_method
 
@@ -192,8 +193,17 @@ def test_the_name_of_a_method_over_other_settings_is_told() -> None:
     assert "distill.pictures_per_side is 2, which is 1 in `tgdd`" in name_note(mosaics)
     matching = load_config(CONFIGS / "cpu_tgdd.yaml", ["distill.engine=tgdd", "method=dm"])
     assert "distill.engine is tgdd, which is dm in `dm`" in name_note(matching)
-    assert name_note(load_config(CONFIGS / "cpu_tgdd.yaml", ["method=mine"])) == ""
-    assert "did you mean `idm`?" in name_note(load_config(CONFIGS / "cpu.yaml", ["method=imd"]))
+    tuned = ["method=tgdd", "distill.distribution.lr_image=0.05"]
+    assert name_note(load_config(CONFIGS / "cpu_tgdd.yaml", tuned)) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("mine", "set"), ("imd", "`idm`?"), ("TGDD", "`tgdd`?")]
+)
+def test_a_name_that_is_no_method_keeps_the_settings_and_is_told(name: str, hint: str) -> None:
+    plain, renamed = (load_config(CONFIGS / "cpu_tgdd.yaml", w) for w in ([], [f"method={name}"]))
+    assert renamed.model_copy(update={"method": plain.method}) == plain
+    assert name_note(renamed).endswith(hint)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -225,25 +235,83 @@ def test_a_method_in_a_file_wins_over_the_parent_and_gives_way_to_the_file(tmp_p
     assert load_config(tmp_path / "b.yaml").distill == distill
 
 
-def test_a_method_of_a_plugin_brings_its_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "plain_method.py").write_text(
-        "import ltdd_ray\nltdd_ray.register_method('plain', {'distill': {'lambda_cls': 0.0}})\n"
+def test_only_the_last_method_brings_settings(tmp_path: Path) -> None:
+    for method in ("mtt", "rldd", "random"):
+        (tmp_path / "a.yaml").write_text(f"extends: {CONFIGS / 'cpu.yaml'}\nmethod: {method}\n")
+        (tmp_path / "b.yaml").write_text("extends: a.yaml\nmethod: tgdd\n")
+        for other in ("ltdd", "tgdd", "dm"):
+            expected = load_config(CONFIGS / "cpu.yaml", [f"method={other}"])
+            assert load_config(tmp_path / "a.yaml", [f"method={other}"]) == expected
+        assert load_config(tmp_path / "b.yaml") == load_config(CONFIGS / "cpu.yaml", method="tgdd")
+        base = load_base_config(tmp_path / "a.yaml")
+        expected = load_base_config(CONFIGS / "cpu.yaml", [f"method={method}"])
+        assert base == expected and base.distill == load_config(CONFIGS / "cpu.yaml").distill
+
+
+def test_the_settings_of_one_engine_are_not_carried_to_another() -> None:
+    """The rate of TGDD's Adam would hardly move the images under the SGD of IDM."""
+    base = load_config(CONFIGS / "cpu_tgdd.yaml")
+    for chosen in (
+        method_config(base, "idm"),
+        load_config(CONFIGS / "cpu_tgdd.yaml", method="idm"),
+    ):
+        found, sizes = chosen.distill.distribution, base.distill.distribution
+        assert (found.lr_image, found.layers, found.class_weight) == (1.0, "last", 5.0)
+        assert (found.momentum_image, found.queue.train_on) == (0.0, "real")
+        assert (found.updates, found.real_batch) == (sizes.updates, sizes.real_batch)
+    assert (
+        method_config(load_config(CONFIGS / "cpu.yaml"), "tgdd").distill.distribution.lr_image
+        == 0.02
     )
+    tuned = load_config(CONFIGS / "cpu_tgdd.yaml", distill__distribution__lr_image=0.05)
+    assert method_config(tuned, "tgdd").distill.distribution == tuned.distill.distribution
+
+
+def test_the_resolved_config_of_an_older_run_keeps_its_settings(tmp_path: Path) -> None:
+    """A version without `queue.train_on` trained IDM's networks on the pictures."""
+    tree = yaml.safe_load(dump_config(load_config(CONFIGS / "cpu.yaml", method="idm")))
+    del tree["distill"]["distribution"]["queue"]["train_on"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    assert load_config(tmp_path / "config.yaml").distill.distribution.queue.train_on == "pictures"
+    assert load_config(tmp_path / "config.yaml", method="ltdd").distill.engine == "matching"
+
+
+PLAIN = "import ltdd_ray\nltdd_ray.register_method('plain', {'distill': {'lambda_cls': 0.0}})\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["plugins: [plain_method]", "method: plain"], []),
+        (["method: plain", "plugins: [plain_method]"], []),
+        (["method: plain"], ["plugins=[plain_method]"]),
+        (["plugins: [plain_method]"], ["method=plain"]),
+        ([], ["method=plain", "plugins=[plain_method]"]),
+    ],
+)
+def test_a_method_of_a_plugin_brings_its_settings(
+    files: list[str], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain_method.py").write_text(PLAIN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(REGISTRY, "_registered", {})
     monkeypatch.delitem(sys.modules, "plain_method", raising=False)
-    parent = tmp_path / "parent.yaml"
-    parent.write_text(f"extends: {CONFIGS / 'cpu.yaml'}\nplugins: [plain_method]\n")
-    (tmp_path / "child.yaml").write_text("extends: parent.yaml\nmethod: plain\n")
-    assert load_config(tmp_path / "child.yaml").distill.lambda_cls == 0
-    assert load_config(parent, ["method=plain"]).distill.lambda_cls == 0
-    assert load_config(parent).distill.lambda_cls == 0.5
-    monkeypatch.setattr(REGISTRY, "_registered", {})
-    monkeypatch.delitem(sys.modules, "plain_method")
-    words = ["method=plain", "plugins=[plain_method]"]
-    assert load_config(CONFIGS / "cpu.yaml", words).distill.lambda_cls == 0
+    parent = CONFIGS / "cpu.yaml"
+    for number, text in enumerate(files):
+        (tmp_path / f"{number}.yaml").write_text(f"extends: {parent}\n{text}\n")
+        parent = tmp_path / f"{number}.yaml"
+    assert load_config(parent, words).distill.lambda_cls == 0
+    assert load_base_config(parent, words).distill.lambda_cls == 0.5
+    if "plugins: [plain_method]" in files:
+        assert load_config(parent, ["plugins=[]", "method=ltdd"]).plugins == ()
+
+
+def test_a_registered_method_without_sets_gets_the_distilled_one(
+    base: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(REGISTRY, "_registered", {"short": {"evaluate": {"epochs": 7}}})
+    chosen = method_config(base, "short").evaluate
+    assert (chosen.sets, chosen.epochs) == (("distilled",), 7)
 
 
 def test_a_setting_that_is_absent_is_not_unlike() -> None:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config.loading import merge, parse_config
+from ltdd_ray.config.loading import parse_config
+from ltdd_ray.config.nested import merge
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.prepare import PreparedData, prepare_data
 from ltdd_ray.distill.artifact import DistilledSet

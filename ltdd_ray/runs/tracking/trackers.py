@@ -15,7 +15,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_text, write_json
 from ltdd_ray.common.redact import mask, mask_tree
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config.loading import leaves
+from ltdd_ray.config.nested import leaves
 from ltdd_ray.runs.tracking.mlflow import open_mlflow
 from ltdd_ray.runs.tracking.tracker import IDS, End, Tracker
 from ltdd_ray.runs.tracking.wandb import open_wandb

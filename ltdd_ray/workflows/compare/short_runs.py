@@ -16,7 +16,8 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_text, write_json
 from ltdd_ray.common.units import duration
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config.loading import merge, parse_config
+from ltdd_ray.config.loading import parse_config
+from ltdd_ray.config.nested import merge
 from ltdd_ray.data.load import DataSplits
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.formation import require_cells

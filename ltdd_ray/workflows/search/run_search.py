@@ -14,6 +14,7 @@ from ltdd_ray.common.files import resolved
 from ltdd_ray.common.hardware import peak_memory
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.config import RunConfig
+from ltdd_ray.methods import name_note
 from ltdd_ray.runs.output import TextOutput
 from ltdd_ray.workflows.pipeline import (
     enter_ray,
@@ -54,6 +55,8 @@ def _search(config: RunConfig, run: RunContext, console: Console, began: float) 
     compute, folder = config.compute, run.config.folder / "search"
     for note in run.data.notes:
         run.output.say("data", f"note: {note}")
+    if note := name_note(config):
+        run.output.say("config", f"note: {note}")
     with ExitStack() as session, recorded_end(run):
         enter_ray(run, session)
         require_capacity(

@@ -22,7 +22,7 @@ def check_search(config: RunConfig) -> None:
     if config.distill.engine != "matching":
         raise UserError(
             f"distill.engine is {config.distill.engine}, but a search needs trajectory matching; "
-            "set distill.engine to matching"
+            "choose it with --set method=ltdd, or method=ltdd_mosaic"
         )
     for key, dimension in search.space.items():
         if not key.startswith("distill."):

@@ -171,6 +171,6 @@ def test_search_settings_do_not_change_the_fingerprint_of_a_run(tiny: Tiny, tmp_
 def test_an_engine_without_experts_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"distill.engine is dm, but .* set distill.engine to matching",
+        match=r"distill.engine is dm, but .* choose it with --set method=ltdd",
     ):
         check_search(tiny(tmp_path, distill={"ipc": 2, "engine": "dm"}))

@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ltdd_ray.common.errors import UserError
@@ -49,6 +50,17 @@ def open_mailbox() -> Any:
     return Mailbox.options(scheduling_strategy=here).remote()
 
 
+def answer(reference: Any) -> Any:
+    """What a mailbox returned. Raises ``UserError`` where its process is gone."""
+    try:
+        return ray.get(reference)
+    except RayActorError as error:
+        raise UserError(
+            "the process that collects the workers' messages on this node has ended, for lack of "
+            "memory or because somebody ended it; the same command goes on from what was kept"
+        ) from error
+
+
 class Outbox:
     """A worker's end of the mailbox.
 
@@ -68,7 +80,7 @@ class Outbox:
 
     def flush(self) -> None:
         """Post all collected reports, and return when the mailbox has them."""
-        ray.get(self._post())
+        answer(self._post())
 
     def _post(self) -> Any:
         arrived = self._mailbox.post.remote(self._reports)

@@ -8,7 +8,7 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from ltdd_ray.cluster.incidents import Incidents
-from ltdd_ray.cluster.mailbox import Outbox, open_mailbox
+from ltdd_ray.cluster.mailbox import Outbox, answer, open_mailbox
 from ltdd_ray.cluster.placement import place_actors
 from ltdd_ray.cluster.queue import TaskQueue
 from ltdd_ray.common.device import prepare_process
@@ -98,7 +98,7 @@ def run_tasks(
             assign(start_actor())
         while running:
             finished, _ = ray.wait(list(running), timeout=POLL_SECONDS)
-            for report in ray.get(mailbox.drain.remote()):
+            for report in answer(mailbox.drain.remote()):
                 on_report(report)
             for reference in finished:
                 worker = running.pop(reference)
@@ -112,7 +112,7 @@ def run_tasks(
                     ray.kill(worker)
                     queue.lose(worker)
                     number, started = actors[worker]
-                    node: Any = ray.get(mailbox.node_of.remote(number))
+                    node = answer(mailbox.node_of.remote(number))
                     preempted = isinstance(error, RayActorError) and error.preempted
                     on_report(incidents.add(node, started, time.monotonic(), preempted))
                     incidents.require_few()

@@ -16,7 +16,7 @@ from pyarrow import fs
 from ray.train import CheckpointConfig, FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from ltdd_ray.cluster.mailbox import Outbox, open_mailbox
+from ltdd_ray.cluster.mailbox import Outbox, answer, open_mailbox
 from ltdd_ray.cluster.preemption import LossNotes, PreemptionWarnings
 from ltdd_ray.cluster.session import require_capacity
 from ltdd_ray.common.address import inside, shown
@@ -80,7 +80,7 @@ def run_job(
     )
     try:
         outcome = _run_trainer(trainer, mailbox, on_report)
-        failure: Any = ray.get(mailbox.failure.remote())
+        failure = answer(mailbox.failure.remote())
         if failure:
             raise failure
     finally:
@@ -152,7 +152,7 @@ def _run_trainer(
     thread.start()
     while thread.is_alive():
         thread.join(POLL_SECONDS)
-        for report in ray.get(mailbox.drain.remote()):
+        for report in answer(mailbox.drain.remote()):
             on_report(report)
     return outcome[0]
 
@@ -160,7 +160,7 @@ def _run_trainer(
 def _train_worker(job: dict[str, Any]) -> tuple[DistilledSet, int] | None:
     """The work of one rank from the last checkpoint on; None if an error ended the job."""
     config, mailbox = job["config"], job["mailbox"]
-    if ray.get(mailbox.failure.remote()):
+    if answer(mailbox.failure.remote()):
         return None
     prepare_process(config.compute.threads)
     checkpoint, outbox = ray.train.get_checkpoint(), Outbox(mailbox)

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
+from ltdd_ray.cluster import pool
+from ltdd_ray.cluster.mailbox import open_mailbox
 from ltdd_ray.cluster.pool import run_tasks
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import ComputeConfig
@@ -60,6 +63,17 @@ def test_an_error_in_a_task_is_raised_unchanged(kind: type[Exception]) -> None:
             )
         )
     assert type(caught.value) is kind
+
+
+def test_a_lost_mailbox_ends_the_stage_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    mailbox = open_mailbox()
+    ray.kill(mailbox)
+    monkeypatch.setattr(pool, "open_mailbox", lambda: mailbox)
+    tasks = run_tasks(
+        lambda number, report: number, [(1,)], shared=(), compute=TWO_ACTORS, on_report=print
+    )
+    with pytest.raises(UserError, match=r"collects the workers' messages .* has ended"):
+        list(tasks)
 
 
 def test_only_the_task_of_a_killed_actor_runs_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ltdd_ray.api import Comparison, Results, compare, load_distilled, run
     from ltdd_ray.common.errors import UserError
-    from ltdd_ray.config.loading import load_config
+    from ltdd_ray.config.loading import load_base_config, load_config
     from ltdd_ray.data.dataset import LongTailedDataset
     from ltdd_ray.data.sources import register_source
     from ltdd_ray.distill.artifact import DistilledSet
@@ -28,6 +28,7 @@ __all__ = [
     "UserError",
     "compare",
     "evaluate",
+    "load_base_config",
     "load_config",
     "load_distilled",
     "match",
@@ -44,6 +45,7 @@ _MODULES = {
     "Results": "ltdd_ray.api",
     "UserError": "ltdd_ray.common.errors",
     "compare": "ltdd_ray.api",
+    "load_base_config": "ltdd_ray.config.loading",
     "load_config": "ltdd_ray.config.loading",
     "load_distilled": "ltdd_ray.api",
     "match": "ltdd_ray.distill.trajectory.matching",

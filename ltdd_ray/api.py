@@ -137,7 +137,10 @@ def compare(
 ) -> Comparison:
     """Run ``methods``, by default all, under one config, as ``ltdd-ray compare`` does.
 
-    Experts are shared between the methods that need the same ones. Finished runs are not repeated.
+    Where its file names a method, load ``config`` with ``load_base_config``, as the settings of
+    that method would stay. Experts are shared between the methods that need the same ones.
+    Finished runs are not repeated.
+
     Raises ``UserError`` before any work for an unknown method, naming the nearest.
     """
     from ltdd_ray.workflows.compare.run_methods import compare as run_methods

@@ -24,8 +24,8 @@ from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.common.registry import import_plugins
 from ltdd_ray.common.shell import command
 from ltdd_ray.config.nested import merge
-from ltdd_ray.config.overlays import known_methods, with_method
-from ltdd_ray.config.section import Section, section_of
+from ltdd_ray.config.overlays import engine_of, last_method, with_method
+from ltdd_ray.config.section import Section, require_sections, section_of
 from ltdd_ray.config.shipped import find_config
 from ltdd_ray.config.tree import RunConfig
 from ltdd_ray.config.yaml_text import parse_yaml
@@ -50,27 +50,61 @@ def load_config(
 
     Raises ``UserError`` naming the file or setting, the value and the remedy.
     """
-    files = _read_files(find_config(usable_path(str(path_or_name))), ())
-    plain = _changed(reduce(merge, files), overrides, settings)
-    _import_plugins(plain)
-    given = "method" in settings or any(word.startswith("method=") for word in overrides)
-    names = [*(tree.get("method") for tree in files), plain["method"] if given else None]
-    methods = [index for index, name in enumerate(names) if name in known_methods()]
-    whole = len(files) == 1 and files[0].keys() >= RESOLVED
-    if methods and not (whole and methods[-1] == 0):
-        at = methods[-1]
-        tree = reduce(merge, files[at:], with_method(reduce(merge, files[:at], {}), str(names[at])))
-        plain = _changed(tree, overrides, settings)
-    return parse_config(plain, where=str(path_or_name))
+    where = str(path_or_name)
+    files, plain = _read(where, overrides, settings)
+    names = _names(files, overrides, settings)
+    at = last_method(names)
+    if files[0].keys() >= RESOLVED:
+        _refuse_another_method(where, files[0].get("method"), at and names[at])
+    elif at is not None:
+        below = files[:at]
+        tree = with_method(reduce(merge, below, {}), names[at], engine_of(below))
+        plain = _changed(reduce(merge, files[at:], tree), overrides, settings)
+    return parse_config(plain, where)
 
 
-def load_base_config(path_or_name: str | Path, overrides: Sequence[str] = (), /) -> RunConfig:
-    """As :func:`load_config`, without the settings that ``method`` brings.
+def load_base_config(
+    path_or_name: str | Path, overrides: Sequence[str] = (), /, **settings: Any
+) -> RunConfig:
+    """As :func:`load_config`, but of what ``method`` brings the engine alone.
 
-    ``ltdd-ray compare`` and ``recommend`` lay their own methods over it.
+    ``compare`` and ``recommend`` lay methods over it. Over a config of :func:`load_config` the
+    settings of its own method would stay where the other method has none.
     """
-    files = _read_files(find_config(usable_path(str(path_or_name))), ())
-    return parse_config(_changed(reduce(merge, files), overrides, {}), where=str(path_or_name))
+    where = str(path_or_name)
+    files, plain = _read(where, overrides, settings)
+    names = [{"method": name} for name in _names(files, overrides, settings)]
+    engine = {"distill": {"engine": engine_of([*files, *names])}}
+    return parse_config(merge(engine, plain), where)
+
+
+def _read(
+    where: str, overrides: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The trees of all files, and one tree of them and the overrides; imports its plugins."""
+    files = _read_files(find_config(usable_path(where)), ())
+    plain = _changed(reduce(merge, files), overrides, settings)
+    require_sections(plain, RunConfig, where)
+    _import_plugins(plain)
+    return files, plain
+
+
+def _names(
+    files: Sequence[Mapping[str, Any]], overrides: Sequence[str], settings: Mapping[str, Any]
+) -> list[Any]:
+    """The ``method`` of each file, then those of the overrides; None where one has none."""
+    words = [word.partition("=")[2] for word in overrides if word.startswith("method=")]
+    given = [*(parse_yaml(word, "--set method") for word in words), settings.get("method")]
+    return [*(tree.get("method") for tree in files), *given]
+
+
+def _refuse_another_method(where: str, own: Any, wanted: Any) -> None:
+    """Raise ``UserError`` where ``wanted`` would be mixed with a finished config's settings."""
+    if wanted and wanted != own:
+        raise UserError(
+            f"{where}: the resolved config of a run of `{own}`, whose settings would stay under "
+            f"`{wanted}`; choose the method over the config that the run was started with"
+        )
 
 
 def _changed(

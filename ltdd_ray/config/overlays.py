@@ -5,7 +5,8 @@ one. Sizes (images, updates, steps) stay those of the config. `evaluate.sets` is
 only where the method distils nothing.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -41,24 +42,39 @@ def method_settings(method: str) -> Mapping[str, Any]:
     return yaml.safe_load((FOLDER / f"{method}.yaml").read_text())
 
 
-def with_method(tree: Mapping[str, Any], method: str) -> dict[str, Any]:
+def last_method(names: Sequence[Any]) -> int | None:
+    """Where the last name of a method stands in ``names``; None if none names a method."""
+    known = known_methods()
+    return max((index for index, name in enumerate(names) if name in known), default=None)
+
+
+def engine_of(trees: Sequence[Mapping[str, Any]]) -> str:
+    """The engine of ``trees``, each laid over those before it: its own, or its method's.
+
+    Not that of a method with experts of its own, which it would be refused without.
+    """
+    names = [tree.get("method") for tree in trees]
+    at = last_method(names)
+    own = {} if at is None else method_settings(str(names[at]))
+    engine = MATCHING if "experts" in own else own.get("distill", {}).get("engine", MATCHING)
+    return reduce(merge, trees, {}).get("distill", {}).get("engine", engine)
+
+
+def with_method(tree: Mapping[str, Any], method: str, before: str) -> dict[str, Any]:
     """``tree``, nested settings, with those of ``method`` in place of its own.
 
     Rates, weights and layers that were chosen for one engine of ``distill.distribution`` do not
     suit another, so another engine gets the sizes alone. The same engine keeps the rate of the
-    tree.
+    tree. ``before`` is the engine of ``tree``, which a method without one keeps.
     """
-    own, distill = method_settings(method), tree.get("distill")
-    merged = merge(tree, own)
-    chosen = distill.get("distribution") if isinstance(distill, dict) else None
-    after = own.get("distill", {}).get("engine")
-    if after is None or not isinstance(distill, dict) or not isinstance(chosen, dict):
-        return merged
-    before = distill.get("engine", MATCHING)
+    own = method_settings(method)
+    merged = merge(merge(tree, {"distill": {"engine": before}}), own)
+    chosen = tree.get("distill", {}).get("distribution", {})
+    after = own.get("distill", {}).get("engine", before)
     if before == after:
-        kept = merge(merged["distill"]["distribution"], _part(chosen, [RATE]))
+        kept = merge(merged["distill"].get("distribution", {}), _part(chosen, [RATE]))
     elif MATCHING in (before, after):
-        kept = merged["distill"]["distribution"]
+        return merged
     else:
         kept = merge(_part(chosen, SIZES), own["distill"].get("distribution", {}))
     return {**merged, "distill": {**merged["distill"], "distribution": kept}}

@@ -1,6 +1,6 @@
 """What every section of the tree has in common, and how sections nest."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -39,6 +39,18 @@ def section_of(field: FieldInfo) -> type[Section] | None:
         if isinstance(kind, type) and issubclass(kind, Section):
             return kind
     return None
+
+
+def require_sections(tree: Mapping[str, Any], section: type[Section], where: str) -> None:
+    """Raise ``UserError`` where a key of ``tree`` that is a section holds no mapping."""
+    for key, value in tree.items():
+        below = section.model_fields.get(str(key))
+        kind = below.annotation if below else None
+        if not (isinstance(kind, type) and issubclass(kind, Section)):
+            continue
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: `{key}` = {value!r}: expected a mapping of settings")
+        require_sections(value, kind, where)
 
 
 class NamingSection(Section):

@@ -1,7 +1,7 @@
 """The methods of a comparison: the overlay of each laid over one config.
 
-Sizes (updates, steps, rates) stay those of the config, which is written for LTDD, so that all
-methods are compared at the same cost.
+Sizes (images, updates, steps) stay those of the config, so that all methods are compared at the
+same cost.
 """
 
 import difflib
@@ -20,6 +20,7 @@ from ltdd_ray.config.overlays import (
     method_settings,
     with_method,
 )
+from ltdd_ray.config.section import require_sections
 
 __all__ = [
     "METHODS",
@@ -37,8 +38,10 @@ def register_method(name: str, overlay: Mapping[str, Any]) -> None:
     """Make ``overlay``, nested settings laid over a config, a method of ``compare``.
 
     For example ``register_method("plain", {"distill": {"lambda_cls": 0.0}})``. Its settings are
-    validated with the config that it is laid over. Raises ``UserError`` for a built-in name.
+    validated with the config that it is laid over. Raises ``UserError`` for a built-in name and
+    for a section that is no mapping.
     """
+    require_sections(overlay, RunConfig, f"method {name}")
     REGISTRY.register(name, overlay)
 
 
@@ -57,7 +60,7 @@ def method_config(base: RunConfig, method: str) -> RunConfig:
     except ValueError as error:
         raise UserError(str(error)) from None
     plain = merge(base.model_dump(mode="json"), {"evaluate": {"sets": ["distilled"]}})
-    tree = {**with_method(plain, method), "method": method}
+    tree = {**with_method(plain, method, base.distill.engine), "method": method}
     sets = tree["evaluate"]["sets"]
     forms = {f"{name}{form}" for name in sets[:1] for form in FORMS}
     wanted = [name for name in base.evaluate.sets if name in forms.difference(sets)]
@@ -73,6 +76,8 @@ def unlike_method(settings: Mapping[str, Any], method: str) -> list[str]:
     Settings of the config that stand beside or after its ``method`` win over the method's own. A
     rate may be tuned. Empty for a name that is no method.
     """
+    if method not in known_methods():
+        return []
     own = leaves({"distill": method_settings(method).get("distill", {})})
     return [
         f"{key} is {settings[key]}, which is {value} in `{method}`"
@@ -88,6 +93,8 @@ def name_note(config: RunConfig) -> str:
         near = difflib.get_close_matches(method.lower(), known, n=1)
         hint = f"; did you mean `{near[0]}`?" if near else ""
         return f"no method is called `{method}`, so it only names the set{hint}"
+    if "engine" in method_settings(method).get("distill", {}) and not config.distils:
+        return f"`{method}` distils nothing here, as evaluate.sets has no distilled set"
     unlike = unlike_method(dict(leaves(config.model_dump(mode="json"))), method)
     if not unlike:
         return ""

@@ -245,7 +245,26 @@ def test_only_the_last_method_brings_settings(tmp_path: Path) -> None:
         assert load_config(tmp_path / "b.yaml") == load_config(CONFIGS / "cpu.yaml", method="tgdd")
         base = load_base_config(tmp_path / "a.yaml")
         expected = load_base_config(CONFIGS / "cpu.yaml", [f"method={method}"])
-        assert base == expected and base.distill == load_config(CONFIGS / "cpu.yaml").distill
+        assert base == expected == load_base_config(CONFIGS / "cpu.yaml", method=method)
+        assert base.distill == load_config(CONFIGS / "cpu.yaml").distill
+    renamed = load_config(CONFIGS / "cpu.yaml", ["method=idm", "method=mine"])
+    assert (renamed.method, renamed.distill.engine) == ("mine", "idm")
+    assert load_config(CONFIGS / "cpu.yaml", ["method=idm"], method="mine") == renamed
+
+
+def test_a_file_may_leave_out_the_engine_that_its_method_brings(tmp_path: Path) -> None:
+    text = (CONFIGS / "cpu_tgdd.yaml").read_text().replace("lr_image: 0.02", "lr_image: 0.05")
+    (tmp_path / "whole.yaml").write_text(text)
+    lines = (line for line in text.splitlines() if line.strip() != "engine: tgdd")
+    (tmp_path / "a.yaml").write_text("\n".join(lines))
+    assert "engine:" not in (tmp_path / "a.yaml").read_text()
+    for load in (load_config, load_base_config):
+        assert load(tmp_path / "a.yaml") == load(tmp_path / "whole.yaml")
+    for method in ("idm", "tgdd", "tgdd_mosaic", "random_soft"):
+        chosen = load_config(tmp_path / "a.yaml", method=method).distill.distribution
+        expected = load_config(tmp_path / "whole.yaml", method=method).distill.distribution
+        assert chosen == expected
+        assert (chosen.lr_image == 0.05) == (method != "idm")
 
 
 def test_the_settings_of_one_engine_are_not_carried_to_another() -> None:
@@ -273,7 +292,11 @@ def test_the_resolved_config_of_an_older_run_keeps_its_settings(tmp_path: Path) 
     del tree["distill"]["distribution"]["queue"]["train_on"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
     assert load_config(tmp_path / "config.yaml").distill.distribution.queue.train_on == "pictures"
-    assert load_config(tmp_path / "config.yaml", method="ltdd").distill.engine == "matching"
+    (tmp_path / "child.yaml").write_text("extends: config.yaml\nname: again\n")
+    assert load_config(tmp_path / "child.yaml").distill.distribution.queue.train_on == "pictures"
+    assert load_config(tmp_path / "config.yaml", method="mine").distill.engine == "idm"
+    with pytest.raises(UserError, match="resolved config of a run of `idm`"):
+        load_config(tmp_path / "config.yaml", ["method=ltdd"])
 
 
 PLAIN = "import ltdd_ray\nltdd_ray.register_method('plain', {'distill': {'lambda_cls': 0.0}})\n"
@@ -314,5 +337,24 @@ def test_a_registered_method_without_sets_gets_the_distilled_one(
     assert (chosen.sets, chosen.epochs) == (("distilled",), 7)
 
 
+def test_a_section_that_is_no_mapping_is_refused(tmp_path: Path, base: RunConfig) -> None:
+    for overlay in ({"distill": None}, {"distill": {"distribution": None}}, {"evaluate": [1]}):
+        with pytest.raises(UserError, match=r"method odd: .*expected a mapping of settings"):
+            methods.register_method("odd", overlay)
+    for word in ("distill.distribution=null", "distill.distribution=abc"):
+        with pytest.raises(UserError, match=r"`distribution` = .*expected a mapping"):
+            load_config(CONFIGS / "cpu.yaml", [word, "method=idm"])
+    for odd in ("null", "[a]", "{a: 1}", "3"):
+        with pytest.raises(UserError):
+            load_config(CONFIGS / "cpu.yaml", [f"method={odd}"])
+
+
+def test_a_method_without_a_distilled_set_is_told() -> None:
+    words = ["method=tgdd", "evaluate.sets=[random]"]
+    note = name_note(load_config(CONFIGS / "cpu.yaml", words))
+    assert note == "`tgdd` distils nothing here, as evaluate.sets has no distilled set"
+
+
 def test_a_setting_that_is_absent_is_not_unlike() -> None:
+    assert unlike_method({}, ["tgdd"]) == []  # pyright: ignore[reportArgumentType]
     assert unlike_method({}, "tgdd") == []

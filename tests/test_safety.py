@@ -96,7 +96,7 @@ SHIPPED = {  # files that come with the package or the system
     "ltdd_ray/config/shipped.py",
     "ltdd_ray/cli/commands.py",
     "ltdd_ray/common/hardware.py",
-    "ltdd_ray/methods/__init__.py",
+    "ltdd_ray/config/overlays.py",
     "ltdd_ray/methods/published.py",
     "ltdd_ray/nn/kernels/build.py",
 }

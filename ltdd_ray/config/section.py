@@ -41,16 +41,16 @@ def section_of(field: FieldInfo) -> type[Section] | None:
     return None
 
 
-def require_sections(tree: Mapping[str, Any], section: type[Section], where: str) -> None:
-    """Raise ``UserError`` where a key of ``tree`` that is a section holds no mapping."""
+def require_sections(tree: Any, section: type[Section], where: str) -> None:
+    """Raise ``UserError`` where ``tree``, or a key of it that is a section, is no mapping."""
+    if not isinstance(tree, Mapping):
+        raise UserError(f"{where}: {tree!r}: expected a mapping of settings")
     for key, value in tree.items():
         below = section.model_fields.get(str(key))
         kind = below.annotation if below else None
         if not (isinstance(kind, type) and issubclass(kind, Section)):
             continue
-        if not isinstance(value, Mapping):
-            raise UserError(f"{where}: `{key}` = {value!r}: expected a mapping of settings")
-        require_sections(value, kind, where)
+        require_sections(value, kind, f"{where}: `{key}`")
 
 
 class NamingSection(Section):

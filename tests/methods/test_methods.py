@@ -338,11 +338,16 @@ def test_a_registered_method_without_sets_gets_the_distilled_one(
 
 
 def test_a_section_that_is_no_mapping_is_refused(tmp_path: Path, base: RunConfig) -> None:
-    for overlay in ({"distill": None}, {"distill": {"distribution": None}}, {"evaluate": [1]}):
+    for overlay in (
+        None,
+        {"distill": None},
+        {"distill": {"distribution": None}},
+        {"evaluate": [1]},
+    ):
         with pytest.raises(UserError, match=r"method odd: .*expected a mapping of settings"):
-            methods.register_method("odd", overlay)
+            methods.register_method("odd", overlay)  # pyright: ignore[reportArgumentType]
     for word in ("distill.distribution=null", "distill.distribution=abc"):
-        with pytest.raises(UserError, match=r"`distribution` = .*expected a mapping"):
+        with pytest.raises(UserError, match=r"`distill`: `distribution`: .*expected a mapping"):
             load_config(CONFIGS / "cpu.yaml", [word, "method=idm"])
     for odd in ("null", "[a]", "{a: 1}", "3"):
         with pytest.raises(UserError):

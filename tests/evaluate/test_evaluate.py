@@ -311,9 +311,25 @@ def test_a_terminal_of_80_columns_shows_every_number_whole(results: dict[str, An
     assert "over" not in shown and "…" not in shown
     (row,) = (line for line in shown.splitlines() if line.startswith(" LTDD "))
     assert row.split() == [
-        *("LTDD", "soft", "60.0", "±", "14.1", "90.0", "±", "0.0", "50.0", "±", "14.1"),
-        *("40.0", "±", "28.3", "1.6", "37.3"),
+        *("LTDD", "soft", "60.0", "±", "14.1", "90.0", "50.0", "40.0", "1.6", "37.3"),
     ]
+
+
+def test_80_columns_hold_the_accuracy_over_images_and_long_names(results: dict[str, Any]) -> None:
+    for one in results["sets"].values():
+        one["title"] = f"TGDD_MOSAIC, {one['title']}, 8-bit images"
+        one["bytes"] = 38_123_600
+        one["accuracy_over_images"] = {"mean": 0.123, "std": 0.2, "runs": []}
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(results_table(results))
+    shown = captured.get()
+    rows = [line.split() for line in shown.splitlines() if line.startswith(" TGDD_MOSAIC, ")]
+    assert rows[0] == [
+        *("TGDD_MOSAIC,", "soft", "60.0", "±", "14.1", "90.0", "50.0", "40.0", "12.3"),
+        *("38,123.6", "0.00157"),
+    ]
+    assert len(rows) == len(results["sets"]) and "calibrated," in shown.split()
 
 
 def test_the_table_shows_labels_and_groups(results: dict[str, Any]) -> None:

@@ -32,7 +32,10 @@ from ltdd_ray.config.yaml_text import parse_yaml
 
 # Keys that only a file of :func:`dump_config` has all of: those of its first version.
 RESOLVED = frozenset(
-    ("output", "seed", "data", "model", "experts", "distill", "evaluate", "compute")
+    (
+        *("name", "output", "method", "seed", "augmentation"),
+        *("data", "model", "experts", "distill", "evaluate", "compute"),
+    )
 )
 
 

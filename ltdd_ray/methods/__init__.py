@@ -35,7 +35,7 @@ FORMS = ("_hard", "_unaugmented")
 
 
 def register_method(name: str, overlay: Mapping[str, Any]) -> None:
-    """Make ``overlay``, nested settings laid over a config, a method of ``compare``.
+    """Make ``overlay``, nested settings laid over a config, a method as the built-in ones.
 
     For example ``register_method("plain", {"distill": {"lambda_cls": 0.0}})``. Its settings are
     validated with the config that it is laid over. Raises ``UserError`` for a built-in name and

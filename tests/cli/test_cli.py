@@ -94,6 +94,28 @@ def test_overrides_reach_the_config(config: str, capsys: pytest.CaptureFixture[s
     assert "imbalance factor 5.1" in capsys.readouterr().out
 
 
+def test_data_info_tells_of_a_name_that_is_no_method(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, told in ((["--set", "method=imd"], True), ([], False)):
+        assert cli.main(["data", "info", config, "--no-timing", *words]) == 0
+        assert ("did you mean `idm`?" in capsys.readouterr().out) == told
+
+
+@pytest.mark.parametrize(
+    ("command", "module"), [("compare", "run_methods"), ("recommend", "recommend")]
+)
+def test_methods_are_laid_over_the_config_without_its_own(
+    command: str, module: str, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        f"ltdd_ray.workflows.compare.{module}.{command}", lambda base, *rest: seen.append(base)
+    )
+    assert cli.main([command, config, "--set", "method=mtt"]) == 0
+    assert seen[0].distill.lambda_cls > 0, "the setting of `mtt` would stay under other methods"
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

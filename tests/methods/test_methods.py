@@ -297,6 +297,10 @@ def test_the_resolved_config_of_an_older_run_keeps_its_settings(tmp_path: Path) 
     assert load_config(tmp_path / "config.yaml", method="mine").distill.engine == "idm"
     with pytest.raises(UserError, match="resolved config of a run of `idm`"):
         load_config(tmp_path / "config.yaml", ["method=ltdd"])
+    del tree["augmentation"]  # so somebody wrote it
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    assert load_config(tmp_path / "config.yaml").distill.distribution.queue.train_on == "real"
+    assert load_config(tmp_path / "config.yaml", method="ltdd").distill.engine == "matching"
 
 
 PLAIN = "import ltdd_ray\nltdd_ray.register_method('plain', {'distill': {'lambda_cls': 0.0}})\n"

@@ -27,6 +27,7 @@ from ltdd_ray.store.location import storage_errors
 CLAIM = ".driver.json"
 SECONDS_BETWEEN_SIGNS = 5.0
 SECONDS_OF_SILENCE = 15.0  # an object that stays as it is for so long was left behind
+LOOKS, SECONDS_BETWEEN_LOOKS = 4, 0.1  # at an object that is no claim, before it counts as one
 
 
 class ClaimedError(UserError):
@@ -86,15 +87,23 @@ class Claim:
         )
 
     def _read(self) -> dict[str, str] | None:
-        """The claim that is there. An object that is none counts as that of another driver."""
-        try:
-            with self._filesystem.open_input_stream(f"{self._folder}/{CLAIM}") as stream:
-                found = json.loads(stream.read())
-            return {key: str(found[key]) for key in ("holder", "id", "sign")}
-        except FileNotFoundError:
-            return None
-        except (ValueError, TypeError, KeyError):
-            return {"holder": "an unknown process", "id": "", "sign": ""}
+        """The claim that is there. An object that stays none counts as that of another driver.
+
+        A reader may see an object in the middle of its replacement, so it looks again: one such
+        sight must neither stop the driver that holds the run nor hide the holder's name.
+        """
+        for attempt in range(LOOKS):
+            if attempt:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+            try:
+                with self._filesystem.open_input_stream(f"{self._folder}/{CLAIM}") as stream:
+                    found = json.loads(stream.read())
+                return {key: str(found[key]) for key in ("holder", "id", "sign")}
+            except FileNotFoundError:
+                return None
+            except (ValueError, TypeError, KeyError):
+                continue
+        return {"holder": "an unknown process", "id": "", "sign": ""}
 
     def _write(self) -> None:
         self._signs += 1

@@ -101,6 +101,25 @@ def test_an_object_that_is_no_claim_is_that_of_a_killed_driver(
     assert json.loads(file.read_text())["holder"].startswith("process ")
 
 
+def test_an_object_seen_while_it_is_replaced_is_read_again(
+    driver: Callable[[], Claim], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = driver()
+    said_of(first)
+    file = tmp_path / "runs" / "one" / CLAIM
+    whole = file.read_text()
+    file.write_text(whole[:20])
+
+    def finish(seconds: float) -> None:
+        file.write_text(whole)
+
+    monkeypatch.setattr(claim.time, "sleep", finish)
+    first.renew()
+    file.write_text("")
+    first.release()
+    assert not file.exists()
+
+
 def test_a_key_in_the_command_is_not_written(
     driver: Callable[[], Claim], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

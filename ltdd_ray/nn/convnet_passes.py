@@ -27,6 +27,7 @@ from ltdd_ray.nn.kernels.convolution import (
     input_bar,
     input_bar_pair,
     weight_bar,
+    weight_bar_dot,
 )
 from ltdd_ray.nn.kernels.reference import Affine
 from ltdd_ray.nn.passes import Loss, Passes
@@ -148,17 +149,17 @@ class ConvNetPasses(Passes):
                 x, x_dot, u_pair, stats = tape.pop()
                 given = u_pair, affines[k], stats, y_bar_pair, y_bar_extra
                 if not k:
-                    x_bar_dot, weight_bar_dot, *affine_bar_dot = fused.tangent_backward_first(
+                    x_bar_dot, w_bar_dot, *affine_bar_dot = fused.tangent_backward_first(
                         x, weight, weight_dot, *given, with_theta
                     )
                     images_bar.append(x_bar_dot)
-                    if bar is not None and weight_bar_dot is not None:
-                        _add(bar.layers[k], weight_bar_dot, *affine_bar_dot)
+                    if bar is not None and w_bar_dot is not None:
+                        _add(bar.layers[k], w_bar_dot, *affine_bar_dot)
                     break
                 u_bar, u_bar_dot, *affine_bar_dot = fused.tangent_backward(*given)
                 if bar is not None:
-                    _add(bar.layers[k], weight_bar(x, u_bar_dot, weight), *affine_bar_dot)
-                    bar.layers[k].weight.add_(weight_bar(x_dot, u_bar, weight))
+                    w_bar_dot = weight_bar_dot(x, x_dot, u_bar, u_bar_dot, weight)
+                    _add(bar.layers[k], w_bar_dot, *affine_bar_dot)
                 y_bar_pair, y_bar_extra = input_bar_pair(u_bar, u_bar_dot, weight, weight_dot)
         return value, torch.cat(images_bar).to(images.dtype), torch.cat(labels_bar), theta_bar
 

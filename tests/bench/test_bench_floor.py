@@ -61,7 +61,7 @@ def test_the_table_is_what_an_exact_step_calls(
 
         monkeypatch.setattr(module, name, counting)
 
-    for name in ("convolution", "convolution_pair", "input_bar", "input_bar_pair", "weight_bar"):
+    for name in OTHER_LAYERS:
         count(convnet_passes, name)
     count(fused, "backward_first")  # with the first layer's weight gradient of the inner step
     count(fused, "tangent_backward_first")  # with its derivative and two gradients over images
@@ -95,7 +95,7 @@ def test_a_step_makes_7_passes_over_the_first_layer_and_11_over_others(flat: Fla
 def test_the_floor_is_the_sum_over_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = []
     monkeypatch.setattr(floor, "_median_seconds", lambda kernel: timed.append(kernel()) or 0.5)
-    first_layer_calls, second_layer_calls = 6, 7
+    first_layer_calls, second_layer_calls = 6, 6
     calls = first_layer_calls + second_layer_calls
     assert Floor(TINY).seconds() == TINY.steps * 0.5 * calls
-    assert len(timed) == 4 + 5  # kernels of the two layers, each run once
+    assert len(timed) == 4 + 6  # kernels of the two layers, each run once

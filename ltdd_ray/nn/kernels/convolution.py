@@ -73,6 +73,15 @@ def weight_bar(x: Tensor, u_bar: Tensor, weight: Tensor) -> Tensor:
     return _backward(x, u_bar, weight, [False, True, False])[1]
 
 
+def weight_bar_dot(
+    x: Tensor, x_dot: Tensor, u_bar: Tensor, u_bar_dot: Tensor, weight: Tensor
+) -> Tensor:
+    """The dot of w_bar; only the shape of ``weight`` is used."""
+    if winograd.suits(x, len(weight)):
+        return winograd.taps_bar(x, u_bar_dot, x_dot, u_bar).permute(3, 2, 0, 1)
+    return weight_bar(x, u_bar_dot, weight) + weight_bar(x_dot, u_bar, weight)
+
+
 class Convolution(nn.Conv2d):
     """A 3x3 convolution in front of an instance norm.
 

@@ -208,7 +208,8 @@ void convolve(
 
 // The work of `taps_gradient` in blocks of `depth` channels; a constant, so that loops unroll.
 INLINE void taps_gradient_by(
-    const Int depth, const Shape *s, Int pieces, const Real *x, const Real *y_bar, Real *taps_bar)
+    const Int depth, const Shape *s, Int pieces, const Real *const x[2],
+    const Real *const y_bar[2], Real *taps_bar)
 {
     const Int K = s->inputs, C = s->outputs, tiles = tiles_of(s);
     const Int across = C / depth, items = K / depth * across;
@@ -224,23 +225,25 @@ INLINE void taps_gradient_by(
             const Int k0 = item % items / across * depth, c0 = item % across * depth;
             const Int end = (piece + 1) * tiles / pieces;
             memset(u, 0, POINTS * u_stride * sizeof(Real));
-            for (Int first = piece * tiles / pieces; first < end; first += GRADIENT_TILES) {
-                const Int count = end - first < GRADIENT_TILES ? end - first : GRADIENT_TILES;
-                for (Int t = 0; t < count; t++)
-                    for (Int d = 0; d < depth; d += LANES) {
-                        const Place at = place(s, first + t);
-                        input_to_points(s, at, x + k0 + d, v + t * depth + d, stride);
-                        gradient_to_points(s, at, y_bar + c0 + d, m + t * depth + d, stride);
-                    }
-                for (Int p = 0; p < POINTS; p++)
-                    for (Int c = 0; c < depth; c += PANEL)
-                        for (Int k = 0; k < depth; k += ROWS) {
-                            Real *to = u + p * u_stride + k * depth + c;
-                            product(
-                                v + p * stride + k, 1, depth, m + p * stride + c, depth, count,
-                                to, depth, 1, to + u_stride);
+            for (int h = 0; h < 2 && x[h]; h++)
+                for (Int first = piece * tiles / pieces; first < end; first += GRADIENT_TILES) {
+                    const Int count = end - first < GRADIENT_TILES ? end - first : GRADIENT_TILES;
+                    for (Int t = 0; t < count; t++)
+                        for (Int d = 0; d < depth; d += LANES) {
+                            const Place at = place(s, first + t);
+                            const Int to = t * depth + d;
+                            input_to_points(s, at, x[h] + k0 + d, v + to, stride);
+                            gradient_to_points(s, at, y_bar[h] + c0 + d, m + to, stride);
                         }
-            }
+                    for (Int p = 0; p < POINTS; p++)
+                        for (Int c = 0; c < depth; c += PANEL)
+                            for (Int k = 0; k < depth; k += ROWS) {
+                                Real *to = u + p * u_stride + k * depth + c;
+                                product(
+                                    v + p * stride + k, 1, depth, m + p * stride + c, depth,
+                                    count, to, depth, 1, to + u_stride);
+                            }
+                }
             for (Int k = 0; k < depth; k++)
                 for (Int c = 0; c < depth; c += LANES)
                     points_to_taps(u + k * depth + c, u_stride,
@@ -249,8 +252,13 @@ INLINE void taps_gradient_by(
     }
 }
 
-// taps_bar (pieces, 3x3, K, C): the gradient of each piece of the tiles, for the caller to sum.
-void taps_gradient(const Shape *s, Int pieces, const Real *x, const Real *y_bar, Real *taps_bar) {
+// taps_bar (pieces, 3x3, K, C): the gradient of each piece of the tiles, for the caller to sum. A
+// second x and y_bar, unless NULL, add theirs to it.
+void taps_gradient(
+    const Shape *s, Int pieces, const Real *x0, const Real *y_bar0, const Real *x1,
+    const Real *y_bar1, Real *taps_bar)
+{
+    const Real *const x[2] = {x0, x1}, *const y_bar[2] = {y_bar0, y_bar1};
     if (s->inputs % WIDE || s->outputs % WIDE)
         taps_gradient_by(NARROW, s, pieces, x, y_bar, taps_bar);
     else

@@ -52,11 +52,13 @@ def convolve_pair(x: Tensor, x_dot: Tensor | None, taps: Tensor, taps_dot: Tenso
     return y_pair
 
 
-def taps_bar(x: Tensor, y_bar: Tensor) -> Tensor:
-    """The gradient (3, 3, K, C) over taps, from that over y."""
+def taps_bar(x: Tensor, y_bar: Tensor, *more: Tensor) -> Tensor:
+    """The gradient (3, 3, K, C) over taps, from that over y; with ``more``, of another x and y_bar,
+    the sum of both.
+    """
     bars = x.new_empty(_PIECES, 3, 3, x.shape[1], y_bar.shape[1])
-    tensors = _pixels(x), _pixels(y_bar), _dense(bars)
-    _call("taps_gradient", x, y_bar.shape[1], ctypes.c_int64(_PIECES), *tensors)
+    pairs = [_pixels(tensor) for tensor in (x, y_bar, *more)] + [None] * (2 - len(more))
+    _call("taps_gradient", x, y_bar.shape[1], ctypes.c_int64(_PIECES), *pairs, _dense(bars))
     return bars.sum(0)
 
 

@@ -101,12 +101,25 @@ def test_a_pair_of_input_gradients(shape: tuple[int, ...]) -> None:
     assert error(pair, torch.cat([at_rest, moving], 1)) < 1e-13
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_derivative_of_the_weight_gradient(shape: tuple[int, ...]) -> None:
+    x, x_dot, u_bar, u_bar_dot, w, _ = segment(shape)
+    expected = oracle(x, w, u_bar_dot)[2] + oracle(x_dot, w, u_bar)[2]
+    assert error(convolution.weight_bar_dot(x, x_dot, u_bar, u_bar_dot, w), expected) < 1e-13
+
+
 def test_results_do_not_depend_on_threads() -> None:
-    x, x_dot, u_bar, _, w, w_dot = (tensor.float() for tensor in segment((20, 128, 64, 8, 8)))
+    x, x_dot, u_bar, u_bar_dot, w, w_dot = (
+        tensor.float() for tensor in segment((20, 128, 64, 8, 8))
+    )
 
     def results() -> list[Tensor]:
         pair, _ = convolution.convolution_pair(x, x_dot, w, w_dot)
-        return [pair, convolution.weight_bar(x, u_bar, w)]
+        return [
+            pair,
+            convolution.weight_bar(x, u_bar, w),
+            convolution.weight_bar_dot(x, x_dot, u_bar, u_bar_dot, w),
+        ]
 
     threads = torch.get_num_threads()
     try:
@@ -164,6 +177,7 @@ def test_without_kernels_torch_computes_the_same(monkeypatch: pytest.MonkeyPatch
             convolution.convolution(x, w),
             convolution.input_bar(u_bar, w),
             convolution.weight_bar(x, u_bar, w),
+            convolution.weight_bar_dot(x, x_dot, u_bar, u_bar_dot, w),
         ]
 
     compiled = results()
@@ -230,7 +244,7 @@ def test_a_wide_network_has_the_gradients_of_autograd(monkeypatch: pytest.Monkey
         by_hand.gradient(theta, images, labels),
         *by_hand.hvp(theta, v, images, labels, True),
     ]
-    assert len(used) == (1 + 1 + 1) + (1 + 1 + 2)  # of the second layer
+    assert len(used) == (1 + 1 + 1) + (1 + 1 + 1)  # of the second layer
     autograd = Passes(flat.logits, soft_cross_entropy, None)
     for one, other in zip(
         found,

@@ -22,12 +22,13 @@
 enum { OUT = 4, SIDE = 6, POINTS = SIDE * SIDE, TAPS = 9 };
 enum { PANEL = 2 * LANES };                // output channels of a product
 enum { NARROW = 32, WIDE = 64 };           // channels of a block of the gradient
-enum { TILES = 32, GRADIENT_TILES = 16 };  // the most of a block, to fit a core's second cache
 #if defined(__AVX512F__) || defined(__aarch64__)
 enum { ROWS = 8 };  // of a product, whose ROWS x PANEL sums fit 32 registers
 #else
-enum { ROWS = 4 };  // or 16
+enum { ROWS = 6 };  // or 16
 #endif
+// The most of a block, to fit a core's second cache; whole products where a block is full.
+enum { TILES = 32 / ROWS * ROWS, GRADIENT_TILES = 16 };
 typedef struct { Int n, height, width, inputs, outputs; } Shape;
 typedef struct { Int image, row, column; } Place;
 
@@ -213,7 +214,9 @@ INLINE void taps_gradient_by(
 {
     const Int K = s->inputs, C = s->outputs, tiles = tiles_of(s);
     const Int across = C / depth, items = K / depth * across;
-    const Int stride = GRADIENT_TILES * depth + LANES, u_stride = depth * depth + LANES;
+    // Rows beyond `depth` have undefined results, which are not used.
+    const Int rows = (depth + ROWS - 1) / ROWS * ROWS;
+    const Int stride = GRADIENT_TILES * depth + LANES, u_stride = rows * depth + LANES;
     _Pragma("omp parallel")
     {
         Real *v = scratch(INPUT_POINTS, POINTS * stride);

@@ -16,6 +16,7 @@ from ltdd_ray.config import ComputeConfig, RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.runs.output import TextOutput
+from ltdd_ray.workflows.compare.plan import expert_trainers
 from ltdd_ray.workflows.pipeline import run_stages
 from ltdd_ray.workflows.stages import STAGES
 
@@ -65,7 +66,9 @@ def run_at_once(
     """
     drivers = {"num_actors": compute.methods_at_once, "cpus_per_actor": 0.0, "gpus_per_actor": 0.0}
     compute = compute.model_copy(update=drivers)
-    methods = [(method,) for method in configs]
+    # Those that train experts first: a method that waits for them takes a place.
+    trainers = expert_trainers(configs)
+    methods = [(method,) for method in dict.fromkeys([*trainers, *configs])]
     for outcome in run_tasks(
         _run_method, methods, shared=(configs, data), compute=compute, on_report=say
     ):
@@ -84,18 +87,12 @@ def _run_method(
 def _await_shared_experts(configs: MethodConfigs, data: PreparedData, method: str) -> None:
     """Wait until the experts of ``method`` exist, if another method trains them.
 
-    The first method with these experts trains them. It was started before this one, so the wait
-    ends.
+    That method trains at least as many, and was started before this one, so the wait ends.
     """
     config = configs[method]
-    if not config.needs_experts:
+    if not config.needs_experts or method in expert_trainers(configs):
         return
-    first = next(
-        name
-        for name, other in configs.items()
-        if other.needs_experts and other.store_uri == config.store_uri
-    )
-    while method != first and missing_experts(config, data.train):
+    while missing_experts(config, data.train):
         time.sleep(SECONDS_BETWEEN_CHECKS)
 
 

@@ -1,6 +1,6 @@
 """The runs of a comparison: one config per method."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
@@ -33,3 +33,17 @@ def plan_comparison(base: RunConfig, methods: Sequence[str]) -> dict[str, RunCon
             update={"name": f"{base.name}/{method}", "experts": experts}
         )
     return configs
+
+
+def expert_trainers(configs: Mapping[str, RunConfig]) -> dict[str, RunConfig]:
+    """Those of ``configs`` that train the experts of all: one method for each trajectory store.
+
+    It is the first that asks for the most experts, so that none is missing to another method.
+    """
+    chosen: dict[str, str] = {}
+    for method, config in configs.items():
+        if config.needs_experts:
+            before = chosen.setdefault(config.store_uri, method)
+            if config.experts.count > configs[before].experts.count:
+                chosen[config.store_uri] = method
+    return {method: configs[method] for method in chosen.values()}

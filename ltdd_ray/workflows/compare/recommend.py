@@ -30,7 +30,7 @@ from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.evaluate.plan import distilled_file
 from ltdd_ray.experts.plan import missing_experts
 from ltdd_ray.runs.output import TextOutput
-from ltdd_ray.workflows.compare.plan import plan_comparison
+from ltdd_ray.workflows.compare.plan import expert_trainers, plan_comparison
 from ltdd_ray.workflows.compare.ranking import Ranked, as_table, config_to_run, rank, verdict
 from ltdd_ray.workflows.compare.scoring import Configs, all_margins
 from ltdd_ray.workflows.compare.short_runs import (
@@ -130,21 +130,30 @@ def _planned(session: _Session, minutes: float, methods: Sequence[str] | None) -
 
 
 def _with_experts(session: _Session, plan: Plan) -> Plan:
-    """Train the experts. What they took decides the updates of the methods."""
+    """Train the experts of every store. What they took decides the updates of the methods."""
     base, clock = session.base, session.clock
-    asking = [c for c in plan_comparison(base, plan.methods).values() if c.needs_experts]
-    if asking:
-        session.say(f"{plan.experts} of {base.experts.count} experts")
-        whole = replace(plan, share=None)  # as in the session that trains them
-        own = shortened(asking[0], whole).model_copy(update={"name": base.name})
+    whole = replace(plan, share=None)  # as in the session that trains them
+    configs = plan_comparison(shortened(base, whole), plan.methods)
+    for own in expert_trainers(configs).values():
+        count, estimated = _whole_experts(session, plan, own.store_uri)
+        session.say(f"{own.experts.count} of {count} experts")
+        shared = own.store_uri == base.store_uri
+        name = base.name if shared else f"{base.name}/{Path(own.store_uri).name}"
+        own = own.model_copy(update={"name": name})
         missing = len(missing_experts(own, session.data.train))
-        seconds = session.stage(own, "experts")
-        clock.learn(plan.experts_seconds * missing / base.experts.count, seconds)
+        clock.learn(estimated * missing / count, session.stage(own, "experts"))
     if plan.share is None:
         plan = replace(plan, share=share_of_updates(plan, clock))
         plan.write(session.plan_file)
     session.say(f"{100 * plan.decided_share:.0f} % of the updates, {duration(clock.left)} left")
     return plan
+
+
+def _whole_experts(session: _Session, plan: Plan, store_uri: str) -> tuple[int, float]:
+    """The number of experts of whole runs in a store, and their estimated seconds."""
+    whole = expert_trainers(plan_comparison(session.base, plan.methods))
+    method, config = next((m, c) for m, c in whole.items() if c.store_uri == store_uri)
+    return config.experts.count, plan.costs[method]["experts"]
 
 
 def _make_sets(session: _Session, plan: Plan) -> Configs:

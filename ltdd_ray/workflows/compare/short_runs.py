@@ -23,6 +23,7 @@ from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.formation import require_cells
 from ltdd_ray.evaluate.full_data import FULL_DATA
 from ltdd_ray.methods import method_config
+from ltdd_ray.workflows.compare.plan import expert_trainers, plan_comparison
 from ltdd_ray.workflows.cost import estimate_cost
 
 # In the order in which they run, so those that need no updates are ranked in any case.
@@ -91,8 +92,8 @@ class Plan:
 
     @property
     def experts_seconds(self) -> float:
-        """Estimated seconds of all experts of a whole run, which methods share."""
-        return max((seconds.get("experts", 0.0) for seconds in self.costs.values()), default=0.0)
+        """Estimated seconds of all experts of whole runs; each is counted once."""
+        return sum(seconds.get("experts", 0.0) for seconds in self.costs.values())
 
     @property
     def decided_share(self) -> float:
@@ -157,25 +158,31 @@ def estimated_costs(base: RunConfig, methods: Sequence[str], data: PreparedData)
     """The costs of whole runs.
 
     Methods share the work of experts, and of networks on as many pictures. The shortest of its
-    timings counts, as other programs make a timing only longer.
+    timings counts, as other programs make a timing only longer. Experts count for the method that
+    trains them.
     """
-    configs = {method: method_config(base, method) for method in methods}
+    configs = plan_comparison(base, methods)
+    trainers = expert_trainers(configs)
     splits = DataSplits(data.train, None, data.evaluation)
     costs = {m: dict(estimate_cost(config, splits).seconds) for m, config in configs.items()}
 
-    def alike(method: str, stage: str) -> list[float]:
-        side = configs[method].distill.pictures_per_side
-        return [
+    def work(method: str, stage: str) -> str | int:
+        config = configs[method]
+        return config.store_uri if stage == "experts" else config.distill.pictures_per_side
+
+    def shortest(method: str, stage: str) -> float:
+        own = work(method, stage)
+        return min(
             seconds[stage]
             for other, seconds in costs.items()
-            if stage in seconds
-            and (stage == "experts" or configs[other].distill.pictures_per_side == side)
-        ]
+            if stage in seconds and work(other, stage) == own
+        )
 
     return {
         method: {
-            stage: value if stage == "distill" else min(alike(method, stage))
+            stage: value if stage == "distill" else shortest(method, stage)
             for stage, value in seconds.items()
+            if stage != "experts" or method in trainers
         }
         for method, seconds in costs.items()
     }

@@ -6,7 +6,7 @@ import pytest
 from ltdd_ray import methods
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
-from ltdd_ray.workflows.compare.plan import plan_comparison
+from ltdd_ray.workflows.compare.plan import expert_trainers, plan_comparison
 from ltdd_ray.workflows.compare.run_methods import compare
 
 Tiny = Callable[..., RunConfig]
@@ -39,6 +39,18 @@ def test_other_experts_go_to_another_store(
     assert members["ltdd"].store_uri == base.store_uri
     assert members["sharp"].store_uri.startswith(f"{base.store_uri}-")
     assert members["sharp"] == plan_comparison(base, ["sharp"])["sharp"]
+
+
+def test_the_method_with_most_experts_trains_those_of_a_store(
+    tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one would leave some untrained, for which the others wait."""
+    monkeypatch.setitem(methods.REGISTRY._registered, "fewer", {"experts": {"count": 1}})
+    sharp = {"experts": {"representation": {"sharpness": "sam"}}}
+    monkeypatch.setitem(methods.REGISTRY._registered, "sharp", sharp)
+    base = tiny(tmp_path, experts={"count": 2})
+    members = plan_comparison(base, ["random", "fewer", "sharp", "ltdd", "mtt"])
+    assert list(expert_trainers(members)) == ["ltdd", "sharp"]
 
 
 def test_an_empty_list_of_methods_fails_before_any_work(tmp_path: Path, tiny: Tiny) -> None:

@@ -124,8 +124,16 @@ def test_equal_work_has_the_shortest_of_its_timings(
     monkeypatch.setattr(short_runs, "estimate_cost", estimate)
     found = estimated_costs(base, list(seconds), search_data(base))
     assert found["ltdd"] == {"experts": 30, "distill": 50, "evaluate": 5}
-    assert found["ltdd_mosaic"] == {"experts": 30, "distill": 60, "evaluate": 20}
+    assert found["ltdd_mosaic"] == {"distill": 60, "evaluate": 20}, "ltdd trains its experts"
     assert found["random"] == {"evaluate": 5}
+
+
+def test_each_store_is_counted_once(base: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RLDD has experts of its own; the others share theirs."""
+    monkeypatch.setattr(short_runs, "estimate_cost", quick_estimate)
+    costs = estimated_costs(base, ["ltdd", "mtt", "rldd"], search_data(base))
+    assert [method for method in costs if "experts" in costs[method]] == ["ltdd", "rldd"]
+    assert Plan(tuple(costs), costs, 4).experts_seconds == 2
 
 
 def test_every_candidate_is_a_method(base: RunConfig) -> None:

@@ -10,7 +10,7 @@ from ltdd_ray.config.distill import Budget, DistillConfig
 from ltdd_ray.config.distribution import DistributionConfig, QueueConfig, Snapshots
 from ltdd_ray.config.evaluate import EvaluateConfig, EvaluationSet, FullDataConfig
 from ltdd_ray.config.experts import ClassifierStage, ExpertsConfig, RepresentationStage
-from ltdd_ray.config.identity import decides, fingerprint, result_fingerprint
+from ltdd_ray.config.identity import decides, fingerprint, result_fingerprint, set_fingerprint
 from ltdd_ray.config.matching import ClassifierPhase, Dam, RepresentationPhase, StartEpochs
 from ltdd_ray.config.model import ModelConfig
 from ltdd_ray.config.search import Asha, Dimension, SearchConfig
@@ -48,4 +48,5 @@ __all__ = [
     "decides",
     "fingerprint",
     "result_fingerprint",
+    "set_fingerprint",
 ]

@@ -12,9 +12,10 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from ltdd_ray.common.redact import mask_tree
+from ltdd_ray.config.model import ModelConfig
 from ltdd_ray.config.tree import RunConfig
 
-Outcome = Literal["images", "trajectories", "set", "networks", "nothing"]
+Outcome = Literal["images", "trajectories", "set", "networks", "results", "nothing"]
 
 # The first outcome that a key decides; later outcomes follow from earlier ones. A key that is not
 # listed goes with its section.
@@ -36,6 +37,9 @@ DECIDES: dict[str, Outcome] = {
     "distill": "set",
     "evaluate": "networks",
     "evaluate.lr": "set",  # the engines dc, dm and idm learn no rate, their sets record this one
+    "evaluate.sets": "results",  # each network is trained independently of the others
+    "evaluate.networks": "results",
+    "evaluate.models": "results",
     "plugins": "nothing",
     "search": "nothing",
     "tracking": "nothing",
@@ -87,7 +91,13 @@ def fingerprint(*parts: Any) -> str:
 
 def result_fingerprint(config: RunConfig) -> str:
     """Identity of a run's outcome. Addresses are masked, so new credentials change nothing."""
-    tree = _only(config.model_dump(mode="json"), ("images", "trajectories", "set", "networks"))
+    outcomes = ("images", "trajectories", "set", "networks", "results")
+    return fingerprint(mask_tree(_only(config.model_dump(mode="json"), outcomes)))
+
+
+def set_fingerprint(config: RunConfig) -> str:
+    """Identity of a run's distilled set: what decides its evaluation does not enter."""
+    tree = _only(config.model_dump(mode="json"), ("images", "trajectories", "set"))
     return fingerprint(mask_tree(tree))
 
 
@@ -110,13 +120,17 @@ def trajectory_fingerprints(config: RunConfig, images: str, expert: int) -> tupl
     return first, fingerprint("classifier", first, classifier)
 
 
-def network_fingerprint(config: RunConfig, images: str, evaluated_on: str, distilled: str) -> str:
-    """Identity of a run's evaluation.
+def network_fingerprint(
+    config: RunConfig, model: ModelConfig, images: str, evaluated_on: str, distilled: str
+) -> str:
+    """Identity of the evaluation networks of one architecture; which others there are is no matter.
 
     ``images`` and ``evaluated_on`` are the fingerprints of training and evaluation images,
     ``distilled`` is the SHA-256 of the distilled set's file, "" if nothing was distilled.
     """
-    return fingerprint(result_fingerprint(config), images, evaluated_on, distilled)
+    outcomes = ("images", "trajectories", "set", "networks")
+    tree = mask_tree(_only(config.model_dump(mode="json"), outcomes))
+    return fingerprint(tree, model, images, evaluated_on, distilled)
 
 
 def trial_fingerprint(config: RunConfig, images: str, evaluated_on: str, score: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.hardware import describe_versions
-from ltdd_ray.config import RunConfig, result_fingerprint
+from ltdd_ray.config import RunConfig, result_fingerprint, set_fingerprint
 from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.distill.artifact import DistilledSet
@@ -26,7 +26,7 @@ def provenance(config: RunConfig, train: LongTailedDataset, update: int) -> dict
         **({"bits": config.distill.bits} if config.distill.bits else {}),
         "seed": config.seed,
         "update": update,
-        "config_hash": result_fingerprint(config),
+        "config_hash": set_fingerprint(config),
         "versions": describe_versions(),
     }
 
@@ -39,13 +39,14 @@ def refuse_other_inputs(
     A set that somebody made elsewhere has no provenance; its classes are compared alone.
     """
     inputs = {
-        "other training images": ("dataset_fingerprint", train.fingerprint),
-        "another config": ("config_hash", result_fingerprint(config)),
+        "other training images": ("dataset_fingerprint", [train.fingerprint]),
+        # Older versions recorded the hash of a whole run.
+        "another config": ("config_hash", [set_fingerprint(config), result_fingerprint(config)]),
     }
     changed = [
-        f"{what} ({key} {found.provenance[key]}, now {now})"
+        f"{what} ({key} {found.provenance[key]}, now {now[0]})"
         for what, (key, now) in inputs.items()
-        if found.provenance.get(key, now) != now
+        if found.provenance.get(key, now[0]) not in now
     ]
     if found.class_names != train.class_names:
         changed.append("other classes")

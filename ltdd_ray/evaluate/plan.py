@@ -5,7 +5,7 @@ A resumed run reads these files and repeats only the networks that have none.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_bytes, read_text, write_json
 from ltdd_ray.config import RunConfig
-from ltdd_ray.config.identity import network_fingerprint
+from ltdd_ray.config.identity import fingerprint, network_fingerprint
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.evaluate.train import NetworkResult
 from ltdd_ray.nn.networks import build_network
@@ -25,7 +25,8 @@ SET_HASH = "distilled_sha256"  # in results.json: the set that the networks were
 class NetworkRecord:
     """The file of one evaluated network.
 
-    ``identity`` hashes what decides the result: the config, the data and the distilled set.
+    ``identity`` hashes what decides the result: the config, the data, the distilled set and the
+    architecture. The other networks of a run do not enter, so some can be added later.
     """
 
     file: Path
@@ -63,9 +64,11 @@ def plan_networks(config: RunConfig, data: PreparedData, folder: Path) -> list[N
     first set only. If the config distils, the distilled set must exist.
     """
     distilled = hash_of_set(distilled_file(folder)) if config.distils else ""
-    identity = network_fingerprint(
-        config, data.train.fingerprint, data.evaluation.fingerprint, distilled
-    )
+    on = data.train.fingerprint, data.evaluation.fingerprint, distilled
+    identities = {
+        label: network_fingerprint(config, model, *on)
+        for label, model in config.evaluation_models.items()
+    }
     sets = config.evaluate.sets
     own, *others = config.evaluation_models
     pairs = [(name, own, name) for name in sets] + [
@@ -73,11 +76,20 @@ def plan_networks(config: RunConfig, data: PreparedData, folder: Path) -> list[N
     ]
     return [
         NetworkRecord(
-            folder / "evaluation" / f"{stem}-{network}.json", set_name, model, network, identity
+            folder / "evaluation" / f"{stem}-{network}.json",
+            set_name,
+            model,
+            network,
+            identities[model],
         )
         for set_name, model, stem in pairs
         for network in range(config.evaluate.networks)
     ]
+
+
+def evaluation_identity(planned: Sequence[NetworkRecord]) -> str:
+    """Identity of the results of all ``planned`` networks together."""
+    return fingerprint([[record.file.name, record.identity] for record in planned])
 
 
 def distilled_file(folder: Path) -> Path:

@@ -110,7 +110,8 @@ class RunFolder:
     def check_owner(self, config: RunConfig) -> None:
         """Raise ``UserError`` where the folder cannot be used for ``config``.
 
-        That is where it holds other files, or a config that leads to other results.
+        That is where it holds other files, or a config that leads to other networks. Which
+        networks there are may change: those that are missing are then trained.
         """
         file = self.path / "config.yaml"
         if not file.exists():
@@ -131,7 +132,7 @@ class RunFolder:
         different = [
             key
             for key in {**wanted, **recorded}
-            if recorded.get(key) != wanted.get(key) and decides(key) != "nothing"
+            if recorded.get(key) != wanted.get(key) and decides(key) not in ("results", "nothing")
         ]
         if different:
             shown = ", ".join(

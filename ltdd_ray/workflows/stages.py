@@ -18,7 +18,13 @@ from ltdd_ray.distill.checks import read_checks
 from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.distill.provenance import refuse_other_inputs
 from ltdd_ray.evaluate.feature_map import write_feature_map
-from ltdd_ray.evaluate.plan import SET_HASH, distilled_file, hash_of_set, plan_networks
+from ltdd_ray.evaluate.plan import (
+    SET_HASH,
+    distilled_file,
+    evaluation_identity,
+    hash_of_set,
+    plan_networks,
+)
 from ltdd_ray.evaluate.results import summarise
 from ltdd_ray.evaluate.sets import epochs_on
 from ltdd_ray.evaluate.train import EvaluationReport
@@ -130,7 +136,7 @@ def _evaluate_finished(run: RunContext) -> bool:
     planned = plan_networks(run.config, run.data, run.folder.path)
     # A killed run may leave the results of networks that it has replaced.
     made_from = run.folder.read_results().get("identity")
-    return made_from == planned[0].identity and all(record.read() for record in planned)
+    return made_from == evaluation_identity(planned) and all(record.read() for record in planned)
 
 
 def _evaluate(run: RunContext) -> int:
@@ -156,10 +162,11 @@ def _evaluate(run: RunContext) -> int:
 def write_results(run: RunContext) -> None:
     """Write results.json from the evaluated networks, the feature map, and the card."""
     planned = plan_networks(run.config, run.data, run.folder.path)
-    write_feature_map(run.config, run.data, run.folder.path, planned[0].identity)
+    identity = evaluation_identity(planned)
+    write_feature_map(run.config, run.data, run.folder.path, identity)
     networks = [result for record in planned if (result := record.read())]
     known = {
-        "identity": planned[0].identity,
+        "identity": identity,
         **run.folder.information(),
         "expert_classifier_norms": expert_classifier_norms(run.config, run.data.train),
     }

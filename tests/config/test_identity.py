@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.config import RunConfig, decides, result_fingerprint
+from ltdd_ray.config import ModelConfig, RunConfig, decides, result_fingerprint, set_fingerprint
 from ltdd_ray.config.identity import (
     ADDED,
+    network_fingerprint,
     store_fingerprint,
     trajectory_fingerprints,
     trial_fingerprint,
@@ -50,7 +51,7 @@ def test_the_fingerprints_of_a_shipped_config(shipped: RunConfig, tmp_path: Path
         "trajectories": ["41a307787b2ffa51", "339cf79d9dda0387"],
         "store": "d11435095f6784ff",
         "run": "c5b199979b10c9e4",
-        "network": {"59efc3cc93e4cb61"},
+        "network": {"c3f7402b4abc3a5c"},
         "trial": "bd133d59466299be",
     }
 
@@ -100,6 +101,10 @@ def test_a_key_enters_the_fingerprints_of_what_it_decides(path: tuple[str, ...])
     outcome = decides(".".join(path))
     assert outcome is not None
     assert (result_fingerprint(other) != result_fingerprint(first)) == (outcome != "nothing")
+    decided_before = outcome in ("images", "trajectories", "set")
+    assert (set_fingerprint(other) != set_fingerprint(first)) == decided_before
+    networks = [network_fingerprint(one, ModelConfig(), "a", "b", "c") for one in (first, other)]
+    assert (networks[0] != networks[1]) == (decided_before or outcome == "networks")
     in_store = store_fingerprint(other) != store_fingerprint(first)
     assert in_store == (outcome == "trajectories")
     stages = [trajectory_fingerprints(config, "images", 3) for config in (first, other)]

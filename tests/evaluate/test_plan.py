@@ -6,7 +6,7 @@ import pytest
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import prepare_data
-from ltdd_ray.evaluate.plan import plan_networks, require_models
+from ltdd_ray.evaluate.plan import evaluation_identity, plan_networks, require_models
 from ltdd_ray.evaluate.train import NetworkResult, evaluate_network
 
 RESULT = NetworkResult(
@@ -55,6 +55,24 @@ def test_a_result_is_found_again_only_for_the_same_distilled_set(
     assert plan_networks(tiny(tmp_path, seed=4), data, tmp_path)[3].read() is None
     write_set(tmp_path, b"another")
     assert plan_networks(config, data, tmp_path)[3].read() is None
+
+
+def test_networks_are_found_again_beside_more_of_them(
+    tmp_path: Path, tiny: Callable[..., RunConfig]
+) -> None:
+    """With another set, another network and another architecture, but not with other epochs."""
+    config = tiny(tmp_path, evaluate={"networks": 1, "sets": ["distilled"]})
+    data = prepare_data(config)
+    write_set(tmp_path, b"one")
+    records = plan_networks(config, data, tmp_path)
+    records[0].write(RESULT)
+    more = {"networks": 2, "sets": ["random", "distilled"], "models": [{"name": "alexnet"}]}
+    others = plan_networks(tiny(tmp_path, evaluate=more), data, tmp_path)
+    assert [record.file.name for record in others if record.read()] == ["distilled-0.json"]
+    assert len({record.identity for record in others}) == 2, "one for each architecture"
+    assert evaluation_identity(others) != evaluation_identity(records)
+    longer = tiny(tmp_path, evaluate={"networks": 1, "sets": ["distilled"], "epochs": 9})
+    assert not plan_networks(longer, data, tmp_path)[0].read()
 
 
 def test_a_broken_file_counts_as_missing(tmp_path: Path, tiny: Callable[..., RunConfig]) -> None:

@@ -39,6 +39,14 @@ def test_how_widely_a_run_is_spread_may_change(tmp_path: Path, tiny: Tiny) -> No
     assert load_config(tmp_path / "tiny" / "config.yaml") == config
 
 
+def test_sets_and_networks_may_be_added(tmp_path: Path, tiny: Tiny) -> None:
+    RunFolder.open(tiny(tmp_path))
+    more = {"epochs": 4, "networks": 5, "sets": ["distilled", "distilled_8bit"]}
+    RunFolder.open(tiny(tmp_path, evaluate=more))
+    with pytest.raises(UserError, match=r"another config: evaluate\.epochs \("):
+        RunFolder.open(tiny(tmp_path, evaluate={"epochs": 9}))
+
+
 def test_a_folder_of_another_config_is_refused(tmp_path: Path, tiny: Tiny) -> None:
     RunFolder.open(tiny(tmp_path))
     before = (tmp_path / "tiny" / "config.yaml").read_bytes()

@@ -12,12 +12,12 @@ from PIL import Image
 from reportkit import write_run
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.config import RunConfig
+from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.provenance import provenance
 from ltdd_ray.evaluate.feature_map import read_feature_map
-from ltdd_ray.evaluate.plan import plan_networks
+from ltdd_ray.evaluate.plan import evaluation_identity, plan_networks
 from ltdd_ray.evaluate.train import NetworkResult
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.heartbeat import Heartbeat
@@ -71,6 +71,12 @@ def test_a_set_of_other_inputs_is_refused(context: RunContext, made: DistilledSe
     changed = replace(context, config=seed)
     with pytest.raises(UserError, match=r"another config \(config_hash .*delete .*to distil anew"):
         STAGES["distill"].finished(changed)
+    evaluate = context.config.evaluate.model_copy(update={"sets": ("distilled_8bit",)})
+    shown = replace(context, config=context.config.model_copy(update={"evaluate": evaluate}))
+    assert STAGES["distill"].finished(shown), "the set is the same for other evaluations"
+    older = made.provenance | {"config_hash": result_fingerprint(context.config)}
+    replace(made, provenance=older).save(context.folder.distilled)
+    assert STAGES["distill"].finished(context), "older versions recorded the hash of the run"
     names = ("another", *made.class_names[1:])
     replace(made, class_names=names).save(context.folder.distilled)
     with pytest.raises(UserError, match="was made from other classes; restore"):
@@ -82,7 +88,8 @@ def test_results_of_replaced_networks_are_written_anew(
 ) -> None:
     monkeypatch.setattr("ltdd_ray.evaluate.plan.NetworkRecord.read", lambda record: True)
     results = context.folder.results
-    identity = plan_networks(context.config, context.data, context.folder.path)[0].identity
+    planned = plan_networks(context.config, context.data, context.folder.path)
+    identity = evaluation_identity(planned)
     results.write_text(json.dumps({"identity": identity}))
     assert STAGES["evaluate"].finished(context)
     for content in ("{}", '{"identity": "of older networks"}', '{"iden', "[1]"):

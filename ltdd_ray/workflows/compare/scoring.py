@@ -95,8 +95,9 @@ def _memory_probe(configs: Configs, data: PreparedData, tasks: Sequence[Task]) -
 def _margins_file(config: RunConfig, data: PreparedData, network: int) -> Path:
     """Named by what decides the margins, so that other sets and settings have other files."""
     made_from = hash_of_set(distilled_file(config.folder)) if config.distils else ""
-    parts = config, data.train.fingerprint, data.evaluation.fingerprint, made_from
-    return config.folder / "margins" / f"{network_fingerprint(*parts)}-{network}.npy"
+    on = data.train.fingerprint, data.evaluation.fingerprint, made_from
+    identity = network_fingerprint(config, config.model, *on)
+    return config.folder / "margins" / f"{identity}-{network}.npy"
 
 
 def _write(file: Path, margins: np.ndarray) -> None:

@@ -131,6 +131,21 @@ def test_classifier_norms_run_from_head_to_tail_for_student_random_and_experts(r
     assert len(set(heights["curve random"])) == len(set(heights["curve expert classifier"])) == 1
 
 
+def test_classes_of_equal_size_have_no_ratio_of_groups(run_folder):
+    file = run_folder / "results.json"
+    values = json.loads(file.read_text())
+    values["class_counts"] = [50] * 4
+    for one in (values, *values["sets"].values(), *values["cross_architecture"].values()):
+        one["groups"] = {"medium": one["accuracy"]}
+    file.write_text(json.dumps(values))
+    page = rendered(run_folder)
+    text = " ".join(page.text.split())
+    assert "Network Medium LTDD 1.00 Random selection 1.00" in text
+    assert "Few ÷ many" not in text and "few-shot" not in text
+    labels = [svg.get("aria-label") or "" for svg in page.all("svg")]
+    assert any(label.endswith("from head to tail.") for label in labels)
+
+
 def test_confidence_is_shown_per_group_and_set(run_folder):
     text = " ".join(rendered(run_folder).text.split())
     assert (

@@ -6,6 +6,7 @@ from statistics import median
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import refuse_impossible
+from ltdd_ray.common.hints import nearest_path
 from ltdd_ray.common.shell import command
 from ltdd_ray.data.names import class_name, printable
 from ltdd_ray.data.sources.checks import strange_classes, without_test_images
@@ -54,6 +55,7 @@ def scan_folder(root: Path) -> Scan:
         raise UserError(
             f"{root}: {'not a' if root.exists() else 'no such'} folder; "
             "give one that holds a folder of images per class"
+            f"{'' if root.exists() else nearest_path(root)}"
         )
     if printable(str(root)) != str(root):
         raise UserError(

@@ -144,3 +144,20 @@ def test_init_offers_a_larger_share_for_a_class_with_two_test_images(
     assert cli.main(["data", "info", "photos.yaml", "--no-timing"]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "one test image moves, in points: a class by up to 20, many-shot by up to 5" in told
+
+
+def test_init_says_where_its_test_images_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for part, count in (("train", 40), ("test", 6)):
+        for name in ("cat", "owl"):
+            Path("photos", part, name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("L", (8, 8), 5 * number).save(Path("photos", part, name, f"{number}.png"))
+    assert cli.main(["init", "photos"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "read: 80 training images, and 12 test images of photos/test"
+    assert cli.main(["init", "photos/train", "--output", "whole.yaml"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "read: 80 images, 20 % of each class to be held out for testing"

@@ -134,15 +134,14 @@ def _init(options: argparse.Namespace) -> None:
     from ltdd_ray.common.files import resolved
     from ltdd_ray.common.hardware import describe_hardware
     from ltdd_ray.common.shell import command
-    from ltdd_ray.data.proposal import few_test_images, write_proposal
+    from ltdd_ray.data.proposal import few_test_images, what_was_read, write_proposal
     from ltdd_ray.data.scan import scan_folder
 
     output = options.output or Path(f"{resolved(options.folder).name}.yaml")
     hardware, scan = describe_hardware(), scan_folder(options.folder)
     write_proposal(scan, output, hardware["cores"], len(hardware["gpus"]))
-    read = f"{sum(scan.class_counts.values()):,} training images"
     notes = (*scan.notes, *few_test_images(scan))
-    print("\n".join([f"read: {read}", *(f"note: {note}" for note in notes)]))
+    print("\n".join([f"read: {what_was_read(scan)}", *(f"note: {note}" for note in notes)]))
     print(
         f"wrote {output}; next: `{command('data', 'info', output)}` to estimate time and memory, "
         f"`{command('run', output)}` to run it"

@@ -118,6 +118,11 @@ def _sigterm_as_interrupt(terminated: threading.Event) -> Iterator[None]:
 def _sentence(error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and not _is_ours(error.name):
+        return (
+            f"{sys.executable} has no module `{error.name}`; run the command with the Python of "
+            "the environment in which ltdd-ray is installed"
+        )
     if isinstance(error, MemoryError):
         return "not enough memory; free some, or choose smaller data or batches"
     if isinstance(error, OSError) and error.errno in _REMEDIES:
@@ -129,6 +134,10 @@ def _sentence(error: Exception) -> str:
     # The text of an error can hold the stack trace of another process.
     what = " ".join([type(error).__name__, *str(error).strip().splitlines()[-1:]])
     return f"unexpected {_cut(what)}; this is a bug: run the same command with --debug to see where"
+
+
+def _is_ours(module: str | None) -> bool:
+    return module is None or module.partition(".")[0] == "ltdd_ray"
 
 
 def _cut(text: str) -> str:

@@ -1,12 +1,12 @@
 """The command line of ``ltdd-ray``: commands, arguments and help. Imports nothing heavy."""
 
 import argparse
-import difflib
 import os.path
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ltdd_ray.common.address import is_address
+from ltdd_ray.common.hints import nearest
 
 STAGE_COMMANDS = {
     "run": (
@@ -59,21 +59,31 @@ class Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            near = difflib.get_close_matches(str(value), map(str, action.choices or ()), n=1)
-            if near:
-                error.message += f"; did you mean `{near[0]}`?"
+            error.message += nearest(str(value), map(str, action.choices or ()))
             raise
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Refuse words that this command does not take, here, where its options are known."""
+        self._given = list(args or ())
         found, rest = super().parse_known_args(args, namespace)
         if rest:
-            near = difflib.get_close_matches(rest[0], self._option_string_actions, n=1)
-            hint = f"; did you mean `{near[0]}`?" if near else ""
+            hint = nearest(rest[0], self._option_string_actions)
             if not rest[0].startswith("-"):
                 hint = "; a name that holds spaces needs quotes"
             self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
         return found, rest
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse, and where something is missing also a misspelt option that was given."""
+        if message.startswith("the following arguments are required"):
+            options = [word.partition("=")[0] for word in self._given if word.startswith("--")]
+            hints = (
+                nearest(one, self._option_string_actions)
+                for one in options
+                if not any(known.startswith(one) for known in self._option_string_actions)
+            )
+            message += next(filter(None, hints), "")
+        super().error(message)
 
 
 def build_parser() -> argparse.ArgumentParser:

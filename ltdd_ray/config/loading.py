@@ -8,6 +8,7 @@ Unknown keys are refused with the nearest valid name.
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from datetime import date
@@ -20,13 +21,14 @@ from pydantic import ValidationError
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_text, refuse_impossible, resolved, usable_path
+from ltdd_ray.common.hints import nearest
 from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.common.registry import import_plugins
 from ltdd_ray.common.shell import command
 from ltdd_ray.config.nested import merge
 from ltdd_ray.config.overlays import engine_of, last_method, with_method
 from ltdd_ray.config.section import Section, require_sections, section_of
-from ltdd_ray.config.shipped import find_config
+from ltdd_ray.config.shipped import find_config, shipped_configs
 from ltdd_ray.config.tree import RunConfig
 from ltdd_ray.config.yaml_text import parse_yaml
 
@@ -150,11 +152,13 @@ def _read_files(path: Path, seen: tuple[Path, ...]) -> list[dict[str, Any]]:
     try:
         tree = parse_yaml(read_text(path, "utf-8-sig"), str(path))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such config file; {_nearest(path)}") from None
+        hint = _nearest(path, shipped=not seen) or "`ltdd-ray configs` lists the shipped ones"
+        raise UserError(f"{path}: no such config file; {hint}") from None
     except IsADirectoryError:
+        near = f"{hint} " if (hint := _nearest(path, shipped=False)) else ""
         raise UserError(
             f"{path}: a folder, not a config file; "
-            f"`{command('init', path)}` writes one for a folder of images"
+            f"{near}`{command('init', path)}` writes one for a folder of images"
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: no UTF-8 text (byte {error.start}); save it as UTF-8") from None
@@ -174,13 +178,14 @@ def _import_plugins(tree: Mapping[str, Any]) -> None:
         import_plugins([str(module) for module in plugins])
 
 
-def _nearest(path: Path) -> str:
-    """A hint for a missing file: the config beside it with the most similar name."""
+def _nearest(path: Path, shipped: bool) -> str:
+    """A hint for a missing file: the config beside it, or a shipped one, with a similar name."""
     beside = {file.stem: file for file in sorted(path.parent.glob("*.y*ml"))}
     near = difflib.get_close_matches(path.stem, beside, n=1)
     if near:
         return f"did you mean {beside[near[0]]}?"
-    return "`ltdd-ray configs` lists the shipped ones"
+    name = path.with_suffix("") if path.suffix in (".yaml", ".yml") else path
+    return nearest(name.as_posix(), shipped_configs()).removeprefix("; ") if shipped else ""
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -259,6 +264,8 @@ def _describe(error: Any) -> str:
         message += f"; quote it, as in --set '{place}=\"{error['input']}\"'"
     if error["type"] == "string_type" and error["input"] is None:
         message += "; YAML reads nothing, and what begins with #, as null: quote it"
+    if error["type"] == "literal_error":
+        message += nearest(str(error["input"]), re.findall("'([^']*)'", error["ctx"]["expected"]))
     if not place or isinstance(error["input"], dict):  # the sentence names the keys of a section
         return message
     return f"`{place}` = {error['input']!r}: {message[0].lower()}{message[1:]}"

@@ -4,12 +4,12 @@ A name is a path below that folder without ``.yaml``: ``demo``, ``cifar10_lt/cpu
 begin with ``_`` hold what others share and are not listed.
 """
 
-import difflib
 import re
 from itertools import takewhile
 from pathlib import Path
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.hints import nearest
 
 # In a checkout a link to the top-level folder; the wheel holds the files themselves.
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -25,10 +25,9 @@ def find_shipped(name: str) -> Path:
     """The file of the shipped config ``name``. Raises ``UserError`` with the nearest name."""
     configs = {_name(file): file for file in FOLDER.rglob("*.yaml")}
     if name not in configs:
-        near = difflib.get_close_matches(name, shipped_configs(), n=1)
-        hint = f"did you mean `{near[0]}`? " if near else ""
+        hint = nearest(name, shipped_configs()) or ";"
         raise UserError(
-            f"{name}: no shipped config has this name; {hint}`ltdd-ray configs` lists all"
+            f"{name}: no shipped config has this name{hint} `ltdd-ray configs` lists all"
         )
     return configs[name]
 

@@ -8,14 +8,24 @@ import numpy as np
 def class_groups(class_counts: np.ndarray | Sequence[int]) -> dict[str, tuple[int, ...]]:
     """Cut the classes, sorted by falling count (ties by label), into many, medium and few.
 
-    ``many`` and ``few`` have C // 3 classes each, at least one; ``medium`` has the rest. Ten
-    classes give 3, 4, 3. A group without a class is left out, as ``medium`` is for two classes.
-    The groups depend on ranks only, so those of one source are the same at every imbalance factor.
+    ``many`` are the C // 3 largest classes, at least one, and ``few`` as many of the smallest;
+    ``medium`` has the rest. Ten classes give 3, 4, 3. Classes of equal size share a group: the
+    outer groups take all that are as large as one of their own, and where that would put a class
+    into both, those of its size are ``medium``. A group without a class is left out.
+    The groups depend on ranks only, so those of one source are the same at every imbalance factor,
+    unless rounded counts become equal at a cut.
 
     Args:
         class_counts: (C,) training images of each class, C >= 2.
     """
-    order = [int(k) for k in np.argsort(-np.asarray(class_counts), kind="stable")]
+    counts = np.asarray(class_counts)
+    order = np.argsort(-counts, kind="stable")
     outer = max(1, len(order) // 3)
-    groups = {"many": order[:outer], "medium": order[outer:-outer], "few": order[-outer:]}
-    return {name: tuple(classes) for name, classes in groups.items() if classes}
+    ranked = counts[order]
+    smallest_many, largest_few = ranked[outer - 1], ranked[-outer]
+    if smallest_many == largest_few:
+        many, few = ranked > smallest_many, ranked < largest_few
+    else:
+        many, few = ranked >= smallest_many, ranked <= largest_few
+    parts = {"many": many, "medium": ~(many | few), "few": few}
+    return {name: tuple(order[part].tolist()) for name, part in parts.items() if part.any()}

@@ -44,26 +44,39 @@ def sensible_ipc(class_counts: Sequence[int]) -> int:
     return max([ipc for ipc in IPC if ipc <= limit], default=1)
 
 
-def few_test_images(scan: Scan) -> tuple[str, ...]:
-    """Sentences where :data:`TEST_FRACTION` leaves a class few test images; else none.
+def what_was_read(scan: Scan) -> str:
+    """A sentence about the images of both parts, with the place of the test images."""
+    images = f"{sum(scan.class_counts.values()):,}"
+    if scan.test:
+        return f"{images} training images, and {scan.test_images:,} test images of {scan.test}"
+    return f"{images} images, {100 * TEST_FRACTION:.0f} % of each class to be held out for testing"
 
-    The first one names the smallest class. The second offers the first of the larger shares that
-    gives it :data:`FEWEST_TEST_IMAGES`, or the largest one if none does. It is absent where no
-    share gives it more.
+
+def few_test_images(scan: Scan) -> tuple[str, ...]:
+    """Sentences where a class gets few test images; else none.
+
+    The first one names the smallest class. Where :data:`TEST_FRACTION` is held out, the second
+    offers the first of the larger shares that gives it :data:`FEWEST_TEST_IMAGES`, or the largest
+    one if none does. It is absent where no share gives it more.
     """
-    if scan.has_test:
-        return ()
-    held = {name: held_out_of(count, TEST_FRACTION) for name, count in scan.class_counts.items()}
+    held = (
+        scan.test_counts
+        if scan.test
+        else {name: held_out_of(count, TEST_FRACTION) for name, count in scan.class_counts.items()}
+    )
+    held = {name: count for name, count in held.items() if count}  # others are not measured
     few = sum(count < FEWEST_TEST_IMAGES for count in held.values())
     if not few:
         return ()
-    smallest = min(held, key=lambda name: scan.class_counts[name])
+    smallest = min(held, key=lambda name: (held[name], scan.class_counts[name]))
     count, now = scan.class_counts[smallest], held[smallest]
     warning = (
         f"{few} class{'es' if few > 1 else ''} will have fewer than {FEWEST_TEST_IMAGES} test "
         f"images; {smallest} will have {now}, so one of them is {100 / now:.0f} points of its "
         "accuracy"
     )
+    if scan.test:
+        return (warning,)
     enough = (f for f in LARGER_FRACTIONS if held_out_of(count, f) >= FEWEST_TEST_IMAGES)
     share = next(enough, LARGER_FRACTIONS[-1])
     then = held_out_of(count, share)
@@ -91,7 +104,7 @@ def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
     )
     environment.filters["yaml"] = _quoted
     counts = sorted(scan.class_counts.items(), key=lambda item: -item[1])
-    train = [n if scan.has_test else round((1 - TEST_FRACTION) * n) for _, n in counts]
+    train = [n if scan.test else round((1 - TEST_FRACTION) * n) for _, n in counts]
     side = max(
         [side for side in SIDES if side <= min(scan.short_side, 64 if gpus else 32)],
         default=SIDES[0],

@@ -1,11 +1,12 @@
 """Class counts and image sizes of a folder, read without decoding the images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import refuse_impossible
+from ltdd_ray.common.hints import nearest_path
 from ltdd_ray.common.shell import command
 from ltdd_ray.data.names import class_name, printable
 from ltdd_ray.data.sources.checks import strange_classes, without_test_images
@@ -21,20 +22,26 @@ class Scan:
 
     Attributes:
         class_counts: training images by class name.
-        has_test: whether the folder has test images.
+        test: the folder of the test part, if there is one.
         sizes: (width, height) of the images in a sample.
         short_side: median over the sample of the smaller of width and height.
         colour: whether any image of the sample is in colour.
         notes: sentences about what is not read.
+        test_counts: images of the test part by class name; 0 for a class that it lacks.
     """
 
     root: Path
     class_counts: dict[str, int]
-    has_test: bool
+    test: Path | None
     sizes: frozenset[tuple[int, int]]
     short_side: int
     colour: bool
     notes: tuple[str, ...] = ()
+    test_counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def test_images(self) -> int:
+        return sum(self.test_counts.values())
 
 
 def scan_folder(root: Path) -> Scan:
@@ -48,6 +55,7 @@ def scan_folder(root: Path) -> Scan:
         raise UserError(
             f"{root}: {'not a' if root.exists() else 'no such'} folder; "
             "give one that holds a folder of images per class"
+            f"{'' if root.exists() else nearest_path(root)}"
         )
     if printable(str(root)) != str(root):
         raise UserError(
@@ -69,8 +77,8 @@ def scan_folder(root: Path) -> Scan:
         )
     everything = [file for found in files.values() for file in found]
     refuse_unreadable_heic(everything)
-    if test is not None:
-        refuse_unreadable_heic(file for folder in subfolders(test) for file in image_files(folder))
+    there = {class_name(f.name): image_files(f) for f in (subfolders(test) if test else ())}
+    refuse_unreadable_heic(file for found in there.values() for file in found)
     heads = [
         read_head(str(file), file) for file in everything[:: -(-len(everything) // SIZES_SAMPLED)]
     ]
@@ -78,19 +86,18 @@ def scan_folder(root: Path) -> Scan:
     return Scan(
         root=root,
         class_counts={name: len(found) for name, found in files.items()},
-        has_test=test is not None,
+        test=test,
         sizes=frozenset(sizes),
         short_side=round(median(min(size) for size in sizes)),
         colour=any(colour for _, colour in heads),
-        notes=(*passed_over(root, train, test), *_unmeasured(files, test)),
+        notes=(*passed_over(root, train, test), *(_unmeasured(files, there) if test else ())),
+        test_counts={name: len(there.get(name, ())) for name in files} if test else {},
     )
 
 
-def _unmeasured(files: dict[str, list[Path]], test: Path | None) -> list[str]:
+def _unmeasured(files: dict[str, list[Path]], test: dict[str, list[Path]]) -> list[str]:
     """A note about classes that the test part lacks."""
-    if test is None:
-        return []
-    there = {class_name(folder.name) for folder in subfolders(test) if image_files(folder)}
+    there = {name for name, found in test.items() if found}
     if there - files.keys():
         raise strange_classes(sorted(there - files.keys()), sorted(files))
     return without_test_images([name for name in files if name not in there], len(files))

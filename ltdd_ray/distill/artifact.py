@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import usable_path, write_atomic
+from ltdd_ray.common.hints import nearest_path
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.formation import decode
 from ltdd_ray.distill.rounding import round_images, to_bytes
@@ -161,6 +162,7 @@ def find_distilled(place: Path | str, name: str = "distilled") -> Path:
     if not place.exists():
         raise UserError(
             f"{place}: does not exist; give the folder of a run, or a {name}.safetensors"
+            f"{nearest_path(place)}"
         )
     if place.is_file() and place.suffix != ".safetensors":
         raise UserError(

@@ -4,11 +4,11 @@ Sizes (images, updates, steps) stay those of the config, so that all methods are
 same cost.
 """
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.hints import nearest
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import parse_config
 from ltdd_ray.config.nested import leaves, merge
@@ -91,9 +91,10 @@ def name_note(config: RunConfig) -> str:
     """A sentence where ``method`` names no method, or one with other settings; else empty."""
     method, known = config.method, known_methods()
     if method not in known:
-        near = difflib.get_close_matches(method.lower(), known, n=1)
-        hint = f"; did you mean `{near[0]}`?" if near else ""
-        return f"no method is called `{method}`, so it only names the set{hint}"
+        return (
+            f"no method is called `{method}`, so it only names the set"
+            f"{nearest(method.lower(), known)}"
+        )
     if "engine" in method_settings(method).get("distill", {}) and not config.distils:
         return f"`{method}` distils nothing here, as evaluate.sets has no distilled set"
     unlike = unlike_method(dict(leaves(config.model_dump(mode="json"))), method)

@@ -13,6 +13,7 @@ from jinja2 import UndefinedError
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_text
+from ltdd_ray.common.hints import nearest_path
 from ltdd_ray.common.shell import command
 from ltdd_ray.config.nested import leaves
 from ltdd_ray.config.yaml_text import parse_yaml
@@ -120,6 +121,7 @@ def _read_results(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UserError(
             f"{folder}: there is no such folder; name the folder that `ltdd-ray run` wrote"
+            f"{nearest_path(folder)}"
         )
     results = _read_json(folder / "results.json")
     if results is None:

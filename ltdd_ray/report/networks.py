@@ -34,8 +34,8 @@ def classifier_norms(results: dict[str, Any], styles: Mapping[str, str]) -> dict
     """Norms (C,) of the classifier's rows, divided by their mean.
 
     For networks trained on the leading set and on random selection, and for the experts. ``chart``
-    shows them from head to tail. ``rows`` has, by style, a ``name``, the mean of each group and the
-    ``ratio`` of few over many.
+    shows them from head to tail. ``rows`` has, by style, a ``name``, the mean of each group and,
+    where classes are unequal enough to have both groups, the ``ratio`` of few over many.
     """
     shown = {
         key: results["sets"][key]
@@ -54,19 +54,20 @@ def classifier_norms(results: dict[str, Any], styles: Mapping[str, str]) -> dict
         style: {"name": named[style][0], **_by_group(values, groups)}
         for style, values in relative.items()
     }
-    ratios = "; ".join(f"{row['name']} {row['ratio']:.2f}" for row in rows.values())
-    label = (
-        "Norms of the classifier's rows relative to their mean, from head to tail. "
-        f"Few-shot over many-shot classes: {ratios}"
-    )
+    label = "Norms of the classifier's rows relative to their mean, from head to tail."
+    compared = {"few", "many"} <= groups.keys()
+    if compared:
+        ratios = "; ".join(f"{row['name']} {row['ratio']:.2f}" for row in rows.values())
+        label += f" Few-shot over many-shot classes: {ratios}"
     chart = rank_chart(
         {style: values[order].tolist() for style, values in relative.items()},
         ("head", "tail"),
         label,
     )
-    return {"chart": chart, "rows": rows, "groups": list(groups)}
+    return {"chart": chart, "rows": rows, "groups": list(groups), "compared": compared}
 
 
 def _by_group(values: np.ndarray, groups: dict[str, tuple[int, ...]]) -> dict[str, Any]:
     means = {name: float(values[list(members)].mean()) for name, members in groups.items()}
-    return {"groups": means, "ratio": means["few"] / means["many"]}
+    ratio = means["few"] / means["many"] if {"few", "many"} <= means.keys() else None
+    return {"groups": means, "ratio": ratio}

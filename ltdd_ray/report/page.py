@@ -22,6 +22,7 @@ from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, upper_end
 from ltdd_ray.report.classes import confusions, recall_by_images
 from ltdd_ray.report.coverage import coverage
+from ltdd_ray.report.files import commands, downloads
 from ltdd_ray.report.finished import FinishedRun, fitting_files
 from ltdd_ray.report.history import curves
 from ltdd_ray.report.images import galleries
@@ -46,11 +47,12 @@ def write_report(run_folder: Path, path: Path | None = None) -> Path:
     """
     run = FinishedRun.read(run_folder)
     with fitting_files(run_folder):
-        return write_page(path or run_folder / "report.html", "run.html", _view(run))
+        page = path or run_folder / "report.html"
+        return write_page(page, "run.html", _view(run, page))
 
 
-def _view(run: FinishedRun) -> dict[str, Any]:
-    """The variables of the template."""
+def _view(run: FinishedRun, page: Path) -> dict[str, Any]:
+    """The variables of the template of ``page``."""
     run_folder = run.folder
     results, information = run.results, run.information
     styles = _styles(results)
@@ -90,6 +92,8 @@ def _view(run: FinishedRun) -> dict[str, Any]:
                 }
             )
         ),
+        "downloads": downloads(run, page),
+        "commands": commands(run),
         "config": run.config,
         "made_from": fingerprint(run_folder),
         "command": command("run", run_folder / "config.yaml", "--set", "output=repeat"),
@@ -190,6 +194,8 @@ def _describe(counts: list[int]) -> str:
     """Number of classes of a group, and the range of their image counts, which are descending."""
     if len(counts) == 1:
         return f"1 class, {counts[0]:,} images"
+    if counts[0] == counts[-1]:
+        return f"{len(counts)} classes, {counts[0]:,} images each"
     return f"{len(counts)} classes, {counts[-1]:,} to {counts[0]:,} images each"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ltdd_ray.common.address import is_address
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_text, refuse_impossible
+from ltdd_ray.common.hints import nearest_path
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.common.units import duration
 from ltdd_ray.runs.events import EVENTS, PROGRESS, STOPPED
@@ -40,7 +41,8 @@ def read_status(folder: Path) -> dict[str, Any]:
     refuse_impossible(str(folder))
     if not folder.is_dir():
         what = "a file, not the folder of a run" if folder.exists() else "there is no such folder"
-        raise UserError(f"{folder}: {what}; name the folder that `ltdd-ray run` wrote")
+        hint = "" if folder.exists() else nearest_path(folder)
+        raise UserError(f"{folder}: {what}; name the folder that `ltdd-ray run` wrote{hint}")
     information = _json(folder / "run.json")
     if information is None:
         below = sorted(file.parent.name for file in folder.glob("*/run.json"))

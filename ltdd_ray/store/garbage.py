@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.store.location import Folder, open_folder, storage_errors
+from ltdd_ray.store.location import Folder, near_folder, open_folder, storage_errors
 from ltdd_ray.store.manifest import Stage, parse_name, read_manifest
 
 MIN_AGE = 3600.0  # seconds; used only where locks cannot show a live writer
@@ -21,7 +21,8 @@ def collect_garbage(uri: str, min_age: float = MIN_AGE) -> list[str]:
     folder = open_folder(uri)
     with storage_errors(folder.uri, "clean the trajectory store"):
         if not folder.exists():
-            raise UserError(f"{folder.uri}: no trajectory store here; check the path")
+            hint = near_folder(folder.uri)
+            raise UserError(f"{folder.uri}: no trajectory store here; check the path{hint}")
         return remove_debris(folder, min_age=min_age)
 
 

@@ -23,6 +23,7 @@ from pyarrow import fs
 from ltdd_ray.common.address import is_address, shown
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import open_regular, usable_path
+from ltdd_ray.common.hints import nearest_path
 from ltdd_ray.common.redact import mask
 from ltdd_ray.store.drafts import LocalDraft, ObjectDraft
 
@@ -77,6 +78,11 @@ def _remedy_there(error: OSError) -> str:
             "there"
         )
     return "check the address, the credentials and the network"
+
+
+def near_folder(uri: str) -> str:
+    """A hint for a folder that does not exist; empty for an address, which may be slow to list."""
+    return "" if is_address(uri) else nearest_path(uri)
 
 
 class LocalFolder:

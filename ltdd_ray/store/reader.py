@@ -15,7 +15,7 @@ import torch
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.layout import ParameterLayout
-from ltdd_ray.store.location import Folder, open_folder, storage_errors
+from ltdd_ray.store.location import Folder, near_folder, open_folder, storage_errors
 from ltdd_ray.store.manifest import Manifest, Row, Stage, finished, manifest_name, read_manifest
 from ltdd_ray.store.rows import DamagedRowError, open_rows
 from ltdd_ray.store.verify import Problem, data_problem, size_problem, verify_folder
@@ -111,7 +111,7 @@ class TrajectoryStore:
             elif not folder.exists():
                 raise UserError(
                     f"{folder.uri}: no trajectory store here; check the path, or train the experts "
-                    "first"
+                    f"first{near_folder(folder.uri)}"
                 )
         if expect:
             store.trajectories()

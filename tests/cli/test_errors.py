@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,16 @@ def test_a_full_disk_says_what_to_do(fails: Any) -> None:
 
 def test_no_memory_is_no_bug(fails: Any) -> None:
     assert "not enough memory; free some" in fails(MemoryError())[1]
+
+
+def test_a_python_without_the_packages_is_named(fails: Any) -> None:
+    """As where the `python` of a job is not that of the environment."""
+    said = fails(ModuleNotFoundError("No module named 'rich'", name="rich"))[1]
+    assert (
+        f"error: {sys.executable} has no module `rich`; run the command with the Python of" in said
+    )
+    for ours in ("ltdd_ray.cli.none", None):
+        assert "this is a bug" in fails(ModuleNotFoundError("No module", name=ours))[1]
 
 
 def test_a_long_error_is_cut_and_holds_no_commands(fails: Any) -> None:

@@ -12,7 +12,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import load_config
 from ltdd_ray.data.names import class_name, printable
-from ltdd_ray.data.proposal import few_test_images, sensible_ipc, write_proposal
+from ltdd_ray.data.proposal import few_test_images, sensible_ipc, what_was_read, write_proposal
 from ltdd_ray.data.scan import Scan, scan_folder
 from ltdd_ray.methods import METHODS, method_config, name_note
 
@@ -38,7 +38,7 @@ def propose(folder: Path, gpus: int = 0, **changes) -> tuple[RunConfig, str]:
     given = {
         "root": folder / "my photos!",
         "class_counts": {"a": 6000, "b # c": 900, "d: e": 60},
-        "has_test": False,
+        "test": None,
         "sizes": frozenset({(40, 50), (500, 300)}),
         "short_side": 40,
         "colour": True,
@@ -68,7 +68,7 @@ def test_a_proposal_fits_images_and_machine(tmp_path: Path) -> None:
     assert large.compute.gpus_per_worker == 1 and large.compute.num_workers == 2
 
     tiny, _ = propose(
-        tmp_path, short_side=5, colour=False, has_test=True, class_counts={"a": 12, "b": 3}
+        tmp_path, short_side=5, colour=False, test=tmp_path / "test", class_counts={"a": 12, "b": 3}
     )
     assert (tiny.data.image_size, tiny.model.depth, tiny.distill.ipc, tiny.distill.lr_image) == (
         8,
@@ -88,8 +88,8 @@ def test_from_28_pixels_on_a_proposal_is_the_most_accurate_method(tmp_path: Path
             assert method_config(config, other).method == other
 
 
-def scan_of(counts: dict[str, int], has_test: bool = False) -> Scan:
-    return Scan(Path("photos"), counts, has_test, frozenset({(8, 8)}), 8, False)
+def scan_of(counts: dict[str, int]) -> Scan:
+    return Scan(Path("photos"), counts, None, frozenset({(8, 8)}), 8, False)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,16 @@ def test_few_test_images_are_told_with_a_larger_share(
     for sentence in sentences:
         assert f"  # {sentence}.\n" in text
     assert text.count("test images;") == bool(sentences)
-    assert few_test_images(scan_of(counts, has_test=True)) == ()
+
+
+def test_few_images_of_a_test_part_are_told_without_a_share(tmp_path: Path) -> None:
+    part = {"test": tmp_path / "photos" / "test", "class_counts": {"cat": 900, "owl": 30}}
+    _, text = propose(tmp_path, **part, test_counts={"cat": 1100, "owl": 4})
+    assert '  # Networks are tested on the 1,104 images of its folder "test".\n' in text
+    assert "  # 1 class will have fewer than 5 test images; owl will have 4, so one of" in text
+    assert "test_fraction" not in text
+    _, text = propose(tmp_path, **part, test_counts={"cat": 5, "owl": 0})  # owl is not measured
+    assert "will have fewer" not in text
 
 
 PATHS = st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=20)
@@ -151,7 +160,10 @@ def test_a_scan_counts_all_and_opens_some(tmp_path: Path) -> None:
                 Image.new(mode, (20 + number % 2, 30)).save(folder / f"{number:03d}.png")
             (folder / "notes.txt").touch()
     found = scan_folder(tmp_path)
-    assert found.class_counts == {"cat": 450, "owl": 2} and found.has_test and found.colour
+    assert found.class_counts == {"cat": 450, "owl": 2} and found.colour
+    assert (found.test, found.test_images) == (tmp_path / "test", 5)
+    assert found.test_counts == {"cat": 3, "owl": 2}
+    assert what_was_read(found) == f"452 training images, and 5 test images of {tmp_path / 'test'}"
     assert found.sizes == {(20, 30), (21, 30)} and found.short_side in (20, 21)
 
 

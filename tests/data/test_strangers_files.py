@@ -235,7 +235,7 @@ def test_parquet_files_that_are_not_read_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("train", ["train", "Training"])
 def test_parts_are_found_by_their_usual_names(tmp_path: Path, name: str, train: str) -> None:
     fill(tmp_path, *(f"{part}/{k}" for part in (train, name) for k in "ab"))
-    assert len(load("imagefolder", tmp_path).test) == 6 and scan_folder(tmp_path).has_test
+    assert len(load("imagefolder", tmp_path).test) == 6 and scan_folder(tmp_path).test
 
 
 def test_two_spellings_of_a_part_are_refused(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ SECTIONS = [
     "images",
     "optimisation",
     "time",
+    "files",
     "repeat",
 ]
 
@@ -50,7 +51,9 @@ def rendered(run_folder: Path) -> Page:
 def test_every_section_is_there_and_linked(run_folder):
     page = rendered(run_folder)
     assert [section["id"] for section in page.all("section")] == SECTIONS
-    assert [link["href"] for link in page.all("a")][1:] == [f"#{name}" for name in SECTIONS]
+    assert [a["href"] for a in page.all("a") if "download" not in a][1:] == [
+        f"#{name}" for name in SECTIONS
+    ]
 
 
 def test_headline_compares_with_random_selection(run_folder):
@@ -131,6 +134,21 @@ def test_classifier_norms_run_from_head_to_tail_for_student_random_and_experts(r
     assert len(set(heights["curve random"])) == len(set(heights["curve expert classifier"])) == 1
 
 
+def test_classes_of_equal_size_have_no_ratio_of_groups(run_folder):
+    file = run_folder / "results.json"
+    values = json.loads(file.read_text())
+    values["class_counts"] = [50] * 4
+    for one in (values, *values["sets"].values(), *values["cross_architecture"].values()):
+        one["groups"] = {"medium": one["accuracy"]}
+    file.write_text(json.dumps(values))
+    page = rendered(run_folder)
+    text = " ".join(page.text.split())
+    assert "Network Medium LTDD 1.00 Random selection 1.00" in text
+    assert "Few ÷ many" not in text and "few-shot" not in text
+    labels = [svg.get("aria-label") or "" for svg in page.all("svg")]
+    assert any(label.endswith("from head to tail.") for label in labels)
+
+
 def test_confidence_is_shown_per_group_and_set(run_folder):
     text = " ".join(rendered(run_folder).text.split())
     assert (
@@ -189,7 +207,8 @@ def test_names_and_config_are_text_not_markup(run_folder):
 def test_the_page_is_self_contained(run_folder):
     page = rendered(run_folder)
     references = [tag[key] or "" for _, tag in page.tags for key in ("src", "href") if key in tag]
-    assert all(reference.startswith(("#", "data:")) for reference in references)
+    beside = [one for one in references if not one.startswith(("#", "data:"))]
+    assert beside == ["distilled/distilled.safetensors"]  # a link, which nobody must follow
     html = (run_folder / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|@import|url\(", html)
 
@@ -212,6 +231,7 @@ def test_results_alone_are_enough(tmp_path):
         "accuracy",
         "classes",
         "classifier",
+        "files",
         "repeat",
     ]
     assert "Random" not in page.text and "Experts" not in page.text

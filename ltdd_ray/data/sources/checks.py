@@ -10,6 +10,7 @@ import numpy as np
 from ltdd_ray.common.address import is_address
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_text
+from ltdd_ray.common.hints import nearest_path
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.dataset import LabelledImages, LongTailedDataset
 from ltdd_ray.data.mapped import MappedImages
@@ -66,7 +67,7 @@ def not_there(key: str, path: str | Path) -> UserError:
     seen = "" if Path(path).is_absolute() or is_address(path) else f", seen from {Path.cwd()}"
     return UserError(
         f"{key}: {path} does not exist{seen}; set it to the place of the images with "
-        f"--set {key}=..., or in the config"
+        f"--set {key}=..., or in the config{'' if is_address(path) else nearest_path(path)}"
     )
 
 

@@ -5,6 +5,7 @@ import os.path
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ltdd_ray import __version__
 from ltdd_ray.common.address import is_address
 from ltdd_ray.common.hints import nearest
 
@@ -36,8 +37,9 @@ COMPARE = (
 )
 RECOMMEND = (
     "Run a few methods for a short time on the training images, without those that are held out, "
-    "and rank them by accuracy on the latter. Writes NAME/recommend/10min/best.yaml, the config of "
-    "the whole run of the first method. The same command continues an interrupted one."
+    "and rank them by accuracy on the latter. Writes NAME/recommend/30min/best.yaml (MINUTESmin), "
+    "the config of the whole run of the first method. The same command continues an interrupted "
+    "one."
 )
 SEARCH = (
     "search for the settings with the highest accuracy on held-out training images; "
@@ -83,6 +85,8 @@ class Parser(argparse.ArgumentParser):
                 if not any(known.startswith(one) for known in self._option_string_actions)
             )
             message += next(filter(None, hints), "")
+            if "CONFIG" in message and "--set" in options:
+                message += "; CONFIG comes before --set, as in `ltdd-ray run demo --set seed=1`"
         super().error(message)
 
 
@@ -91,7 +95,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="ltdd-ray",
         description="Distil long-tailed images into a small balanced set of synthetic images.",
+        epilog="Exit codes: 0 success; 1 an error (of `store` 2, as 1 is a damaged store); 2 a "
+        "wrong command line; 130 Ctrl-C; 143 SIGTERM.",
     )
+    parser.add_argument("--version", action="version", version=f"ltdd-ray {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (about, stages) in STAGE_COMMANDS.items():
         stage = _add(commands, name, about)

@@ -26,7 +26,7 @@ from ltdd_ray.common.redact import mask_tree
 from ltdd_ray.common.registry import import_plugins
 from ltdd_ray.common.shell import command
 from ltdd_ray.config.nested import merge
-from ltdd_ray.config.overlays import engine_of, last_method, with_method
+from ltdd_ray.config.overlays import engine_of, known_methods, last_method, with_method
 from ltdd_ray.config.section import Section, require_sections, section_of
 from ltdd_ray.config.shipped import find_config, shipped_configs
 from ltdd_ray.config.tree import RunConfig
@@ -91,7 +91,20 @@ def _read(
     plain = _changed(reduce(merge, files), overrides, settings)
     require_sections(plain, RunConfig, where)
     _import_plugins(plain)
+    _refuse_near_miss(_names([], overrides, settings))
     return files, plain
+
+
+def _refuse_near_miss(names: Sequence[Any]) -> None:
+    """Raise ``UserError`` for a chosen name that is nearly that of a method.
+
+    Any other name of no method names the set alone, which a note says.
+    """
+    for name in names:
+        known = name is None or name in known_methods()
+        hint = "" if known else nearest(str(name).lower(), known_methods())
+        if hint:
+            raise UserError(f"method {name}: no method has this name{hint}")
 
 
 def _names(
@@ -264,6 +277,9 @@ def _describe(error: Any) -> str:
         message += f"; quote it, as in --set '{place}=\"{error['input']}\"'"
     if error["type"] == "string_type" and error["input"] is None:
         message += "; YAML reads nothing, and what begins with #, as null: quote it"
+    if error["type"] == "tuple_type":
+        example = error["input"] if isinstance(error["input"], str) else "a, b"
+        message = f"expected a list, such as [{example}]"
     if error["type"] == "literal_error":
         message += nearest(str(error["input"]), re.findall("'([^']*)'", error["ctx"]["expected"]))
     if not place or isinstance(error["input"], dict):  # the sentence names the keys of a section

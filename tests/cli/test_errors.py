@@ -68,3 +68,23 @@ def test_a_wrong_augmentation_is_answered_by_the_config() -> None:
         load_config("demo", augmentation="flip_foo")
     every = "_".join(_OPERATIONS)
     assert load_config("demo", augmentation=every).augmentation == every
+
+
+@pytest.mark.parametrize(("value", "example"), [("distilled", "distilled"), ("null", "a, b")])
+def test_a_word_in_place_of_a_list_is_answered_by_a_list(value: str, example: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"`evaluate\.sets` = .*: expected a list, such as \[{example}\]"
+    ):
+        load_config("demo", [f"evaluate.sets={value}"])
+
+
+def test_a_config_after_its_settings_is_answered_by_the_order(capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--set", "seed=1", "demo"])
+    assert "required: CONFIG; CONFIG comes before --set, as in" in capsys.readouterr().err
+
+
+def test_the_version_is_told(capsys: Any) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith("ltdd-ray 0.")

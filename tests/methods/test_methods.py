@@ -197,13 +197,22 @@ def test_the_name_of_a_method_over_other_settings_is_told() -> None:
     assert name_note(load_config(CONFIGS / "cpu_tgdd.yaml", tuned)) == ""
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"), [("mine", "set"), ("imd", "`idm`?"), ("TGDD", "`tgdd`?")]
-)
-def test_a_name_that_is_no_method_keeps_the_settings_and_is_told(name: str, hint: str) -> None:
-    plain, renamed = (load_config(CONFIGS / "cpu_tgdd.yaml", w) for w in ([], [f"method={name}"]))
+def test_a_name_that_is_no_method_keeps_the_settings_and_is_told() -> None:
+    plain, renamed = (load_config(CONFIGS / "cpu_tgdd.yaml", w) for w in ([], ["method=mine"]))
     assert renamed.model_copy(update={"method": plain.method}) == plain
-    assert name_note(renamed).endswith(hint)
+    assert name_note(renamed) == "no method is called `mine`, so it only names the set"
+    misspelt = plain.model_copy(update={"method": "imd"})  # in a file it may be of another version
+    assert name_note(misspelt).endswith("; did you mean `idm`?")
+
+
+@pytest.mark.parametrize(("name", "meant"), [("imd", "idm"), ("TGDD", "tgdd"), ("tgd", "tgdd")])
+def test_a_misspelt_method_is_refused_where_it_is_chosen(name: str, meant: str) -> None:
+    """Else the run would go on as another method, under the wrong name."""
+    said = f"^method {name}: no method has this name; did you mean `{meant}`"
+    with pytest.raises(UserError, match=said):
+        load_config(CONFIGS / "cpu_tgdd.yaml", [f"method={name}"])
+    with pytest.raises(UserError, match=said):
+        load_config(CONFIGS / "cpu_tgdd.yaml", method=name)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from ltdd_ray.common.device import default_device, prepare_process
 from ltdd_ray.common.hardware import describe_hardware, peak_memory
 from ltdd_ray.common.units import duration, size
-from ltdd_ray.config import RunConfig
+from ltdd_ray.config import ModelConfig, RunConfig
 from ltdd_ray.config.distill import Budget
 from ltdd_ray.data.budget import class_budget, picture_budget
 from ltdd_ray.data.dataset import LongTailedDataset
@@ -31,7 +31,8 @@ from ltdd_ray.distill.distribution.statistics import AT_ONCE
 from ltdd_ray.distill.distribution.tgdd import TrajectoryGuidedMatching
 from ltdd_ray.distill.trajectory.matching import match
 from ltdd_ray.distill.trajectory.objective import phases
-from ltdd_ray.evaluate.sets import TrainingSet
+from ltdd_ray.evaluate.full_data import FULL_DATA
+from ltdd_ray.evaluate.sets import TrainingSet, epochs_on
 from ltdd_ray.evaluate.train import train_network
 from ltdd_ray.experts.expert import first_stage
 from ltdd_ray.experts.plan import expert_network
@@ -255,9 +256,8 @@ def _engine_on_noise(config: RunConfig, train: LongTailedDataset) -> Distributio
 
 
 def _evaluate(config: RunConfig, train: LongTailedDataset) -> float:
+    """All networks. An epoch on all images takes the time of as many pictures of a small set."""
     settings, compute = config.evaluate, config.compute
-    network = build_network(config.model, train.image_shape, train.num_classes, config.seed)
-    network.to(default_device())
     images, classes = _random_images(
         train, sum(picture_budget(config.distill, train.class_counts.tolist()))
     )
@@ -265,13 +265,23 @@ def _evaluate(config: RunConfig, train: LongTailedDataset) -> float:
         images, torch.nn.functional.one_hot(classes, train.num_classes).float(), settings.lr
     )
     epoch, augment = settings.model_copy(update={"epochs": 1}), Augmentation(config.augmentation)
-    per_epoch = _seconds(lambda: train_network(network, given, epoch, augment, config.seed))
-    networks = settings.networks * len(settings.sets)
-    return (
-        settings.epochs
-        * per_epoch
-        * -(-networks // _at_once(compute.num_actors, compute.gpus_per_actor, compute.threads))
-    )
+
+    def an_epoch(model: ModelConfig) -> float:
+        network = build_network(model, train.image_shape, train.num_classes, config.seed)
+        network.to(default_device())
+        return _seconds(lambda: train_network(network, given, epoch, augment, config.seed))
+
+    def epochs(set_name: str) -> float:
+        whole = len(train) / len(images) if set_name in FULL_DATA else 1.0
+        return epochs_on(config, set_name) * whole
+
+    own, *others = map(an_epoch, config.evaluation_models.values())
+    each = [own * epochs(name) for name in settings.sets]
+    each += [other * epochs(settings.sets[0]) for other in others]
+    busy = [0.0] * _at_once(compute.num_actors, compute.gpus_per_actor, compute.threads)
+    for seconds in sorted(settings.networks * each, reverse=True):
+        busy[busy.index(min(busy))] += seconds
+    return max(busy)
 
 
 def _random_images(train: LongTailedDataset, count: int) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import picture_budget
 from ltdd_ray.data.load import load_data
 from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.distill.distribution.dm import DistributionMatching
@@ -96,6 +97,24 @@ def test_stages_that_are_not_needed_cost_nothing(
     config = tiny(tmp_path, evaluate={"networks": 2, "epochs": 4, "sets": ["random"]})
     found = estimate_cost(config, load_data(config.data, config.seed))
     assert found.seconds.keys() == {"evaluate"} and found.store_bytes == 0
+
+
+def test_networks_on_all_images_and_of_other_architectures_are_counted(
+    tmp_path: Path, tiny: Callable[..., RunConfig], tick: None
+) -> None:
+    """An epoch takes a second; one on all images as many as these are more."""
+    evaluate = {"networks": 1, "epochs": 4, "sets": ["random"]}
+    config = tiny(tmp_path, evaluate=evaluate, compute={"num_actors": 1})
+    splits = load_data(config.data, config.seed)
+    assert estimate_cost(config, splits).seconds["evaluate"] == pytest.approx(4)
+    more = {**evaluate, "models": [{"name": "alexnet"}]}
+    config = tiny(tmp_path, evaluate=more, compute={"num_actors": 1})
+    assert estimate_cost(config, splits).seconds["evaluate"] == pytest.approx(8)
+    full = {**evaluate, "sets": ["random", "full_ce"], "full_data": {"epochs": 3}}
+    config = tiny(tmp_path, evaluate=full, compute={"num_actors": 1})
+    pictures = sum(picture_budget(config.distill, splits.train.class_counts.tolist()))
+    whole = 3 * len(splits.train) / pictures
+    assert estimate_cost(config, splits).seconds["evaluate"] == pytest.approx(4 + whole)
 
 
 def test_whitening_is_counted(

@@ -99,9 +99,10 @@ def row_distance(found: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:
 
 
 def _fix_statistics(network: Network, real: Tensor) -> None:
-    """Let batch norm take in ``real``, all classes together, and then normalise by that.
+    """Let batch norm add ``real``, all classes together, to its running averages, and use those.
 
-    A batch of one class would otherwise be normalised by itself.
+    With momentum 0.1, as in the authors' code. A batch of one class would otherwise be normalised
+    by itself.
     """
     with torch.no_grad():
         network.train()(real)

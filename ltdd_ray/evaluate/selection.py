@@ -11,6 +11,7 @@ from torch import Tensor
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import Images
+from ltdd_ray.distill.trajectory.start import order_of_parts
 from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.store import TrajectoryStore
 
@@ -53,4 +54,6 @@ def expert_features(config: RunConfig, train: LongTailedDataset, images: Images)
     last = store.epochs(EXPERT, "representation")[-1]
     end = store.segment(EXPERT, "representation", last, last)
     theta = torch.cat([end.start_backbone, end.start_classifier]).to(images.device, torch.float32)
-    return torch.cat([flat.features(theta, part) for part in images.split(512)])
+    order = order_of_parts(flat, len(images), config.seed)
+    parts = (images[index.to(images.device)] for index in order.split(512))
+    return torch.cat([flat.features(theta, part) for part in parts])[order.argsort()]

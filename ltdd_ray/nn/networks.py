@@ -169,3 +169,8 @@ def _resnet18(config: ModelConfig, channels: int) -> nn.Module:
 
 
 _BACKBONES = {"convnet": _convnet, "vgg11": _vgg11, "alexnet": _alexnet, "resnet18": _resnet18}
+
+
+def mixes_images(model: nn.Module) -> bool:
+    """Whether what ``model`` says of an image depends on the rest of its batch, by batch norm."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())

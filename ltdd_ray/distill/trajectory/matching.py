@@ -39,6 +39,7 @@ from ltdd_ray.distill.trajectory.shard import WHOLE, Shard
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.dispatch import classifier_passes, network_passes
 from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.networks import mixes_images
 from ltdd_ray.nn.passes import Loss, Passes
 
 Scope = Literal["backbone", "classifier", "all"]
@@ -114,7 +115,7 @@ def match(
         )
     scale = (start[part] - target[part]).square().sum()
     if (micro_batch or shard.count > 1) and (
-        hypergradient == "unrolled" or _mixes_images(flat.model)
+        hypergradient == "unrolled" or mixes_images(flat.model)
     ):
         what = f"micro_batch={micro_batch}" if micro_batch else f"a batch in {shard.count} parts"
         raise ValueError(
@@ -155,10 +156,6 @@ def match(
         steps_of,
         _Distance(part, target, scale),
     )
-
-
-def _mixes_images(model: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def _differentiable(tensor: Tensor) -> Tensor:

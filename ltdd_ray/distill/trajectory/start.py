@@ -29,6 +29,7 @@ from ltdd_ray.distill.initial import (
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.networks import mixes_images
 from ltdd_ray.store import TrajectoryStore
 
 
@@ -168,10 +169,23 @@ def expert_logits(
     stage, factor = config.distill.label_expert, config.distill.pictures_per_side
     # Parts of equal size: a last part of one image would be summed in another order.
     size = ceil(len(images) / ceil(len(images) / 512))
+    order = order_of_parts(flat, len(images), config.seed)
     for expert in range(config.experts.count):
         last = store.epochs(expert, stage)[-1]
         end = store.segment(expert, stage, last, last)
         theta = torch.cat([end.start_backbone, end.start_classifier])
         theta = theta.to(images.device, torch.float32)
-        parts = (part if as_they_are else as_pictures(part, factor) for part in images.split(size))
-        yield torch.cat([flat.logits(theta, part) for part in parts])
+        parts = (images[index.to(images.device)] for index in order.split(size))
+        pictures = (part if as_they_are else as_pictures(part, factor) for part in parts)
+        yield torch.cat([flat.logits(theta, part) for part in pictures])[order.argsort()]
+
+
+def order_of_parts(flat: FlatModel, count: int, seed: int) -> Tensor:
+    """The order (N,) in which parts of N images go through ``flat``.
+
+    It is random for batch norm: images often lie class by class, and a part of one class would be
+    normalised by itself.
+    """
+    if not mixes_images(flat.model):
+        return torch.arange(count)
+    return torch.randperm(count, generator=generator(seed, "order-of-parts"))

@@ -1,13 +1,14 @@
 """The labels that a set starts with."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, model_space, prepare_data
-from ltdd_ray.distill.trajectory.start import initial_set
+from ltdd_ray.distill.trajectory.start import expert_logits, initial_set
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
 from ltdd_ray.experts.expert import run_expert
 from ltdd_ray.experts.plan import expert_network
@@ -87,3 +88,23 @@ def test_hard_labels_have_no_temperature(config: RunConfig, data: PreparedData) 
     found = start(changed(config, initial_labels="one_hot", label_temperature=100.0), data)
     one_hot = torch.nn.functional.one_hot(found.classes, data.train.num_classes).float()
     assert torch.equal(found.labels.detach().softmax(-1), one_hot)
+
+
+def test_batch_norm_sees_all_classes_and_the_order_is_undone(
+    tiny: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """In class order a part of 512 images would hold a few classes, normalised by themselves."""
+    config = tiny(tmp_path, model={"width": 4, "depth": 2, "norm": "batch"})
+    data = prepare_data(config)
+    for expert in range(config.experts.count):
+        run_expert(config, data, expert, lambda report: None)
+    flat, store = expert_network(config, data.train, 0), TrajectoryStore.open(config.store_uri)
+    images, labels = model_space(data.train, data.normalisation, CPU)
+    ordered = images[labels.argsort(stable=True).repeat_interleave(4)]
+    assert len(ordered) > 3 * 512
+    found = next(expert_logits(config, flat, store, ordered, as_they_are=True))
+    last = store.epochs(0, "classifier")[-1]
+    end = store.segment(0, "classifier", last, last)
+    together = flat.logits(torch.cat([end.start_backbone, end.start_classifier]), ordered)
+    agree = (found.argmax(-1) == together.argmax(-1)).float().mean()
+    assert agree > 0.95, "a part has about the statistics of all images"

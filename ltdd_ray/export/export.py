@@ -11,7 +11,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import new_folder, usable_path
 from ltdd_ray.distill.artifact import DistilledSet, find_distilled
 from ltdd_ray.evaluate.plan import measured_on
-from ltdd_ray.export.card import read_results, render_card
+from ltdd_ray.export.card import read_results, render_card, run_of
 from ltdd_ray.export.dd_ranking import statistics
 from ltdd_ray.export.layouts import LAYOUTS
 from ltdd_ray.report.finished import fitting_files
@@ -85,7 +85,7 @@ def export(place: Path, layout: str, output: Path | None, licence: str | None = 
     stale = not measured_on(results, file)
     if stale:
         results = {}
-    with fitting_files(file.parent.parent):
+    with fitting_files(run_of(file)):
         card = render_card(distilled, results, layout, licence).encode()
         exact = layout == "dd_ranking" or torch.equal(
             distilled.images, distilled.in_8_bits().images

@@ -177,6 +177,16 @@ def test_evaluate_names_what_is_wrong(
         ltdd_ray.evaluate(distilled, *{**usual, **change}.values(), epochs=1)
 
 
+def test_evaluate_names_its_own_argument_where_training_diverges(
+    make_set: Callable[..., DistilledSet],
+) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 9 * 8, 3))
+    distilled = make_set()
+    images, labels = distilled.pixels(), distilled.classes
+    with pytest.raises(ltdd_ray.UserError, match=r"not finite at rate 1e\+30; .* learning_rate$"):
+        ltdd_ray.evaluate(distilled, model, images, labels, epochs=3, learning_rate=1e30)
+
+
 def test_a_set_moves_between_devices(make_set: Callable[..., DistilledSet], tmp_path: Path) -> None:
     distilled = make_set()
     moved = distilled.to("meta")

@@ -58,7 +58,9 @@ def evaluate(
     _check_test(distilled, images, labels)
     model.to(device)
     rate = distilled.learning_rate if learning_rate is None else learning_rate
-    given = TrainingSet(distilled.pictures, distilled.soft_labels, rate).to(device)
+    given = TrainingSet(
+        distilled.pictures, distilled.soft_labels, rate, lower_rate="give a lower learning_rate"
+    ).to(device)
     _check_model(model, given)
     settings = EvaluateConfig(
         epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay

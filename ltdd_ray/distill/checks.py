@@ -33,13 +33,14 @@ class Checks:
         folder: Path,
         score: Callable[[DistilledSet], float],
         *,
+        engine: str,
         every: int,
         keep: Literal["last", "best"],
         done: int,
         say: Callable[[str], None],
     ) -> None:
         self._folder, self._score, self._every, self._say = folder, score, every, say
-        self._keep, self._began, self._spent = keep, time.monotonic(), 0.0
+        self._engine, self._keep, self._began, self._spent = engine, keep, time.monotonic(), 0.0
         folder.mkdir(parents=True, exist_ok=True)
         lines = [line for line in read_checks(folder) if line["update"] <= done] if done else []
         write_atomic(folder / FILE, "".join(json.dumps(line) + "\n" for line in lines))
@@ -87,12 +88,16 @@ class Checks:
             f"{share:.0%} of the time"
         )
         if end[SCORE] < start[SCORE] and self._keep == "last":
-            self._say(f"the last set scores below its own start; {REMEDY}")
+            self._say(f"the last set scores below its own start; {remedy(self._engine)}")
 
 
-REMEDY = (
-    "try a lower distill.lr_label or lr_image, a higher segments_per_update, or distill.keep: best"
-)
+def remedy(engine: str | None) -> str:
+    """What to try where ``distill.engine`` made a set worse; the engine of older runs is None."""
+    if engine == "matching":
+        settings = "a lower distill.lr_label or lr_image, a higher distill.segments_per_update, or "
+    else:
+        settings = "a lower distill.distribution.lr_image, or " if engine else ""
+    return f"try {settings}distill.keep: best together with distill.checks.every"
 
 
 def read_checks(folder: Path) -> list[dict[str, Any]]:

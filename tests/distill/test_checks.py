@@ -65,6 +65,7 @@ class Run:
         checks = Checks(
             self.folder,
             lambda found: scores[found.provenance["update"]],
+            engine=self.config.distill.engine,
             every=3,
             keep=keep,
             done=int(resume_from.name) if resume_from else 0,

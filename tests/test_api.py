@@ -162,6 +162,14 @@ def test_evaluate_learns_what_can_be_learned(make_set: Callable[..., DistilledSe
             {"model": nn.Sequential(nn.Flatten(), nn.LazyLinear(2))},
             r"one logit per class, \(2, 3\)",
         ),
+        (
+            {"model": nn.Sequential(nn.Flatten(), nn.Linear(5, 3))},
+            r"does not take images of shape \(2, 3, 9, 8\), those of the set \(.*mat1 and mat2",
+        ),
+        (
+            {"model": nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.LazyLinear(3))},
+            r"channels.*; build it for \(3, 9, 8\)",
+        ),
     ],
 )
 def test_evaluate_names_what_is_wrong(
@@ -175,6 +183,37 @@ def test_evaluate_names_what_is_wrong(
     }
     with pytest.raises(ltdd_ray.UserError, match=message):
         ltdd_ray.evaluate(distilled, *{**usual, **change}.values(), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0; it must be greater than or equal to 1"),
+        ({"batch_size": 0}, "batch_size is 0; it must be greater than or equal to 1"),
+        ({"momentum": 2}, "momentum is 2; it must be less than 1"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be greater than or equal to 0"),
+        ({"learning_rate": -1}, "learning_rate is -1; it must be greater than 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; it must be a finite number"),
+        ({"augmentation": "shear"}, "augmentation `shear`: no operation `shear`; choose among"),
+    ],
+)
+def test_evaluate_names_a_number_out_of_its_range(
+    settings: dict, message: str, make_set: Callable[..., DistilledSet]
+) -> None:
+    distilled, model = make_set(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 9 * 8, 3))
+    with pytest.raises(ltdd_ray.UserError, match=message) as caught:
+        ltdd_ray.evaluate(distilled, model, distilled.pixels(), distilled.classes, **settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_evaluate_names_its_own_argument_where_training_diverges(
+    make_set: Callable[..., DistilledSet],
+) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 9 * 8, 3))
+    distilled = make_set()
+    images, labels = distilled.pixels(), distilled.classes
+    with pytest.raises(ltdd_ray.UserError, match=r"not finite at rate 1e\+30; .* learning_rate$"):
+        ltdd_ray.evaluate(distilled, model, images, labels, epochs=3, learning_rate=1e30)
 
 
 def test_a_set_moves_between_devices(make_set: Callable[..., DistilledSet], tmp_path: Path) -> None:

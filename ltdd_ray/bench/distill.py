@@ -51,7 +51,13 @@ def measure(repeats: int, *changes: str) -> list[Result]:
 def _seconds(config: RunConfig, data: PreparedData) -> float:
     clock = _Clock(config, data)
     checks = Checks(
-        config.folder, clock.score, every=EVERY, keep="last", done=0, say=lambda sentence: None
+        config.folder,
+        clock.score,
+        engine=config.distill.engine,
+        every=EVERY,
+        keep="last",
+        done=0,
+        say=lambda sentence: None,
     )
     try:
         distill(

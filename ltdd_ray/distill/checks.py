@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ltdd_ray.common.errors import UserError
-from ltdd_ray.common.files import append_text, read_text
+from ltdd_ray.common.files import append_text, read_text, write_atomic
 from ltdd_ray.distill.artifact import DistilledSet
 
 FILE, BEST = "checks.jsonl", "best"
@@ -33,16 +33,17 @@ class Checks:
         folder: Path,
         score: Callable[[DistilledSet], float],
         *,
+        engine: str,
         every: int,
         keep: Literal["last", "best"],
         done: int,
         say: Callable[[str], None],
     ) -> None:
         self._folder, self._score, self._every, self._say = folder, score, every, say
-        self._keep, self._began, self._spent = keep, time.monotonic(), 0.0
+        self._engine, self._keep, self._began, self._spent = engine, keep, time.monotonic(), 0.0
         folder.mkdir(parents=True, exist_ok=True)
         lines = [line for line in read_checks(folder) if line["update"] <= done] if done else []
-        (folder / FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_atomic(folder / FILE, "".join(json.dumps(line) + "\n" for line in lines))
         self._best: DistilledSet | None = None
         if done and (folder / f"{BEST}.safetensors").exists():
             self._best = DistilledSet.load(folder, BEST)
@@ -68,6 +69,16 @@ class Checks:
     def result(self, last: DistilledSet) -> DistilledSet:
         """The set to keep; says which it is, and what the checks cost."""
         lines = read_checks(self._folder)
+        if lines and lines[0]["update"] == 0:  # else somebody deleted the file of a damaged run
+            self._compare(lines)
+        if self._keep == "best":
+            assert self._best is not None  # the first check set it
+            self._say(f"kept the set after update {self._best.provenance['update']}")
+            return self._best
+        return last
+
+    def _compare(self, lines: list[dict[str, Any]]) -> None:
+        """Say how the score went, from the first check, that of the initial set, to the last."""
         start, end = lines[0], lines[-1]
         best = max(lines, key=lambda line: line[SCORE])
         share = self._spent / max(time.monotonic() - self._began, 1e-9)
@@ -77,17 +88,16 @@ class Checks:
             f"{share:.0%} of the time"
         )
         if end[SCORE] < start[SCORE] and self._keep == "last":
-            self._say(f"the last set scores below its own start; {REMEDY}")
-        if self._keep == "best":
-            assert self._best is not None  # the first check set it
-            self._say(f"kept the set after update {self._best.provenance['update']}")
-            return self._best
-        return last
+            self._say(f"the last set scores below its own start; {remedy(self._engine)}")
 
 
-REMEDY = (
-    "try a lower distill.lr_label or lr_image, a higher segments_per_update, or distill.keep: best"
-)
+def remedy(engine: str | None) -> str:
+    """What to try where ``distill.engine`` made a set worse; the engine of older runs is None."""
+    if engine == "matching":
+        settings = "a lower distill.lr_label or lr_image, a higher distill.segments_per_update, or "
+    else:
+        settings = "a lower distill.distribution.lr_image, or " if engine else ""
+    return f"try {settings}distill.keep: best together with distill.checks.every"
 
 
 def read_checks(folder: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ B batch, N test images, C classes, K x H x W image shape.
 """
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from ltdd_ray.common.device import default_device
@@ -51,22 +52,36 @@ def evaluate(
     mean ``.accuracy`` (balanced accuracy), the share of all images ``.accuracy_over_images``, and
     the mean probability of the predicted and of the true class. A class without test images has NaN
     and is left out of the mean.
-    Raises ``UserError`` for images or labels of another kind, and where the loss is not finite.
+    Raises ``UserError`` for a number out of its range, for images, labels or a model of another
+    kind, and where a weight is not finite.
     """
     device = device or default_device()
+    rate = distilled.learning_rate if learning_rate is None else learning_rate
+    settings = _settings(
+        epochs=epochs, batch_size=batch_size, lr=rate, momentum=momentum, weight_decay=weight_decay
+    )
+    augment = Augmentation(distilled.augmentation if augmentation is None else augmentation)
     images, labels = torch.as_tensor(test_images), torch.as_tensor(test_labels)
     _check_test(distilled, images, labels)
     model.to(device)
-    rate = distilled.learning_rate if learning_rate is None else learning_rate
-    given = TrainingSet(distilled.pictures, distilled.soft_labels, rate).to(device)
+    given = TrainingSet(
+        distilled.pictures, distilled.soft_labels, rate, lower_rate="give a lower learning_rate"
+    ).to(device)
     _check_model(model, given)
-    settings = EvaluateConfig(
-        epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay
-    )
-    augment = Augmentation(distilled.augmentation if augmentation is None else augmentation)
     train_network(model, given, settings, augment, seed)
     normalisation = distilled.normalisation.to(device)
     return measure(model, normalisation.apply(images.to(device)), labels.to(device, torch.int64))
+
+
+def _settings(**values: float) -> EvaluateConfig:
+    """The section of a config has the ranges; its key ``lr`` is the argument ``learning_rate``."""
+    try:
+        return EvaluateConfig.model_validate(values)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = "learning_rate" if wrong["loc"][0] == "lr" else wrong["loc"][0]
+        must_be = wrong["msg"].removeprefix("Input should be ")
+        raise UserError(f"{name} is {wrong['input']!r}; it must be {must_be}") from None
 
 
 def _check_test(distilled: DistilledSet, images: Tensor, labels: Tensor) -> None:
@@ -90,7 +105,15 @@ def _check_test(distilled: DistilledSet, images: Tensor, labels: Tensor) -> None
 
 @torch.no_grad()
 def _check_model(model: nn.Module, given: TrainingSet) -> None:
-    classes, logits = given.soft_labels.shape[1], model.eval()(given.images[:2])
+    classes, images = given.soft_labels.shape[1], given.images[:2]
+    try:
+        logits = model.eval()(images)
+    except (RuntimeError, ValueError) as error:  # from any layer of a stranger's module
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"the model does not take images of shape {tuple(images.shape)}, those of the set "
+            f"({reason}); build it for {tuple(images.shape[1:])}"
+        ) from error
     if logits.shape[1:] != (classes,):
         raise UserError(
             f"the model returns shape {tuple(logits.shape)} for 2 images; "

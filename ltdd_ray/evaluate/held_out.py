@@ -199,6 +199,7 @@ def make_checks(
     return Checks(
         Path(config.folder) / "distilled",
         lambda distilled: evaluator.score(distilled).accuracy,
+        engine=config.distill.engine,
         every=settings.every,
         keep=config.distill.keep,
         done=done,

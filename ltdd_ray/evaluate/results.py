@@ -11,7 +11,7 @@ from ltdd_ray.config import RunConfig, result_fingerprint
 from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.groups import class_groups
-from ltdd_ray.distill.checks import REMEDY
+from ltdd_ray.distill.checks import remedy
 from ltdd_ray.evaluate.confusion import mean_confusion
 from ltdd_ray.evaluate.robustness import SCORES, compared_robustness
 from ltdd_ray.evaluate.sets import SETS
@@ -67,6 +67,7 @@ def summarise(
         "pictures_per_image": config.distill.pictures_per_image,
         "images_per_class": list(class_budget(config.distill, train.class_counts.tolist())),
         "method": config.method,
+        "engine": config.distill.engine,
         "model": config.model.model_dump(mode="json"),
         "split": config.evaluate.split,
         "class_names": list(train.class_names),
@@ -254,7 +255,8 @@ def start_warning(results: dict[str, Any]) -> str | None:
     if distilled >= initial:
         return None
     below = 100 * (initial - distilled)
-    return f"{sets['distilled']['title']} ends {below:.1f} points below its own start; {REMEDY}"
+    advice = remedy(results.get("engine"))  # results of older versions lack it
+    return f"{sets['distilled']['title']} ends {below:.1f} points below its own start; {advice}"
 
 
 def architectures_table(results: dict[str, Any]) -> Table:

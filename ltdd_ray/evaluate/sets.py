@@ -33,7 +33,7 @@ class TrainingSet:
     """Images (P, K, H, W) in model space, their soft labels (P, C), and the rate to train with.
 
     ``tau`` is the logit adjustment of calibrated labels, else None. ``augmented`` says whether the
-    images are augmented during training.
+    images are augmented during training. ``lower_rate`` tells a person how to lower the rate.
     """
 
     images: Tensor
@@ -41,6 +41,7 @@ class TrainingSet:
     learning_rate: float
     tau: float | None = None
     augmented: bool = True
+    lower_rate: str = "lower evaluate.lr"
 
     @property
     def hard(self) -> bool:
@@ -171,17 +172,27 @@ def _hard(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
 def _calibrated(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
     stored = DistilledSet.load(config.folder / "distilled")
     tau, soft_labels = calibrate(stored.soft_labels, stored.classes, torch.tensor(data.prior))
-    return TrainingSet(stored.pictures, soft_labels, stored.learning_rate, tau)
+    return replace(_of_stored(config, stored), soft_labels=soft_labels, tau=tau)
 
 
 def _8bit(config: RunConfig, data: PreparedData, network: int) -> TrainingSet:
-    rounded = DistilledSet.load(config.folder / "distilled").in_8_bits()
-    return TrainingSet(rounded.pictures, rounded.soft_labels, rounded.learning_rate)
+    return _of_stored(config, DistilledSet.load(config.folder / "distilled").in_8_bits())
 
 
 def _stored(config: RunConfig, name: str) -> TrainingSet:
-    stored = DistilledSet.load(config.folder / "distilled", name)
-    return TrainingSet(stored.pictures, stored.soft_labels, stored.learning_rate)
+    return _of_stored(config, DistilledSet.load(config.folder / "distilled", name))
+
+
+def _of_stored(config: RunConfig, stored: DistilledSet) -> TrainingSet:
+    """The other engines learn no rate, and store ``evaluate.lr``."""
+    learned = config.distill.engine == "matching"
+    key = "distill.syn_lr or distill.lr_syn_lr" if learned else "evaluate.lr"
+    return TrainingSet(
+        stored.pictures,
+        stored.soft_labels,
+        stored.learning_rate,
+        lower_rate=f"the distilled set holds this rate: lower {key} and distil again",
+    )
 
 
 def _unaugmented(

@@ -200,7 +200,7 @@ def train_network(
         if not torch.stack([parameter.isfinite().all() for parameter in model.parameters()]).all():
             raise NonFiniteLossError(
                 f"epoch {epoch}: a weight of the evaluation network is not finite at rate "
-                f"{given.learning_rate:.3g}; lower evaluate.lr"
+                f"{given.learning_rate:.3g}; {given.lower_rate}"
             )
         on_epoch(epoch)
 

@@ -34,13 +34,26 @@ def write_card(file: Path) -> Path:
 
     The card has the accuracies of the run if there are results of this set already.
     """
-    path, distilled, results = file.with_name("README.md"), DistilledSet.load(file), {}
-    if measured_on(found := read_results(file), file):
-        results = found
-    with fitting_files(file.parent.parent):
-        text = render_card(distilled, results, "native").encode()
-    write_atomic(path, text)
+    path = file.with_name("README.md")
+    write_atomic(path, current_card(file, "native"))
     return path
+
+
+def current_card(file: Path, form: str, licence: str | None = None) -> str:
+    """The card of the set in ``file`` as it is now; the other arguments are render_card's.
+
+    It has the accuracies of the run if there are results of this set already.
+    """
+    distilled, results = DistilledSet.load(file), read_results(file)
+    if not measured_on(results, file):
+        results = {}
+    with fitting_files(run_of(file)):
+        return render_card(distilled, results, form, licence)
+
+
+def run_of(file: Path) -> Path:
+    """The folder of the run that holds ``file``, which may be named from inside of the folder."""
+    return resolved(file).parent.parent
 
 
 def read_results(file: Path) -> dict[str, Any]:
@@ -48,11 +61,10 @@ def read_results(file: Path) -> dict[str, Any]:
 
     Empty before the evaluation, for a cut one, and for a file outside of a run.
     """
-    results = resolved(file).parent.parent / "results.json"
-    if file.parent.name != "distilled":
+    if resolved(file).parent.name != "distilled":
         return {}
     try:
-        content = json.loads(read_text(results))
+        content = json.loads(read_text(run_of(file) / "results.json"))
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

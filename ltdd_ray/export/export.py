@@ -11,7 +11,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import new_folder, usable_path
 from ltdd_ray.distill.artifact import DistilledSet, find_distilled
 from ltdd_ray.evaluate.plan import measured_on
-from ltdd_ray.export.card import read_results, render_card
+from ltdd_ray.export.card import read_results, render_card, run_of
 from ltdd_ray.export.dd_ranking import statistics
 from ltdd_ray.export.layouts import LAYOUTS
 from ltdd_ray.report.finished import fitting_files
@@ -85,8 +85,8 @@ def export(place: Path, layout: str, output: Path | None, licence: str | None = 
     stale = not measured_on(results, file)
     if stale:
         results = {}
-    with fitting_files(file.parent.parent):
-        card = render_card(distilled, results, layout, licence).encode()
+    with fitting_files(run_of(file)):
+        card = render_card(distilled, results, layout, licence)
         exact = layout == "dd_ranking" or torch.equal(
             distilled.images, distilled.in_8_bits().images
         )
@@ -95,17 +95,21 @@ def export(place: Path, layout: str, output: Path | None, licence: str | None = 
         exported.sentences()  # raises before anything is written
     try:
         with new_folder(folder) as draft:
-            LAYOUTS[layout](distilled, draft)
-            (draft / "training.json").write_text(
-                json.dumps(_recipe(distilled, layout), indent=2) + "\n"
-            )
-            (draft / "README.md").write_bytes(card)
+            write_files(distilled, layout, card, draft)
     except OSError as error:
         raise UserError(
             f"{folder}: not writable: {error.strerror or error}; "
             "choose another folder with --output"
         ) from error
     return exported
+
+
+def write_files(distilled: DistilledSet, layout: str, card: str, folder: Path) -> None:
+    """Write the set as ``layout``, training.json and the card into the empty ``folder``."""
+    LAYOUTS[layout](distilled, folder)
+    recipe = json.dumps(_recipe(distilled, layout), indent=2) + "\n"
+    (folder / "training.json").write_text(recipe)
+    (folder / "README.md").write_bytes(card.encode())
 
 
 def _recipe(distilled: DistilledSet, layout: str) -> dict[str, Any]:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.common.files import new_folder, read_text, write_atomic
 from ltdd_ray.common.units import size
-from ltdd_ray.distill.artifact import find_distilled
-from ltdd_ray.export.export import export
+from ltdd_ray.distill.artifact import DistilledSet, find_distilled
+from ltdd_ray.export.card import current_card
+from ltdd_ray.export.export import write_files
 
 FOLDER = "hub"
+LAST_CARD = "hub.md"  # beside the folder: the card as the last push wrote it
 
 
 @dataclass(frozen=True)
@@ -45,21 +48,57 @@ class Push:
 def push(place: Path, repository: str, licence: str, private: bool, send: bool) -> Push:
     """Write the files of the set at ``place`` to the folder ``hub`` beside it; send if ``send``.
 
-    A folder of an earlier push is left as it is, so a card that somebody completed is sent.
+    The card of an earlier push is written anew where licence or results are others now. One that
+    somebody completed since is sent as it is, or refused where it would have to be written anew.
     ``repository`` is OWNER/NAME, ``licence`` an identifier of the Hub such as ``cc-by-4.0``. Raises
-    ``UserError`` for a place without a set, for a folder of another set, for a name that the Hub
-    refuses, and where the Hub cannot be reached or does not know the user.
+    ``UserError`` for a place without a set, for a folder of another set or one that cannot be
+    written, for a name that the Hub refuses, and where the Hub cannot be reached or does not know
+    the user.
     """
     _require_name(repository)
     file = find_distilled(place)
-    folder = file.with_name(FOLDER)
-    if not folder.exists():
-        export(file, "parquet", folder, licence)
-        for own in (file.with_suffix(".json"), file):
-            shutil.copyfile(own, folder / own.name)
-    _require_this_set(folder, file)
+    folder, card = file.with_name(FOLDER), current_card(file, "parquet", licence)
+    try:
+        if not folder.exists():
+            _fill(folder, file, card)
+        _require_this_set(folder, file)
+        _renew_card(folder, card)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: not writable: {error.strerror or error}; make room or correct the "
+            "permissions there, and push again"
+        ) from error
     address = _send(folder, repository, private) if send else None
     return Push(folder, repository, private, address)
+
+
+def _fill(folder: Path, file: Path, card: str) -> None:
+    distilled = DistilledSet.load(file)
+    with new_folder(folder) as draft:
+        write_files(distilled, "parquet", card, draft)
+        for own in (file, file.with_suffix(".json")):
+            if own.exists():  # the second is for people, and may be missing
+                shutil.copyfile(own, draft / own.name)
+
+
+def _renew_card(folder: Path, card: str) -> None:
+    """Replace a card that only ``push`` wrote; raise ``UserError`` for an outdated edited one."""
+    place, record = folder / "README.md", folder.with_name(LAST_CARD)
+    last = _text(record)
+    if _text(place) not in (None, last, card):
+        if last == card:  # completed by somebody, and nothing has changed since
+            return
+        raise UserError(
+            f"{place}: was edited, and the card of now is another than then (licence, results or "
+            "version); move it away, push again, and put your words into the new card"
+        )
+    for file in (place, record):  # in this order: a lost record never hides an outdated card
+        if _text(file) != card:
+            write_atomic(file, card)
+
+
+def _text(file: Path) -> str | None:
+    return read_text(file, errors="replace") if file.exists() else None
 
 
 def _require_this_set(folder: Path, file: Path) -> None:

@@ -18,7 +18,7 @@ from ltdd_ray.methods.published import published_source
 from ltdd_ray.report.charts import axis_limit, rank_chart, upper_end
 from ltdd_ray.report.finished import FinishedRun, fitting_files
 from ltdd_ray.report.images import preview
-from ltdd_ray.report.template import write_page
+from ltdd_ray.report.template import render_page, write_page
 
 # Settings that do not change the result of a run.
 NOT_SHOWN = ("name", "output", "search.", "experts.store")
@@ -35,16 +35,29 @@ def write_comparison(
     ``robustness`` has the scores of each run, as in results.json; by default those found there.
     Raises ``UserError`` for the reasons of :func:`~ltdd_ray.report.page.write_report`.
     """
-    runs = {f"run-{i}": FinishedRun.read(folder) for i, folder in enumerate(folders)}
-    with fitting_files(folders[0].parent if len(folders) > 1 else folders[0]):
-        if robustness is None:
-            robustness = [run.results.get("robustness", {}) for run in runs.values()]
-        scores = dict(zip(runs, robustness, strict=True))
-        return write_page(path, "comparison.html", _view(runs, path) | _labels(runs, scores))
+    runs: dict[str, FinishedRun] = {}
+    scores, previews = {}, {}
+    given = [None] * len(folders) if robustness is None else robustness
+    for i, (folder, own) in enumerate(zip(folders, given, strict=True)):
+        style = f"run-{i}"
+        with fitting_files(folder):
+            runs[style] = run = FinishedRun.read(folder)
+            scores[style] = run.results.get("robustness", {}) if own is None else own
+            if found := preview(folder / "distilled", run.results["class_counts"]):
+                previews[style] = found
+            # A page of this run alone, so that an error names the run at fault.
+            render_page("comparison.html", _view({style: run}, path, scores, previews))
+    with fitting_files(folders[0].parent):
+        return write_page(path, "comparison.html", _view(runs, path, scores, previews))
 
 
-def _view(runs: Runs, path: Path) -> dict[str, Any]:
-    """The variables of the template."""
+def _view(
+    runs: Runs,
+    path: Path,
+    scores: Mapping[str, Mapping[str, Any]],
+    previews: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The variables of the template, of scores and previews those of ``runs`` alone."""
     return {
         "made_from": None,
         "runs": runs,
@@ -59,16 +72,13 @@ def _view(runs: Runs, path: Path) -> dict[str, Any]:
             for stage in TIMED_STAGES
             if any(stage in run.information.get("timings", {}) for run in runs.values())
         ],
-        "previews": {
-            style: found
-            for style, run in runs.items()
-            if (found := preview(run.folder / "distilled", run.results["class_counts"]))
-        },
+        "previews": {style: previews[style] for style in runs if style in previews},
         "links": {
             style: link
             for style, run in runs.items()
             if (link := _link(run.folder / "report.html", path))
         },
+        **_labels(runs, {style: scores[style] for style in runs}),
     }
 
 
@@ -154,7 +164,7 @@ def _classes(runs: Runs) -> dict[str, Any]:
     """Accuracy of every class from head to tail: a chart and the rows of a table.
 
     A row has the name of a class, its numbers of training images, and {style: {"mean", "std"}}.
-    Empty where runs have different classes.
+    Empty where runs have different classes, or fewer than two that all have test images.
     """
     first = next(iter(runs.values())).results
     if any(run.results["class_names"] != first["class_names"] for run in runs.values()):
@@ -165,6 +175,8 @@ def _classes(runs: Runs) -> dict[str, Any]:
         for k in members
         if all(run.results["per_class"]["mean"][k] is not None for run in runs.values())
     ]
+    if len(order) < 2:  # a line needs two ends
+        return {}
     means, stds = (
         {s: [run.results["per_class"][key][k] for k in order] for s, run in runs.items()}
         for key in ("mean", "std")

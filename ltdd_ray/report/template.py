@@ -11,11 +11,8 @@ from ltdd_ray.common.units import duration, size
 from ltdd_ray.report import charts
 
 
-def write_page(path: Path, template: str, view: dict[str, Any]) -> Path:
-    """Render ``template``, a file of this package, with the variables ``view`` into ``path``.
-
-    Raises ``UserError`` where the file cannot be written.
-    """
+def render_page(template: str, view: dict[str, Any]) -> str:
+    """The text of ``template``, a file of this package, with the variables ``view``."""
     environment = Environment(
         loader=PackageLoader("ltdd_ray.report", "."),
         autoescape=True,
@@ -25,8 +22,16 @@ def write_page(path: Path, template: str, view: dict[str, Any]) -> Path:
     )
     environment.filters.update(duration=duration, size=size)
     environment.globals["bar"] = charts.bar
+    return environment.get_template(template).render(view)
+
+
+def write_page(path: Path, template: str, view: dict[str, Any]) -> Path:
+    """Write what :func:`render_page` gives to ``path``.
+
+    Raises ``UserError`` where the file cannot be written.
+    """
     try:
-        write_atomic(path, environment.get_template(template).render(view))
+        write_atomic(path, render_page(template, view))
     except OSError as error:
         raise UserError(
             f"{path}: not writable: {error.strerror or error}; choose another file with --output"

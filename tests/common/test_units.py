@@ -21,7 +21,11 @@ def test_duration(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 MiB"), (700 * 2**20, "700 MiB"), (3 * 2**29, "1.5 GiB")]
+    ("count", "text"),
+    [
+        *((0, "0 KiB"), (300, "1 KiB"), (3000, "3 KiB"), (2**20 - 2**10, "1023 KiB")),
+        *((2**20, "1 MiB"), (700 * 2**20, "700 MiB"), (3 * 2**29, "1.5 GiB")),
+    ],
 )
 def test_size(count: float, text: str) -> None:
     assert size(count) == text

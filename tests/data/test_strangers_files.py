@@ -147,6 +147,21 @@ def test_an_absurd_label_is_refused_at_once(tmp_path: Path, label: int) -> None:
         load("imagenet_lt", tmp_path, image_size=8, **lists)
 
 
+def test_labels_without_a_gap_may_begin_anywhere(tmp_path: Path) -> None:
+    """Years, for example; with a gap the largest still asks for too many classes."""
+    labels = np.array([2001, 2002, 2001, 2002, 2003, 2003])
+    pixels = np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((8, 8), np.uint8)
+    np.savez(tmp_path / "x.npz", train_images=pixels, train_labels=labels)
+    write(tmp_path / "x.parquet", labels)
+    for source in ("npz", "parquet"):
+        train = load(source, tmp_path / f"x.{source}").train
+        assert train.class_names == ("2001", "2002", "2003")
+        assert sorted(set(train.labels.tolist())) == [0, 1, 2]
+    np.savez(tmp_path / "x.npz", train_images=pixels, train_labels=labels + (labels == 2003))
+    with pytest.raises(UserError, match=r"label 2004 is too large for 6 images"):
+        load("npz", tmp_path / "x.npz")
+
+
 def test_a_small_file_that_unpacks_to_much_is_refused(tmp_path: Path) -> None:
     bomb = [{"bytes": bytes(40 * 2**20)}, {"bytes": bytes(40 * 2**20)}]
     table = pa.table({"image": bomb, "label": [0, 1]})

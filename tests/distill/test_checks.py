@@ -65,6 +65,7 @@ class Run:
         checks = Checks(
             self.folder,
             lambda found: scores[found.provenance["update"]],
+            engine=self.config.distill.engine,
             every=3,
             keep=keep,
             done=int(resume_from.name) if resume_from else 0,
@@ -129,6 +130,21 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
         for folder in folders
     ]
     assert lines[0] == lines[1] == list(scores.items())
+
+
+@pytest.mark.parametrize(("done", "checked"), [(12, []), (6, [9, 12])])
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_run_whose_checks_were_deleted_says_nothing_of_them(
+    run: Run, keep: Literal["last", "best"], done: int, checked: list[int]
+) -> None:
+    """As the error over a damaged file advises."""
+    with pytest.raises(KeyboardInterrupt):
+        run(keep, stop_after=done)
+    (run.folder / "checks.jsonl").unlink()
+    run.sentences.clear()
+    run(keep, resume_from=run.folder / str(done))
+    assert [line["update"] for line in read_checks(run.folder)] == checked
+    assert not any("at the start" in one or "below its own" in one for one in run.sentences)
 
 
 def test_a_cut_line_is_left_out(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_the_squared_error_changes_networks_on_soft_labels_alone() -> None:
 def test_a_network_that_diverges_says_so() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     given = TrainingSet(torch.full((4, 1, 4, 4), 1e20), torch.eye(3)[[0, 1, 2, 0]], 1e20)
-    with pytest.raises(NonFiniteLossError, match=r"epoch 1: .* at rate 1e\+20"):
+    with pytest.raises(NonFiniteLossError, match=r"epoch 1: .* at rate 1e\+20; lower evaluate\.lr"):
         train_network(model, given, EvaluateConfig(epochs=3), Augmentation(""), seed=0)
 
 
@@ -293,9 +293,13 @@ def test_a_set_below_its_own_start_is_named_with_what_to_try(results: dict[str, 
     below = {**results, "sets": {**results["sets"], "initial": start}}
     warning = start_warning(below)
     assert warning is not None and warning.startswith(
-        "LTDD ends 2.2 points below its own start; try"
+        "LTDD ends 2.2 points below its own start; try a lower distill.lr_label or lr_image"
     )
     assert str(results_table(below).caption).endswith(warning)
+    other, older = (str(start_warning({**below, "engine": engine})) for engine in ("dm", None))
+    assert "try a lower distill.distribution.lr_image, or distill.keep: best" in other
+    assert "lr_label" not in other and "segments_per_update" not in other
+    assert older.endswith("try distill.keep: best together with distill.checks.every")
     start["accuracy"]["mean"] = 0.6
     assert start_warning(below) is None
 

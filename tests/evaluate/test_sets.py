@@ -61,6 +61,21 @@ def test_sets_made_of_the_distilled_one_differ_in_labels_alone(
     torch.testing.assert_close(given.soft_labels.sum(1), torch.ones(20))
 
 
+@pytest.mark.parametrize(
+    ("engine", "key"),
+    [("matching", "distill.syn_lr or distill.lr_syn_lr"), ("dm", "evaluate.lr")],
+)
+def test_the_rate_of_a_stored_set_is_lowered_where_it_was_made(
+    config: RunConfig, data: PreparedData, stored: DistilledSet, engine: str, key: str
+) -> None:
+    distill = config.distill.model_copy(update={"engine": engine})
+    config = config.model_copy(update={"distill": distill})
+    for name in ("distilled", "distilled_calibrated", "distilled_8bit"):
+        given = training_set(config, data, name, network=0)
+        assert f"lower {key} and distil again" in given.lower_rate
+    assert training_set(config, data, "random", network=0).lower_rate == "lower evaluate.lr"
+
+
 def test_hard_labels_are_the_class_a_soft_label_prefers(
     config: RunConfig, data: PreparedData, stored: DistilledSet
 ) -> None:

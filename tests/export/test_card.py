@@ -105,6 +105,16 @@ def test_the_card_of_an_evaluated_run_has_its_results(make_set: Make, tmp_path: 
     assert "# birds, distilled" in write_card(file).read_text()
 
 
+@pytest.mark.parametrize("inside", ["birds", "birds/distilled"])
+def test_a_run_may_be_exported_from_inside_its_folder(
+    make_set: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    make_set().save(tmp_path / "birds" / "distilled")
+    (tmp_path / "birds" / "results.json").write_text(json.dumps(RESULTS))
+    monkeypatch.chdir(tmp_path / inside)
+    assert "## Results" in (export(Path(), "npz", None).folder / "README.md").read_text()
+
+
 @pytest.mark.parametrize("form", ["native", "imagefolder", "npz"])
 def test_the_cards_loading_code_runs(
     make_set: Make, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,6 @@
 """Publishing on the Hub: the files, the card, and what the Hub is asked for."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,11 @@ Make = Callable[..., DistilledSet]
 FILES = {
     *("README.md", "training.json", "data/train-00000-of-00001.parquet"),
     *("distilled.safetensors", "distilled.json"),
+}
+ONE = {"accuracy": {"mean": 0.436, "std": None, "runs": [0.436]}, "groups": {}, "labels": "soft"}
+RESULTS = {
+    **{"name": "birds", "split": "test", "model": {"name": "convnet"}},
+    "sets": {"distilled": ONE},
 }
 
 
@@ -88,6 +94,52 @@ def test_a_card_that_was_completed_is_sent(file: Path, hub: Hub) -> None:
         {"repo_type": "dataset", "private": True, "exist_ok": True},
     )
     assert (repository, kind, names) == ("lab/birds", "dataset", FILES)
+
+
+def test_the_card_of_an_earlier_push_becomes_current(file: Path, hub: Hub) -> None:
+    """Another licence, then newer results, then a card that somebody removed."""
+    card = push(file, "lab/birds", "mit", False, False).folder / "README.md"
+    push(file, "lab/birds", "cc-by-4.0", False, True)
+    assert front_matter(card)["license"] == "cc-by-4.0" and "## Results" not in card.read_text()
+    (file.parent.parent / "results.json").write_text(json.dumps(RESULTS))
+    push(file, "lab/birds", "cc-by-4.0", False, True)
+    assert "| this set | soft | 43.6 |" in card.read_text()
+    card.unlink()
+    push(file, "lab/birds", "cc-by-4.0", False, True)
+    assert "| this set | soft | 43.6 |" in card.read_text()
+
+
+def test_an_outdated_card_that_somebody_edited_is_neither_sent_nor_lost(
+    file: Path, hub: Hub
+) -> None:
+    card = push(file, "lab/birds", "mit", False, False).folder / "README.md"
+    card.write_text(card.read_text() + "\nBy the lab.\n")
+    with pytest.raises(UserError, match=r"README.md: was edited, .*move it away, push again"):
+        push(file, "lab/birds", "cc-by-4.0", False, True)
+    assert hub.calls == [] and card.read_text().endswith("By the lab.\n")
+    assert front_matter(card)["license"] == "mit"
+    card.rename(file.with_name("mine.md"))
+    push(file, "lab/birds", "cc-by-4.0", False, True)
+    assert front_matter(card)["license"] == "cc-by-4.0" and hub.calls
+
+
+def test_a_set_without_the_file_for_people_is_pushed(file: Path, hub: Hub) -> None:
+    file.with_suffix(".json").unlink()
+    push(file, "lab/birds", "mit", False, True)
+    assert hub.calls[-1][-1] == FILES - {"distilled.json"}
+
+
+def test_a_push_that_fails_leaves_nothing(
+    file: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = sorted(file.parent.iterdir())
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(UserError, match=r"hub: not writable: No space left .*push again"):
+        push(file, "lab/birds", "mit", False, True)
+    assert sorted(file.parent.iterdir()) == before
 
 
 def test_the_files_of_another_set_are_not_sent(file: Path, hub: Hub, make_set: Make) -> None:

@@ -138,6 +138,27 @@ def test_runs_with_other_classes_are_compared_without_them(runs):
     assert "Many-shot low 55.0" in said(page)
 
 
+def test_one_class_with_test_images_has_no_chart_of_classes(runs):
+    for folder in runs:
+        found = json.loads((folder / "results.json").read_text())
+        for one in (found, found["sets"]["distilled"]):
+            for values in one["per_class"].values():
+                values[1:] = [None] * 3
+        (folder / "results.json").write_text(json.dumps(found))
+    page = rendered(runs)
+    assert "classes" not in [section["id"] for section in page.all("section")]
+    assert "Many-shot low 55.0" in said(page)
+
+
+@pytest.mark.parametrize("lost", ["groups", "kind", "images"])
+def test_the_run_whose_files_do_not_fit_is_named(runs, lost):
+    found = json.loads((runs[1] / "results.json").read_text())
+    del found[lost]
+    (runs[1] / "results.json").write_text(json.dumps(found))
+    with pytest.raises(UserError, match=r"lab/high: results\.json lacks what is shown"):
+        rendered(runs)
+
+
 def test_runs_of_one_name_are_told_apart_by_their_folders(runs):
     write_run(
         runs[0], named("lab/high", 0.05), CONFIG.format(name="lab/high", method="ltdd", rate=1)

@@ -54,11 +54,11 @@ def names_of_numbers(where: str, train: np.ndarray) -> tuple[int, tuple[str, ...
 
     Labels that run from 1 to C, or from any other number without a gap, are shifted to 0..C-1.
     """
-    refuse_absurd(where, train)
     low, high = int(train.min(initial=0)), int(train.max(initial=0))
     if len(train) and low >= 0:
         low = int(train.min())
     shift = low if low > 0 and len(np.unique(train)) == high - low + 1 else 0
+    refuse_absurd(where, train - shift)  # before the next line makes a name of every number
     return shift, tuple(str(k) for k in range(shift, high + 1))
 
 

@@ -32,7 +32,8 @@ def write_results(config: RunConfig, trials: Sequence[TrialFolder], folder: Path
     )
     if ended[0][1].status == "diverged":
         raise UserError(
-            "every trial of the search diverged; narrow search.space or lower distill.lr_image"
+            "every trial of the search diverged; narrow search.space so that their values are "
+            "outside, or lower distill.lr_image"
         )
     best, why = _choose(config, ended)
     write_atomic(folder / "best.yaml", _best(config, best, why))

@@ -81,20 +81,27 @@ def trial_config(config: RunConfig, values: Values) -> RunConfig:
 def own_values(config: RunConfig) -> Values | None:
     """The config's own values of the settings that are varied; None if one is outside the space."""
     values: Values = {}
-    for key, dimension in config.search.space.items():
+    for key in config.search.space:
         node: Any = config
         for name in key.split("."):
             node = getattr(node, name)
-        if dimension.choices is not None:
-            inside = node in dimension.choices
-        else:
-            # The config checks that there are either choices or bounds.
-            assert dimension.low is not None and dimension.high is not None
-            inside = isinstance(node, int | float) and dimension.low <= node <= dimension.high
-        if not inside:
-            return None
         values[key] = node
-    return values
+    return values if in_space(config.search, values) else None
+
+
+def in_space(search: SearchConfig, values: Values) -> bool:
+    """Whether ``values`` are those of the keys of ``search.space``, all of them inside it."""
+    return set(values) == set(search.space) and all(
+        _inside(dimension, values[key]) for key, dimension in search.space.items()
+    )
+
+
+def _inside(dimension: Dimension, value: Any) -> bool:
+    if dimension.choices is not None:
+        return value in dimension.choices
+    # The config checks that there are either choices or bounds.
+    assert dimension.low is not None and dimension.high is not None
+    return isinstance(value, int | float) and dimension.low <= value <= dimension.high
 
 
 def draw(search: SearchConfig, seed: int, number: int) -> Values:

@@ -11,6 +11,7 @@ trials/IDENTITY/  params.json      number and values of the trial
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -28,7 +29,7 @@ from ltdd_ray.distill.metrics_log import UpdateReport
 from ltdd_ray.distill.trajectory.loop import distill, snapshot
 from ltdd_ray.distill.trajectory.synthetic import SyntheticSet
 from ltdd_ray.workflows.search.evaluator import search_evaluator
-from ltdd_ray.workflows.search.space import Values, trial_config
+from ltdd_ray.workflows.search.space import Values, in_space, trial_config
 
 Status = Literal["finished", "stopped", "diverged"]
 REPORTS, STOP = "reports.json", "stop"
@@ -99,12 +100,20 @@ class TrialFolder:
     @classmethod
     def known(cls, parent: Path, config: RunConfig, data: PreparedData) -> list["TrialFolder"]:
         """The trials under ``parent`` that belong to this config and data, by number."""
+        trials = cls.of_keys(parent, config, data)
+        return [trial for trial in trials if in_space(config.search, trial.values)]
+
+    @classmethod
+    def of_keys(cls, parent: Path, config: RunConfig, data: PreparedData) -> list["TrialFolder"]:
+        """The :meth:`known` trials and those whose values an edit of the space has left outside."""
         found = []
         for file in parent.glob("*/params.json"):
             number, values = _parsed(file, lambda p: (int(p["number"]), dict(p["values"])))
-            belongs = set(values) == set(config.search.space)
-            if belongs and file.parent.name == trial_identity(config, data, values):
-                found.append(cls(file.parent, number, values))
+            if set(values) != set(config.search.space):
+                continue
+            with suppress(UserError):  # values of an old space may be invalid in this config
+                if file.parent.name == trial_identity(config, data, values):
+                    found.append(cls(file.parent, number, values))
         return sorted(found, key=lambda folder: folder.number)
 
     @property

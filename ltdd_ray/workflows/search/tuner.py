@@ -28,7 +28,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.workflows.search.samplers import make_sampler
-from ltdd_ray.workflows.search.space import Values, own_values, trial_updates
+from ltdd_ray.workflows.search.space import Values, in_space, own_values, trial_updates
 from ltdd_ray.workflows.search.trial import TrialFolder, TrialReport, run_trial, trial_identity
 
 OnReport = Callable[[TrialFolder, TrialReport], None]
@@ -77,12 +77,7 @@ def run_trials(
                 f"{len(errors)} trials of the search failed, the first with: {first}; "
                 "run the same command to resume from the finished trials"
             ) from errors[0]
-    return _known_trials(config, data, parent)
-
-
-def _known_trials(config: RunConfig, data: PreparedData, parent: Path) -> list[TrialFolder]:
-    known = TrialFolder.known(parent, config, data)
-    return [folder for folder in known if folder.number < config.search.trials]
+    return TrialFolder.known(parent, config, data)[: config.search.trials]
 
 
 class TrialPlan(Searcher):
@@ -102,10 +97,19 @@ class TrialPlan(Searcher):
         super().__init__(metric="score", mode="max")
         self._config, self._data, self._parent = config, data, parent
         self._on_report, self._say = on_report, say
-        known = _known_trials(config, data, parent)
+        earlier = TrialFolder.of_keys(parent, config, data)
+        inside = [folder for folder in earlier if in_space(config.search, folder.values)]
+        if outside := len(earlier) - len(inside):
+            say(f"trials left out, as their values are outside search.space: {outside}")
+        known = inside[: config.search.trials]
         self.ended = [folder for folder in known if folder.outcome]
         self._begun = [folder for folder in known if not folder.outcome]
-        self._new = sorted(set(range(config.search.trials)) - {folder.number for folder in known})
+        # Trials outside keep their numbers, so that a later edit may take them in again.
+        taken = {folder.number for folder in earlier}
+        free = sorted(set(range(len(earlier) + config.search.trials)) - taken)
+        self._new = free[: config.search.trials - len(known)]
+        if not self.remaining:
+            say(f"no trial to run, {len(known)} are known; raise search.trials for others")
         self._running: dict[str, TrialFolder] = {}
         self._sampler = make_sampler(config, len(known))
         for folder in self.ended:

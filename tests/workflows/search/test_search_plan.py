@@ -1,0 +1,102 @@
+"""Which trials a search plans: those of earlier sessions that are in its space, then new ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ltdd_ray.config import RunConfig
+from ltdd_ray.config.loading import load_config
+from ltdd_ray.data.prepare import PreparedData
+from ltdd_ray.workflows.search.evaluator import search_data
+from ltdd_ray.workflows.search.results import write_results
+from ltdd_ray.workflows.search.trial import TrialFolder, TrialReport
+from ltdd_ray.workflows.search.tuner import TrialPlan, run_trials
+
+KEY = "distill.lambda_cls"  # 1 in the tiny config
+RANGE: dict[str, Any] = {KEY: {"low": 0.25, "high": 8}}
+Make = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def make(tiny: Make, tmp_path: Path) -> Make:
+    """``make(space, trials, **search)``: the config of a search."""
+
+    def of(space: dict, trials: int, **search: Any) -> RunConfig:
+        return tiny(tmp_path, search={"space": space, "trials": trials, "asha": None, **search})
+
+    return of
+
+
+@pytest.fixture
+def data(make: Make) -> PreparedData:
+    return search_data(make(RANGE, 1))
+
+
+@pytest.fixture
+def ended(make: Make, data: PreparedData, tmp_path: Path) -> list[TrialFolder]:
+    """Four ended trials of a search over ``RANGE``, the largest values with the best scores."""
+    trials = []
+    for number, (value, score) in enumerate([(4.0, 0.8), (2.0, 0.7), (1.0, 0.5), (0.5, 0.6)]):
+        parent, config = tmp_path / "trials", make(RANGE, 4)
+        trials.append(TrialFolder.create(parent, config, data, number, {KEY: value}))
+        trials[-1].end("finished", TrialReport(12, score))
+    return trials
+
+
+Planned = Callable[..., tuple[list[TrialFolder], list[str]]]
+
+
+@pytest.fixture
+def planned(data: PreparedData, tmp_path: Path) -> Planned:
+    """``planned(config)``: the trials that a session begins, and what it says first."""
+
+    def of(config: RunConfig) -> tuple[list[TrialFolder], list[str]]:
+        said: list[str] = []
+        plan = TrialPlan(config, data, tmp_path / "trials", lambda *_: None, said.append)
+        begun: list[TrialFolder] = []
+        while isinstance(task := plan.suggest(str(len(begun))), dict):
+            begun.append(task["folder"])
+        return begun, said
+
+    return of
+
+
+@pytest.mark.parametrize("algorithm", ["random", "optuna"])
+@pytest.mark.parametrize("new", [{"low": 0.25, "high": 1.5}, {"choices": [0.5, 1.0]}])
+def test_after_an_edit_of_the_space_trials_outside_give_way_to_new_ones(
+    make: Make,
+    data: PreparedData,
+    ended: list[TrialFolder],
+    planned: Planned,
+    tmp_path: Path,
+    algorithm: str,
+    new: dict[str, Any],
+) -> None:
+    if algorithm == "optuna":
+        pytest.importorskip("optuna")
+    parent, count = tmp_path / "trials", 2 if "choices" in new else 4
+    config = make({KEY: new}, count, algorithm=algorithm)
+    begun, said = planned(config)
+    for trial in begun:
+        trial.end("finished", TrialReport(12, 0.4))
+    trials = run_trials(config, data, parent, lambda *_: None, said.append)
+    write_results(config, trials, tmp_path)
+    assert load_config(tmp_path / "best.yaml").distill.lambda_cls == 0.5
+    assert trials == [*ended[2:], *begun]
+    assert [trial.number for trial in begun] == [4, 5][: count - 2]
+    assert said[0] == "trials left out, as their values are outside search.space: 2"
+    assert said[-1] == f"no trial to run, {count} are known; raise search.trials for others"
+
+    assert planned(make(RANGE, 4))[0] == []
+    assert TrialFolder.known(parent, make(RANGE, 4), data) == [*ended, *begun]
+
+
+def test_earlier_values_that_the_config_refuses_are_passed_over(
+    make: Make, ended: list[TrialFolder], planned: Planned
+) -> None:
+    values = ended[1].path / "params.json"
+    values.write_text(values.read_text().replace("2.0", "-2.0"))
+    begun, said = planned(make(RANGE, 4))
+    assert [trial.number for trial in begun] == [1] and said == []

@@ -23,7 +23,7 @@ def write_results(config: RunConfig, trials: Sequence[TrialFolder], folder: Path
     """Write best.yaml, trials.csv, trials.png and ``tensorboard/``; returns a table, best first.
 
     Stopped trials rank behind finished ones, because scores after different numbers of updates
-    cannot be compared. The config's own values, trial 0, stay the best ones unless another trial is
+    cannot be compared. The config's own values stay the best ones unless another trial is
     ahead by more than its standard error. Raises ``UserError`` where every trial diverged.
     """
     ended = [(trial, outcome) for trial in trials if (outcome := trial.outcome)]
@@ -53,7 +53,7 @@ def _choose(config: RunConfig, ended: Sequence[EndedTrial]) -> tuple[EndedTrial,
     if own is None:
         return (
             ended[0],
-            "not compared with the config's own values, which have changed and were not tried",
+            "not compared with the config's own values, which were not tried; raise search.trials",
         )
     if own[1].status == "diverged":
         return ended[0], "as the config's own values diverged"

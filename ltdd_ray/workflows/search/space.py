@@ -1,5 +1,6 @@
 """The search space: random values of a trial, and the config that a trial runs with."""
 
+from math import prod
 from typing import Any
 
 import torch
@@ -104,10 +105,21 @@ def _inside(dimension: Dimension, value: Any) -> bool:
     return isinstance(value, int | float) and dimension.low <= value <= dimension.high
 
 
-def draw(search: SearchConfig, seed: int, number: int) -> Values:
-    """The values of random trial ``number``: a function of these arguments alone."""
+def different_trials(search: SearchConfig) -> int:
+    """``search.trials``, or the number of combinations of choices where that is smaller."""
+    choices = [dimension.choices for dimension in search.space.values()]
+    combinations = prod(len(one) for one in choices if one)
+    return search.trials if None in choices else min(search.trials, combinations)
+
+
+def draw(search: SearchConfig, seed: int, number: int, attempt: int = 0) -> Values:
+    """The values of random trial ``number``: a function of these arguments alone.
+
+    ``attempt`` is the number of earlier proposals, whose values were tried already.
+    """
+    index = (number, attempt) if attempt else (number,)
     positions = torch.rand(
-        len(search.space), dtype=torch.float64, generator=generator(seed, "search", number)
+        len(search.space), dtype=torch.float64, generator=generator(seed, "search", *index)
     ).tolist()
     return {
         key: _at(dimension, position)

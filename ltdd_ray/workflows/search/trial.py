@@ -90,11 +90,16 @@ class TrialFolder:
     def create(
         cls, parent: Path, config: RunConfig, data: PreparedData, number: int, values: Values
     ) -> "TrialFolder":
-        """The folder of the trial with these values. An existing folder is kept as it is."""
+        """The folder of a new trial with these values.
+
+        A search over other keys may have tried them. Its checkpoint is kept, so that the trial goes
+        on from there.
+        """
         folder = cls(parent / trial_identity(config, data, values), number, values)
-        if not (folder.path / "params.json").exists():
-            folder.path.mkdir(parents=True, exist_ok=True)
-            write_json(folder.path / "params.json", {"number": number, "values": values})
+        folder.path.mkdir(parents=True, exist_ok=True)
+        for old in ("outcome.json", STOP):
+            (folder.path / old).unlink(missing_ok=True)
+        write_json(folder.path / "params.json", {"number": number, "values": values})
         return folder
 
     @classmethod

@@ -5,7 +5,7 @@ a temporary folder, which is never read. A search that was killed starts a new T
 that have no outcome yet.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,10 +28,20 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.workflows.search.samplers import make_sampler
-from ltdd_ray.workflows.search.space import Values, in_space, own_values, trial_updates
+from ltdd_ray.workflows.search.space import (
+    Values,
+    different_trials,
+    draw,
+    in_space,
+    own_values,
+    trial_updates,
+)
 from ltdd_ray.workflows.search.trial import TrialFolder, TrialReport, run_trial, trial_identity
 
 OnReport = Callable[[TrialFolder, TrialReport], None]
+# Enough to find the last untried one of 200 combinations of choices. A range may hold fewer values
+# than there are trials.
+DRAWS = 2000
 
 
 def run_trials(
@@ -107,9 +117,10 @@ class TrialPlan(Searcher):
         # Trials outside keep their numbers, so that a later edit may take them in again.
         taken = {folder.number for folder in earlier}
         free = sorted(set(range(len(earlier) + config.search.trials)) - taken)
-        self._new = free[: config.search.trials - len(known)]
+        self._new = free[: different_trials(config.search) - len(known)]
         if not self.remaining:
-            say(f"no trial to run, {len(known)} are known; raise search.trials for others")
+            say(f"no trial to run, {len(known)} are known; raise search.trials or widen the space")
+        self._tried = {folder.path.name for folder in inside}
         self._running: dict[str, TrialFolder] = {}
         self._sampler = make_sampler(config, len(known))
         for folder in self.ended:
@@ -132,17 +143,28 @@ class TrialPlan(Searcher):
         return {"folder": folder}
 
     def _next(self) -> TrialFolder | None:
-        """A trial with new values; None where the choices are used up.
-
-        Trial 0 has the config's own values, so the result is never worse than the config.
-        """
-        while self._new:
-            number = self._new.pop(0)
-            own = own_values(self._config) if number == 0 else None
-            values = own or self._sampler.ask(number)
-            if not (self._parent / trial_identity(self._config, self._data, values)).exists():
+        """A trial with new values; None where the choices are used up."""
+        if not self._new:
+            return None
+        number = self._new.pop(0)
+        for values in self._proposals(number):
+            identity = trial_identity(self._config, self._data, values)
+            if identity not in self._tried:
+                self._tried.add(identity)
                 return TrialFolder.create(self._parent, self._config, self._data, number, values)
+        self._new.clear()
         return None
+
+    def _proposals(self, number: int) -> Iterator[Values]:
+        """Values for trial ``number``: the config's own, the sampler's, then random ones.
+
+        With the config's own values among the trials, the result is never worse than the config.
+        """
+        if own := own_values(self._config):
+            yield own
+        yield self._sampler.ask(number)
+        for attempt in range(1, DRAWS):
+            yield draw(self._config.search, self._config.seed, number, attempt)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._on_report(self._running[trial_id], _report(result))

@@ -44,7 +44,7 @@ def feature_map(config: RunConfig, data: PreparedData) -> dict[str, Any]:
     index = random_selection(train, shown, derive_seed(config.seed, "feature-map"), 0)
     real = data.normalisation.apply(torch.tensor(train.images[index]))
     given = training_set(config, data, first, 0)
-    classes = given.soft_labels.argmax(-1)
+    classes = given.soft_labels.argmax(-1) if given.classes is None else given.classes
     rows = torch.cat([torch.nonzero(classes == k)[:per_class, 0] for k in range(train.num_classes)])
     images = torch.cat([real, given.images[rows]]).to(default_device())
     try:

@@ -28,8 +28,7 @@ def graph_cut(features: Tensor, count: int) -> list[int]:
     """Choose ``count`` rows of ``features`` (N, F), or all N; indices in the order of choice.
 
     Each adds the most to f. The lower index breaks ties, and gains that differ by TIE * N or less
-    are ties. Where no image
-    adds to f, the one that takes the least away is chosen.
+    are ties. Where no image adds to f, the one that takes the least away is chosen.
     """
     x = normalize(features.double(), dim=1)
     to_all = (len(x) + x @ x.sum(0)) / 2

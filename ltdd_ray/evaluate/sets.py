@@ -34,6 +34,7 @@ class TrainingSet:
 
     ``tau`` is the logit adjustment of calibrated labels, else None. ``augmented`` says whether the
     images are augmented during training. ``lower_rate`` tells a person how to lower the rate.
+    ``classes`` (P,) are those that a stored set has, which its soft labels need not prefer.
     """
 
     images: Tensor
@@ -42,6 +43,7 @@ class TrainingSet:
     tau: float | None = None
     augmented: bool = True
     lower_rate: str = "lower evaluate.lr"
+    classes: Tensor | None = None
 
     @property
     def hard(self) -> bool:
@@ -192,6 +194,7 @@ def _of_stored(config: RunConfig, stored: DistilledSet) -> TrainingSet:
         stored.soft_labels,
         stored.learning_rate,
         lower_rate=f"the distilled set holds this rate: lower {key} and distil again",
+        classes=stored.classes,
     )
 
 

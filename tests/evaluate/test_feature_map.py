@@ -10,6 +10,7 @@ import torch
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData, prepare_data
+from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.evaluate import feature_map as module
 from ltdd_ray.evaluate.feature_map import feature_map, read_feature_map, write_feature_map
 
@@ -52,6 +53,24 @@ def test_large_classes_are_thinned_out_equally(
     labels = np.array(feature_map(config, data)["real"])[:, 0].astype(int)
     assert np.bincount(labels).tolist() == np.minimum(data.train.class_counts, 4).tolist()
     assert feature_map(config, data) == feature_map(config, data)
+
+
+def test_images_of_a_stored_set_are_shown_with_their_own_class(
+    tiny: Callable[..., RunConfig], tmp_path: Path, data: PreparedData, pixels_as_features: None
+) -> None:
+    """Soft labels may prefer another class, for example the largest one for every image."""
+    config = tiny(tmp_path, evaluate={"networks": 1, "epochs": 1, "sets": ["distilled"]})
+    classes = torch.arange(10).repeat_interleave(2)
+    DistilledSet(
+        images=torch.randn(20, *data.train.image_shape),
+        soft_labels=torch.tensor([0.91] + [0.01] * 9).repeat(20, 1),
+        classes=classes,
+        learning_rate=0.03,
+        normalisation=data.normalisation,
+        class_names=data.train.class_names,
+        augmentation="",
+    ).save(config.folder / "distilled")
+    assert [k for k, *_ in feature_map(config, data)["set"]] == classes.tolist()
 
 
 def test_there_is_no_map_without_an_expert(config: RunConfig, data: PreparedData) -> None:

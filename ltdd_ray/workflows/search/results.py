@@ -23,8 +23,9 @@ def write_results(config: RunConfig, trials: Sequence[TrialFolder], folder: Path
     """Write best.yaml, trials.csv, trials.png and ``tensorboard/``; returns a table, best first.
 
     Stopped trials rank behind finished ones, because scores after different numbers of updates
-    cannot be compared. The config's own values stay the best ones unless another trial is
-    ahead by more than its standard error. Raises ``UserError`` where every trial diverged.
+    cannot be compared. The config's own values stay the best ones unless another trial is ahead by
+    more than its standard error, or theirs diverged or was stopped. Raises ``UserError`` where
+    every trial diverged.
     """
     ended = [(trial, outcome) for trial in trials if (outcome := trial.outcome)]
     ended.sort(
@@ -57,9 +58,14 @@ def _choose(config: RunConfig, ended: Sequence[EndedTrial]) -> tuple[EndedTrial,
         )
     if own[1].status == "diverged":
         return ended[0], "as the config's own values diverged"
-    ahead = reached.score - own[1].score
     if own[0] is first:
         return own, "the config's own values"
+    if own[1].status == "stopped":  # by ASHA, before the config had these values
+        return ended[0], (
+            "not compared with the config's own values, whose trial was stopped after "
+            f"{own[1].update} updates"
+        )
+    ahead = reached.score - own[1].score
     if ahead > reached.standard_error:
         return ended[0], f"{100 * ahead:.1f} points ahead of the config's own values"
     return own, (

@@ -200,9 +200,9 @@ class TrialPlan(Searcher):
 
 
 class Halving(ASHAScheduler):
-    """ASHA that never stops trial 0.
+    """ASHA that never stops the trial of the config's own values.
 
-    Trial 0 has the config's own values, with which all other trials are compared.
+    All other trials are compared with it.
 
     ``by_request``: each trial is a Ray Train job and is asked to stop; it does so at its next
     report. Tune would kill the driver of the job, and Ray would not free the workers' resources.

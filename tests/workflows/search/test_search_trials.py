@@ -200,6 +200,7 @@ def test_the_results_of_a_search_are_complete(
         ("finished", 0.2, 0, "within its standard error of 20.0; raise search.validation_fraction"),
         ("finished", 0.05, 1, "10.0 points ahead of the config's own values"),
         ("diverged", 0.2, 1, "own values diverged"),
+        ("stopped", 0.2, 1, "own values, whose trial was stopped after 3 updates"),
     ],
 )
 def test_the_configs_own_values_are_kept_unless_another_is_clearly_better(
@@ -221,7 +222,7 @@ def test_the_configs_own_values_are_kept_unless_another_is_clearly_better(
         TrialFolder.create(tmp_path, config, data, number, values)
         for number, values in enumerate([own, VALUES])
     ]
-    trials[0].end(own_status, TrialReport(9, 0.7, 0.0))
+    trials[0].end(own_status, TrialReport(3 if own_status == "stopped" else 9, 0.7, 0.0))
     trials[1].end("finished", TrialReport(9, 0.8, error))
     table = write_results(config, trials, tmp_path)
     best = load_config(tmp_path / "best.yaml")

@@ -101,7 +101,7 @@ def test_a_file_goes_before_a_shipped_config_of_its_name(
 @pytest.mark.parametrize(
     ("path", "settings", "message"),
     [
-        ("demoo", {}, r"demoo: no such config file; `ltdd-ray configs` lists"),
+        ("demoo", {}, r"demoo: no such config file; did you mean `demo`\?"),
         ("demo", {"distill__ipcc": 3}, r"unknown key `distill.ipcc`; did you mean `distill.ipc`"),
         ("demo", {"data__source": "digit"}, r"unknown source `digit`; did you mean `digits`"),
         ("demo", {"model__name": "vgg"}, r"unknown network `vgg`; did you mean `vgg11`"),

@@ -5,7 +5,6 @@ import os.path
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ltdd_ray import __version__
 from ltdd_ray.common.address import is_address
 from ltdd_ray.common.hints import nearest
 
@@ -90,6 +89,14 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"ltdd-ray {version('ltdd_ray')}")
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser. Parsed options have ``command``, a key of ``COMMANDS``, and ``debug``."""
     parser = Parser(
@@ -98,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 success; 1 an error (of `store` 2, as 1 is a damaged store); 2 a "
         "wrong command line; 130 Ctrl-C; 143 SIGTERM.",
     )
-    parser.add_argument("--version", action="version", version=f"ltdd-ray {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, (about, stages) in STAGE_COMMANDS.items():
         stage = _add(commands, name, about)

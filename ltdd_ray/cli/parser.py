@@ -90,6 +90,8 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
+    """Prints the installed version, which is looked up only here: other commands start faster."""
+
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from importlib.metadata import version
 

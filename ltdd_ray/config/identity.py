@@ -16,6 +16,8 @@ from ltdd_ray.config.model import ModelConfig
 from ltdd_ray.config.tree import RunConfig
 
 Outcome = Literal["images", "trajectories", "set", "networks", "results", "nothing"]
+# In order: each follows from those before it.
+OUTCOMES = ("images", "trajectories", "set", "networks", "results")
 
 # The first outcome that a key decides; later outcomes follow from earlier ones. A key that is not
 # listed goes with its section.
@@ -91,14 +93,12 @@ def fingerprint(*parts: Any) -> str:
 
 def result_fingerprint(config: RunConfig) -> str:
     """Identity of a run's outcome. Addresses are masked, so new credentials change nothing."""
-    outcomes = ("images", "trajectories", "set", "networks", "results")
-    return fingerprint(mask_tree(_only(config.model_dump(mode="json"), outcomes)))
+    return fingerprint(_up_to(config, "results"))
 
 
 def set_fingerprint(config: RunConfig) -> str:
-    """Identity of a run's distilled set: what decides its evaluation does not enter."""
-    tree = _only(config.model_dump(mode="json"), ("images", "trajectories", "set"))
-    return fingerprint(mask_tree(tree))
+    """Identity of a run's distilled set. Keys that only decide the evaluation do not enter."""
+    return fingerprint(_up_to(config, "set"))
 
 
 def store_fingerprint(config: RunConfig) -> str:
@@ -123,14 +123,12 @@ def trajectory_fingerprints(config: RunConfig, images: str, expert: int) -> tupl
 def network_fingerprint(
     config: RunConfig, model: ModelConfig, images: str, evaluated_on: str, distilled: str
 ) -> str:
-    """Identity of the evaluation networks of one architecture; which others there are is no matter.
+    """Identity of the evaluation networks of one architecture. The run's other ones do not enter.
 
     ``images`` and ``evaluated_on`` are the fingerprints of training and evaluation images,
     ``distilled`` is the SHA-256 of the distilled set's file, "" if nothing was distilled.
     """
-    outcomes = ("images", "trajectories", "set", "networks")
-    tree = mask_tree(_only(config.model_dump(mode="json"), outcomes))
-    return fingerprint(tree, model, images, evaluated_on, distilled)
+    return fingerprint(_up_to(config, "networks"), model, images, evaluated_on, distilled)
 
 
 def trial_fingerprint(config: RunConfig, images: str, evaluated_on: str, score: str) -> str:
@@ -146,6 +144,12 @@ def _trajectory_values(config: RunConfig) -> dict[str, Any]:
     values = {section: tree.pop(section) for section in order}
     assert not tree, f"{sorted(tree)} decide trajectories but enter no fingerprint"
     return values | {"data": values["data"]["normalisation"]}
+
+
+def _up_to(config: RunConfig, last: Outcome) -> dict[str, Any]:
+    """The values that decide an outcome up to ``last``, without the keys of addresses."""
+    outcomes = OUTCOMES[: OUTCOMES.index(last) + 1]
+    return mask_tree(_only(config.model_dump(mode="json"), outcomes))
 
 
 def _only(tree: dict[str, Any], outcomes: Collection[Outcome], prefix: str = "") -> dict[str, Any]:

@@ -89,8 +89,8 @@ def _renew_card(folder: Path, card: str) -> None:
         if last == card:  # completed by somebody, and nothing has changed since
             return
         raise UserError(
-            f"{place}: was edited, and the card of now is another than then (licence, results or "
-            "version); move it away, push again, and put your words into the new card"
+            f"{place}: was edited, and licence, results or version have changed since; move it "
+            "away, push again, and put your words into the new card"
         )
     for file in (place, record):  # in this order: a lost record never hides an outdated card
         if _text(file) != card:

@@ -1,5 +1,6 @@
 """Render a template to a self-contained HTML file."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from ltdd_ray.report import charts
 
 def render_page(template: str, view: dict[str, Any]) -> str:
     """The text of ``template``, a file of this package, with the variables ``view``."""
+    return _environment().get_template(template).render(view)
+
+
+@cache  # which keeps compiled templates
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("ltdd_ray.report", "."),
         autoescape=True,
@@ -22,7 +28,7 @@ def render_page(template: str, view: dict[str, Any]) -> str:
     )
     environment.filters.update(duration=duration, size=size)
     environment.globals["bar"] = charts.bar
-    return environment.get_template(template).render(view)
+    return environment
 
 
 def write_page(path: Path, template: str, view: dict[str, Any]) -> Path:

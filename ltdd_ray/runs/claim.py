@@ -27,7 +27,7 @@ from ltdd_ray.store.location import storage_errors
 CLAIM = ".driver.json"
 SECONDS_BETWEEN_SIGNS = 5.0
 SECONDS_OF_SILENCE = 15.0  # an object that stays as it is for so long was left behind
-LOOKS, SECONDS_BETWEEN_LOOKS = 4, 0.1  # at an object that is no claim, before it counts as one
+READS, SECONDS_BETWEEN_READS = 4, 0.1  # of an object that is no claim
 
 
 class ClaimedError(UserError):
@@ -89,12 +89,12 @@ class Claim:
     def _read(self) -> dict[str, str] | None:
         """The claim that is there. An object that stays none counts as that of another driver.
 
-        A reader may see an object in the middle of its replacement, so it looks again: one such
-        sight must neither stop the driver that holds the run nor hide the holder's name.
+        It is read again first, since a read in the middle of a replacement finds no claim. Taken at
+        its word, that would stop the driver that holds the run, or hide its name from another.
         """
-        for attempt in range(LOOKS):
+        for attempt in range(READS):
             if attempt:
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(SECONDS_BETWEEN_READS)
             try:
                 with self._filesystem.open_input_stream(f"{self._folder}/{CLAIM}") as stream:
                     found = json.loads(stream.read())

@@ -52,7 +52,7 @@ Planned = Callable[..., tuple[list[TrialFolder], list[str]]]
 
 @pytest.fixture
 def planned(data: PreparedData, tmp_path: Path) -> Planned:
-    """``planned(config)``: the trials that a session begins, and what it says first."""
+    """``planned(config)`` plans a search; returns its new trials and the sentences printed."""
 
     def of(config: RunConfig) -> tuple[list[TrialFolder], list[str]]:
         said: list[str] = []

@@ -18,7 +18,7 @@ from torch.nn.functional import linear
 
 from ltdd_ray.common.device import without_autocast
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.nn.kernels import fused
+from ltdd_ray.nn.kernels import first, fused
 from ltdd_ray.nn.kernels.convolution import (
     channels_last,
     convolution,
@@ -88,8 +88,11 @@ class ConvNetPasses(Passes):
         for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
             tape = []
             for layer in at.layers:
-                u = convolution(x, layer.weight)
-                y, stats = fused.forward(u, layer.gamma, layer.beta)
+                if not tape:
+                    y, u, stats = first.forward(x, layer.weight, layer.gamma, layer.beta)
+                else:
+                    u = convolution(x, layer.weight)
+                    y, stats = fused.forward(u, layer.gamma, layer.beta)
                 tape.append((x, u, stats))
                 x = y
             features = x.flatten(1).to(theta.dtype)
@@ -99,14 +102,13 @@ class ConvNetPasses(Passes):
             y_bar = (z_bar @ at.head).view(x.shape).to(x.dtype)
             for k in reversed(range(len(at.layers))):
                 layer, (x, u, stats) = at.layers[k], tape.pop()
-                gamma, beta = layer.gamma, layer.beta
-                if k:
-                    u_bar, *affine_bar = fused.backward(u, gamma, beta, stats, y_bar)
-                    _add(bar.layers[k], weight_bar(x, u_bar, layer.weight), *affine_bar)
-                    y_bar = input_bar(u_bar, layer.weight)
-                else:
-                    bars = fused.backward_first(x, layer.weight, u, gamma, beta, stats, y_bar)
-                    _add(bar.layers[k], *bars)
+                given = u, layer.gamma, layer.beta, stats, y_bar
+                if not k:
+                    _add(bar.layers[k], *first.backward(x, layer.weight, *given))
+                    break
+                u_bar, *affine_bar = fused.backward(*given)
+                _add(bar.layers[k], weight_bar(x, u_bar, layer.weight), *affine_bar)
+                y_bar = input_bar(u_bar, layer.weight)
         return theta_bar
 
     @torch.no_grad()
@@ -125,8 +127,12 @@ class ConvNetPasses(Passes):
         for x, p, share in self.chunks(channels_last(images.to(self._dtype)), soft_label):
             x_dot, tape = None, []
             for layer, layer_dot, affine in zip(at.layers, dot.layers, affines):
-                u_pair, u_extra = convolution_pair(x, x_dot, layer.weight, layer_dot.weight)
-                y, y_dot, stats = fused.tangent_forward(u_pair, u_extra, affine)
+                weights = layer.weight, layer_dot.weight
+                if not tape:
+                    y, y_dot, u_pair, stats = first.tangent_forward(x, *weights, affine)
+                else:
+                    u_pair, u_extra = convolution_pair(x, x_dot, *weights)
+                    y, y_dot, stats = fused.tangent_forward(u_pair, u_extra, affine)
                 tape.append((x, x_dot, u_pair, stats))
                 x, x_dot = y, y_dot
             assert x_dot is not None
@@ -149,7 +155,7 @@ class ConvNetPasses(Passes):
                 x, x_dot, u_pair, stats = tape.pop()
                 given = u_pair, affines[k], stats, y_bar_pair, y_bar_extra
                 if not k:
-                    x_bar_dot, w_bar_dot, *affine_bar_dot = fused.tangent_backward_first(
+                    x_bar_dot, w_bar_dot, *affine_bar_dot = first.tangent_backward(
                         x, weight, weight_dot, *given, with_theta
                     )
                     images_bar.append(x_bar_dot)

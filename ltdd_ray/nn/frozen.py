@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ltdd_ray.common.device import without_autocast
-from ltdd_ray.nn.convnet_passes import Layer, Views
+from ltdd_ray.nn.convnet_passes import Views
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.nn.kernels import fused
+from ltdd_ray.nn.kernels import first, fused
 from ltdd_ray.nn.kernels.convolution import channels_last, convolution, convolution_dtype, input_bar
 from ltdd_ray.nn.passes import Loss, Passes
 
@@ -93,12 +93,14 @@ class FrozenConvNetPasses(Passes):
         return value, *bars, theta_bar if with_theta else None
 
     def _forward(self, x: Tensor) -> _Tape:
-        us, all_stats = [], []
-        for layer in self._layers:
+        block, *others = self._layers
+        x, _, stats = first.forward(x, block.weight, block.gamma, block.beta)
+        us, all_stats = [], [stats]
+        for layer in others:
             us.append(convolution(x, layer.weight))
             x, stats = fused.forward(us[-1], layer.gamma, layer.beta)
             all_stats.append(stats)
-        return _Tape(us[1:], all_stats, x)
+        return _Tape(us, all_stats, x)
 
     def _keep(self, tape: _Tape) -> None:
         kept = tape.nbytes <= self._left
@@ -107,11 +109,7 @@ class FrozenConvNetPasses(Passes):
 
     def _backward(self, x: Tensor, tape: _Tape, y_bar: Tensor) -> Tensor:
         for layer, u, stats in zip(self._layers[:0:-1], tape.us[::-1], tape.stats[::-1]):
-            y_bar = input_bar(_u_bar(layer, u, stats, y_bar), layer.weight)
-        first = self._layers[0]
-        u_bar = _u_bar(first, convolution(x, first.weight), tape.stats[0], y_bar)
-        return fused.image_bar(u_bar, first.weight)
-
-
-def _u_bar(layer: Layer, u: Tensor, stats: Tensor, y_bar: Tensor) -> Tensor:
-    return fused.backward(u, layer.gamma, layer.beta, stats, y_bar)[0]
+            u_bar, *_ = fused.backward(u, layer.gamma, layer.beta, stats, y_bar)
+            y_bar = input_bar(u_bar, layer.weight)
+        block = self._layers[0]
+        return first.image_bar(x, block.weight, block.gamma, block.beta, tape.stats[0], y_bar)

@@ -22,8 +22,8 @@ from torch import Tensor
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_bytes, read_text, write_atomic
 
-SOURCES = [Path(__file__).with_name(name) for name in ("fused.c", "winograd.c")]
-HEADERS = [Path(__file__).with_name(name) for name in ("vector.h", "scratch.h")]
+SOURCES = [Path(__file__).with_name(name) for name in ("first.c", "fused.c", "winograd.c")]
+HEADERS = [Path(__file__).with_name(name) for name in ("block.h", "scratch.h", "vector.h")]
 FLAGS = (
     "-O3",
     "-march=native",

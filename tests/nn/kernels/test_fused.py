@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
-from torch.nn.functional import avg_pool2d, conv2d, group_norm
+from torch.nn.functional import avg_pool2d, group_norm
 
 from ltdd_ray.nn.kernels import build, fused
 from ltdd_ray.nn.kernels.fused import NormReluPool, channels_last
@@ -99,66 +99,6 @@ def test_tangents_are_differences(implementation: str, shape: tuple[int, ...], e
     e = 1e-6
     for found, ahead, behind in zip([y_dot, *dots], at(e), at(-e)):
         assert torch.allclose(found, (ahead - behind) / (2 * e), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("inputs", [1, 2, 3, 4])
-def test_backward_of_the_first_block_ends_in_its_weights(
-    implementation: str, shape: tuple[int, ...], inputs: int
-) -> None:
-    batch, channels, height, width = shape
-    x, weight = randn(batch, inputs, height, width), randn(channels, inputs, 3, 3).requires_grad_()
-    gamma, beta = (randn(channels) + 1).requires_grad_(), (randn(channels) / 2).requires_grad_()
-    y = stock(conv2d(x, weight, padding=1), gamma, beta)
-    y_bar = randn(*y.shape)
-    with torch.no_grad():
-        u = channels_last(conv2d(x, weight, padding=1))
-        _, stats = fused.forward(u, gamma, beta)
-        found = fused.backward_first(x, weight, u, gamma, beta, stats, y_bar)
-    for bar, oracle in zip(
-        found, torch.autograd.grad(y, (weight, gamma, beta), y_bar), strict=True
-    ):
-        assert torch.allclose(bar, oracle, rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize("shape", [*SHAPES, (3, 33, 6, 6)])
-@pytest.mark.parametrize("inputs", [1, 2, 3, 4])
-@pytest.mark.parametrize("extra", [False, True])
-def test_tangents_of_the_first_block_end_in_its_weights_and_images(
-    implementation: str, shape: tuple[int, ...], inputs: int, extra: bool
-) -> None:
-    batch, channels, height, width = shape
-    half = (height // 2, width // 2)
-    x = randn(batch, inputs, height, width).requires_grad_()
-    weight = randn(channels, inputs, 3, 3).requires_grad_()
-    weight_dot = randn(inputs, channels, 3, 3).transpose(0, 1)
-    pair, y_pair = randn(batch, 2 * channels, height, width), randn(batch, 2 * channels, *half)
-    y_extra = randn(batch, channels, *half) if extra else None
-    affine = Affine(*(randn(channels + k)[:channels] for k in range(4)))
-    with torch.no_grad():
-        *_, stats = fused.tangent_forward(pair, None, affine)
-        given = pair, affine, stats, y_pair, y_extra
-        u_bar, u_bar_dot, *params = fused.tangent_backward(*given)
-        first = x.detach(), weight.detach(), weight_dot, *given
-        found = fused.tangent_backward_first(*first, True)
-        x_bar_alone, no_weights, *_ = fused.tangent_backward_first(*first, False)
-    x_bar, weight_bar = torch.autograd.grad(
-        conv2d(x, weight, padding=1), (x, weight), u_bar_dot, retain_graph=True
-    )
-    (more,) = torch.autograd.grad(conv2d(x, weight_dot, padding=1), x, u_bar)
-    assert no_weights is None and torch.equal(x_bar_alone, found[0])
-    for bar, oracle in zip(found, (x_bar + more, weight_bar, *params), strict=True):
-        assert bar is not None and torch.allclose(bar, oracle, rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize("channels", [1, 3, 6])
-def test_image_bar_is_the_gradient_over_a_convolutions_input(
-    implementation: str, channels: int
-) -> None:
-    x, weight = randn(2, channels, 5, 4).requires_grad_(), randn(7, channels, 3, 3)
-    u_bar = randn(2, 7, 5, 4)
-    (oracle,) = torch.autograd.grad(conv2d(x, weight, padding=1), x, u_bar)
-    assert torch.allclose(fused.image_bar(u_bar, weight), oracle, rtol=1e-12)
 
 
 def test_single_precision_agrees_with_double(implementation: str) -> None:

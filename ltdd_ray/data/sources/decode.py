@@ -6,7 +6,8 @@ thread pool was slower, because pillow holds the interpreter lock except while i
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -134,42 +135,40 @@ def read_image(
     name: str, content: Path | bytes, background: str
 ) -> tuple[Image.Image, tuple[str, ...]]:
     """One image of mode L or RGB, turned upright, and the :data:`KINDS` of its conversions."""
-    name = printable(name)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with _open(name, content) as image:
-                _refuse_depth(name, image)
-                converted = {  # of what loading the image may take away
-                    DEPTH: any(";16" in str(tile) for tile in getattr(image, "tile", ())),
-                    FRAME: getattr(image, "is_animated", False),
-                    TURNED: image.getexif().get(0x0112, 1) in range(2, 9),
-                }
-                image.load()
-                _refuse_depth(name, image)
-                flat, laid = _flatten(ImageOps.exif_transpose(image), background)
-                converted |= {LAID: laid, CMYK: image.mode == "CMYK", GREY: flat.mode == "L"}
-                return flat, tuple(kind for kind, true in converted.items() if true)
-    except UserError:
-        raise
-    except Exception as error:  # pillow raises many unrelated types for broken files
-        raise _unreadable(name, content, error) from None
+    with _opened(name, content) as image:
+        converted = {  # of what loading the image may take away
+            DEPTH: any(";16" in str(tile) for tile in getattr(image, "tile", ())),
+            FRAME: getattr(image, "is_animated", False),
+            TURNED: image.getexif().get(0x0112, 1) in range(2, 9),
+        }
+        image.load()
+        _refuse_depth(printable(name), image)
+        flat, laid = _flatten(ImageOps.exif_transpose(image), background)
+        converted |= {LAID: laid, CMYK: image.mode == "CMYK", GREY: flat.mode == "L"}
+        return flat, tuple(kind for kind, true in converted.items() if true)
 
 
 def read_head(name: str, content: Path | bytes) -> tuple[tuple[int, int], bool]:
     """((width, height) upright, whether it is in colour), from the file's header."""
+    with _opened(name, content) as image:
+        width, height = image.size  # of a TIFF upright already
+        turned = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)
+        return ((height, width) if turned else image.size), image.mode not in COLOURLESS
+
+
+@contextmanager
+def _opened(name: str, content: Path | bytes) -> Iterator[Image.Image]:
+    """The image, not loaded yet; any error of the block says that it cannot be read."""
     name = printable(name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with _open(name, content) as image:
                 _refuse_depth(name, image)
-                width, height = image.size  # of a TIFF upright already
-                turned = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)
-                return ((height, width) if turned else image.size), image.mode not in COLOURLESS
+                yield image
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # pillow raises many unrelated types for broken files
         raise _unreadable(name, content, error) from None
 
 

@@ -82,9 +82,7 @@ class UnilevelRecovery(CosineAdam):
         stage, networks = self.config.distill.label_expert, []
         for expert in range(self.config.experts.count):
             flat = expert_network(self.config, data.train, expert)
-            last = store.epochs(expert, stage)[-1]
-            end = store.segment(expert, stage, last, last)
-            views = flat.views(torch.cat([end.start_backbone, end.start_classifier]).float())
+            views = flat.views(store.theta(expert, stage).float())
             flat.model.load_state_dict(views, strict=False)  # no statistics are stored
             assert isinstance(flat.model, Network)
             networks.append(flat.model.to(self.real.device).eval().requires_grad_(False))

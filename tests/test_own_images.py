@@ -87,7 +87,9 @@ def test_every_command_of_the_tutorial(
 def test_init_refuses_to_overwrite_and_names_what_is_wrong(
     photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Image.new("L", (64, 48)).save(next(photos.iterdir()) / "large.png")
     assert cli.main(["init", str(photos)]) == 0
+    assert "note: images of size 64 x 48 are resized to 8 x 8" in capsys.readouterr().out
     assert cli.main(["init", str(photos)]) == 1
     assert (
         "photos.yaml: exists already and is not overwritten; remove it, or choose another file"

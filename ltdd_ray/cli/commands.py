@@ -134,13 +134,19 @@ def _init(options: argparse.Namespace) -> None:
     from ltdd_ray.common.files import resolved
     from ltdd_ray.common.hardware import describe_hardware
     from ltdd_ray.common.shell import command
-    from ltdd_ray.data.proposal import few_test_images, what_was_read, write_proposal
+    from ltdd_ray.data.proposal import (
+        few_test_images,
+        resized_images,
+        what_was_read,
+        write_proposal,
+    )
     from ltdd_ray.data.scan import scan_folder
 
     output = options.output or Path(f"{resolved(options.folder).name}.yaml")
     hardware, scan = describe_hardware(), scan_folder(options.folder)
-    write_proposal(scan, output, hardware["cores"], len(hardware["gpus"]))
-    notes = (*scan.notes, *few_test_images(scan))
+    gpus = len(hardware["gpus"])
+    write_proposal(scan, output, hardware["cores"], gpus)
+    notes = (*scan.notes, *resized_images(scan, gpus), *few_test_images(scan))
     print("\n".join([f"read: {what_was_read(scan)}", *(f"note: {note}" for note in notes)]))
     print(
         f"wrote {output}; next: `{command('data', 'info', output)}` to estimate time and memory, "

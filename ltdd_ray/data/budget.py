@@ -5,6 +5,8 @@ C classes, n_k training images of class k, N their sum.
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DistillConfig
 
@@ -38,6 +40,11 @@ def class_budget(config: DistillConfig, class_counts: Sequence[int]) -> tuple[in
 def picture_budget(config: DistillConfig, class_counts: Sequence[int]) -> tuple[int, ...]:
     """Pictures per class (C,), f^2 for each image. Raises ``UserError`` as :func:`class_budget`."""
     return tuple(n * config.pictures_per_image for n in class_budget(config, class_counts))
+
+
+def repeated(order: Tensor, wanted: int) -> Tensor:
+    """The first ``wanted`` of ``order`` (n,), which starts again where it is too short."""
+    return order.repeat(-(-wanted // len(order)))[:wanted]
 
 
 def describe_shortage(budget: Sequence[int], class_counts: Sequence[int]) -> str:

@@ -1,8 +1,16 @@
-"""Groups of classes: many-, medium- and few-shot."""
+"""Classes by their number of images: from head to tail, and many-, medium- and few-shot."""
 
 from collections.abc import Sequence
 
 import numpy as np
+
+from ltdd_ray.common.spacing import evenly_spaced
+
+
+def head_to_tail(class_counts: Sequence[int], most: int | None = None) -> list[int]:
+    """The classes by falling count, ties by label; of too many classes ``most``, evenly spaced."""
+    ranked = sorted(range(len(class_counts)), key=lambda k: -class_counts[k])
+    return ranked if most is None else [ranked[i] for i in evenly_spaced(len(ranked), most)]
 
 
 def class_groups(class_counts: np.ndarray | Sequence[int]) -> dict[str, tuple[int, ...]]:

@@ -19,6 +19,7 @@ from ltdd_ray.common.files import resolved, write_atomic
 from ltdd_ray.common.shell import command
 from ltdd_ray.data.names import printable
 from ltdd_ray.data.scan import Scan
+from ltdd_ray.data.sources.decode import describe_resized
 from ltdd_ray.data.split import held_out_of
 
 TEST_FRACTION = 0.2
@@ -89,6 +90,18 @@ def few_test_images(scan: Scan) -> tuple[str, ...]:
     )
 
 
+def proposed_size(scan: Scan, gpus: int) -> int:
+    """The `data.image_size` of the config for a machine with ``gpus`` GPUs."""
+    largest = min(scan.short_side, 64 if gpus else 32)
+    return max([side for side in SIDES if side <= largest], default=SIDES[0])
+
+
+def resized_images(scan: Scan, gpus: int) -> list[str]:
+    """A sentence about the sizes of the sample that the config will resize, if any."""
+    side = proposed_size(scan, gpus)
+    return describe_resized("images", scan.sizes - {(side, side)}, side)
+
+
 def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
     """Write a commented config for a machine with ``cores`` CPU cores and ``gpus`` GPUs.
 
@@ -105,10 +118,7 @@ def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
     environment.filters["yaml"] = _quoted
     counts = sorted(scan.class_counts.items(), key=lambda item: -item[1])
     train = [n if scan.test else round((1 - TEST_FRACTION) * n) for _, n in counts]
-    side = max(
-        [side for side in SIDES if side <= min(scan.short_side, 64 if gpus else 32)],
-        default=SIDES[0],
-    )
+    side = proposed_size(scan, gpus)
     ipc = min(sensible_ipc(train), 50 if gpus else 10)
     values = ipc * len(train) * side**2 * (3 if scan.colour else 1)
     epochs = min(max(IMAGES_PER_EXPERT // sum(train), EXPERT_EPOCHS[0]), EXPERT_EPOCHS[1])

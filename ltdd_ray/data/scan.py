@@ -8,6 +8,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import refuse_impossible
 from ltdd_ray.common.hints import nearest_path
 from ltdd_ray.common.shell import command
+from ltdd_ray.common.spacing import evenly_spaced
 from ltdd_ray.data.names import class_name, printable
 from ltdd_ray.data.sources.checks import strange_classes, without_test_images
 from ltdd_ray.data.sources.decode import read_head, refuse_unreadable_heic
@@ -79,9 +80,8 @@ def scan_folder(root: Path) -> Scan:
     refuse_unreadable_heic(everything)
     there = {class_name(f.name): image_files(f) for f in (subfolders(test) if test else ())}
     refuse_unreadable_heic(file for found in there.values() for file in found)
-    heads = [
-        read_head(str(file), file) for file in everything[:: -(-len(everything) // SIZES_SAMPLED)]
-    ]
+    sample = (everything[i] for i in evenly_spaced(len(everything), SIZES_SAMPLED))
+    heads = [read_head(str(file), file) for file in sample]
     sizes = [size for size, _ in heads]
     return Scan(
         root=root,

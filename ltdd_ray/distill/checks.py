@@ -44,9 +44,7 @@ class Checks:
         folder.mkdir(parents=True, exist_ok=True)
         lines = [line for line in read_checks(folder) if line["update"] <= done] if done else []
         write_atomic(folder / FILE, "".join(json.dumps(line) + "\n" for line in lines))
-        self._best: DistilledSet | None = None
-        if done and (folder / f"{BEST}.safetensors").exists():
-            self._best = DistilledSet.load(folder, BEST)
+        self._best = _best_so_far(folder, done) if done and keep == "best" else None
 
     def due(self, update: int, updates: int) -> bool:
         """Whether to check after ``update`` of ``updates``; the first and the last always are."""
@@ -89,6 +87,20 @@ class Checks:
         )
         if end[SCORE] < start[SCORE] and self._keep == "last":
             self._say(f"the last set scores below its own start; {remedy(self._engine)}")
+
+
+def _best_so_far(folder: Path, done: int) -> DistilledSet:
+    """The best set of ``done`` updates.
+
+    Raises ``UserError`` where its file is gone, as the other updates may only give a worse one.
+    """
+    file = folder / f"{BEST}.safetensors"
+    if not file.exists():
+        raise UserError(
+            f"{file}: missing, the best set of the first {done} updates, which distill.keep best "
+            f"asks for; restore the file, or delete {folder} to distil anew"
+        )
+    return DistilledSet.load(file)
 
 
 def remedy(engine: str | None) -> str:

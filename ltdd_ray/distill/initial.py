@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ltdd_ray.common.seeding import generator
+from ltdd_ray.data.budget import repeated
 from ltdd_ray.data.prepare import Images
 from ltdd_ray.nn.augment import Augmentation
 
@@ -51,7 +52,7 @@ def choose_initial(
         ordered = torch.cat([members[known], members[~known]])
         if fill == "repeats" and bool(known.any()):
             ordered = members[known]
-        chosen.append(ordered.repeat(-(-wanted // len(ordered)))[:wanted])
+        chosen.append(repeated(ordered, wanted))
         repeats.append(torch.arange(wanted) >= len(ordered))
     return torch.cat(chosen).to(labels.device), torch.cat(repeats)
 

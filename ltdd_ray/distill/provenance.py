@@ -1,13 +1,17 @@
-"""The provenance of a distilled set, which is stored in its file."""
+"""The set that an engine has reached, and its provenance, which is stored in its file."""
 
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.hardware import describe_versions
 from ltdd_ray.config import RunConfig, result_fingerprint, set_fingerprint
 from ltdd_ray.data.budget import class_budget
 from ltdd_ray.data.dataset import LongTailedDataset
+from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.artifact import DistilledSet
 
 
@@ -29,6 +33,36 @@ def provenance(config: RunConfig, train: LongTailedDataset, update: int) -> dict
         "config_hash": set_fingerprint(config),
         "versions": describe_versions(),
     }
+
+
+def reached_set(
+    config: RunConfig,
+    data: PreparedData,
+    update: int,
+    *,
+    images: Tensor,
+    soft_labels: Tensor,
+    classes: Tensor,
+    learning_rate: float,
+) -> DistilledSet:
+    """The set as it is after ``update`` updates, on the CPU, in 8 bits if `distill.bits` says so.
+
+    ``images`` (M, K, H, W), ``soft_labels`` (P, C) and ``classes`` (P,) are those of
+    :class:`~ltdd_ray.distill.artifact.DistilledSet`, on any device.
+    """
+    exact = DistilledSet(
+        images=images.detach().cpu().clone(),
+        soft_labels=soft_labels.detach().cpu(),
+        classes=classes.cpu(),
+        learning_rate=learning_rate,
+        normalisation=data.normalisation.to(torch.device("cpu")),
+        class_names=data.train.class_names,
+        augmentation=config.augmentation,
+        pictures_per_side=config.distill.pictures_per_side,
+        class_counts=tuple(data.train.class_counts.tolist()),
+        provenance=provenance(config, data.train, update),
+    )
+    return exact.in_8_bits() if config.distill.bits else exact
 
 
 def refuse_other_inputs(

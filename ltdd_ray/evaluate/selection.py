@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import repeated
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import Images
 from ltdd_ray.distill.trajectory.start import order_of_parts
@@ -32,8 +33,7 @@ def select_by_class(
     selected: list[int] = []
     for k, wanted in enumerate(budget):
         members = torch.nonzero(labels == k)[:, 0]
-        order = members[choose(features[members], wanted)]
-        selected += order.repeat(-(-wanted // len(order)))[:wanted].tolist()
+        selected += repeated(members[choose(features[members], wanted)], wanted).tolist()
     return selected
 
 
@@ -51,9 +51,7 @@ def expert_features(config: RunConfig, train: LongTailedDataset, images: Images)
     flat = expert_network(config, train, EXPERT)
     flat.model.to(images.device)
     store = TrajectoryStore.open(config.store_uri, expect=expectation(config, train))
-    last = store.epochs(EXPERT, "representation")[-1]
-    end = store.segment(EXPERT, "representation", last, last)
-    theta = torch.cat([end.start_backbone, end.start_classifier]).to(images.device, torch.float32)
+    theta = store.theta(EXPERT, "representation").to(images.device, torch.float32)
     order = order_of_parts(flat, len(images), config.seed)
     parts = (images[index.to(images.device)] for index in order.split(512))
     return torch.cat([flat.features(theta, part) for part in parts])[order.argsort()]

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 from ltdd_ray.common.device import default_device
 from ltdd_ray.common.seeding import generator
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.budget import picture_budget
+from ltdd_ray.data.budget import picture_budget, repeated
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.distill.artifact import DistilledSet
@@ -90,7 +90,7 @@ def random_selection(
         order = members[
             torch.randperm(len(members), generator=generator(seed, "random-selection", network, k))
         ]
-        chosen += order.repeat(-(-wanted // len(order)))[:wanted].tolist()
+        chosen += repeated(order, wanted).tolist()
     return chosen
 
 

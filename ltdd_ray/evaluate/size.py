@@ -3,6 +3,7 @@
 from math import prod
 
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.budget import picture_budget
 from ltdd_ray.data.dataset import LongTailedDataset
 from ltdd_ray.evaluate.full_data import FULL_DATA
 
@@ -14,19 +15,37 @@ def set_bytes(
 ) -> int:
     """Bytes of the set ``name``: ``images`` pictures as stored images, and a label for each.
 
-    A pixel value has one byte where 8 bits hold it exactly: in real images, and in sets that are
-    rounded. It has four in other distilled images, and in mosaics of real ones, which are averages.
-    A soft label has four bytes for each class; a hard one is the number of its class.
+    A pixel value has one byte where 8 bits hold it exactly, in whatever form a file has it, and
+    four elsewhere. A soft label has four bytes for each class; a hard one is the number of its
+    class.
     """
-    classes, per_image = train.num_classes, config.distill.pictures_per_image
-    if name in FULL_DATA:
-        value, per_image = 1, 1
-    elif name == "initial" or name.startswith("distilled"):
-        value = 1 if config.distill.bits or name == "distilled_8bit" else EXACT
-    else:
-        value = 1 if per_image == 1 else EXACT
+    classes = train.num_classes
+    stored = images if name in FULL_DATA else images // config.distill.pictures_per_image
+    values = stored + (EXACT - 1) * _beyond_8_bits(config, train, name, stored)
     label = EXACT * classes if labels == "soft" else 1 if classes <= 256 else 2
-    return images // per_image * prod(train.image_shape) * value + images * label
+    return values * prod(train.image_shape) + images * label
+
+
+def _beyond_8_bits(config: RunConfig, train: LongTailedDataset, name: str, stored: int) -> int:
+    """How many of the ``stored`` images have values that 8 bits do not hold.
+
+    Real images have none, in an initial set too. Distilled images have, unless they are rounded,
+    and so have mosaics, which are averages, noise, crops, and augmented repeats. The repeats are
+    those of classes with too few images; `first_expert` may add some.
+    """
+    distill = config.distill
+    of_engine = name == "initial" or name.startswith("distilled")
+    if name in FULL_DATA or name == "distilled_8bit" or (of_engine and distill.bits):
+        return 0
+    if distill.pictures_per_image > 1:
+        return stored
+    if name != "initial":
+        return stored if of_engine else 0
+    noise = distill.engine in ("matching", "tgdd") and distill.initial_images == "noise"
+    if noise or (distill.engine == "rldd" and distill.distribution.recovery.crops):
+        return stored
+    counts = train.class_counts.tolist()
+    return sum(max(0, n - count) for n, count in zip(picture_budget(distill, counts), counts))
 
 
 def per_kilobyte(accuracy: float, size: int) -> float:

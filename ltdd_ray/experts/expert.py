@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ltdd_ray.common.device import default_device
+from ltdd_ray.common.spacing import evenly_spaced
 from ltdd_ray.config import RepresentationStage, RunConfig
 from ltdd_ray.config.identity import store_fingerprint
 from ltdd_ray.data.prepare import Images, PreparedData, model_space
@@ -74,19 +75,13 @@ def run_expert(
         _write_stage(config, data, flat, tasks[0], kept, evaluator, None)
     if "classifier" in missing:
         store = TrajectoryStore.open(config.store_uri, expect=expectation(config, data.train))
-        last = store.epochs(expert, "representation")[-1]
-        end = store.segment(expert, "representation", last, last)
-        backbone, head = (
-            end.target_backbone.to(device, torch.float32),
-            end.target_classifier.to(device, torch.float32),
-        )
-        theta = torch.cat([backbone, head])
+        theta = store.theta(expert, "representation").to(device, torch.float32)
         epochs = classifier_stage(
             stages.classifier, flat, theta, images, labels, augment, config.seed, expert
         )
         size = data.train.num_classes * int(data.train.class_counts.max())
         timed = _reporting(epochs, expert, "classifier", stages.classifier.epochs, size, on_epoch)
-        _write_stage(config, data, flat, tasks[1], timed, evaluator, backbone)
+        _write_stage(config, data, flat, tasks[1], timed, evaluator, flat.split(theta)[0])
 
 
 def first_stage(stage: RepresentationStage, labels: Tensor) -> Callable[..., Iterator[Epoch]]:
@@ -115,9 +110,8 @@ def expert_memory_probe(config: RunConfig, data: PreparedData, tasks: Sequence[t
         for stage in ("representation", "classifier")
     }
     enough = 2 * max(stage.batch_size for stage in once.values())
-    spread = np.linspace(0, len(labels) - 1, min(enough, len(labels))).astype(int)
     one_of_each_class = np.unique(labels, return_index=True)[1]
-    few = data.train.subset(np.union1d(spread, one_of_each_class))
+    few = data.train.subset(np.union1d(evenly_spaced(len(labels), enough), one_of_each_class))
     held_out = replace(
         data.evaluation, images=data.evaluation.images[:512], labels=data.evaluation.labels[:512]
     )

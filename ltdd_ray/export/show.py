@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import usable_path, write_atomic
 from ltdd_ray.common.terminal import printable
+from ltdd_ray.data.groups import head_to_tail
 from ltdd_ray.distill.artifact import DistilledSet, find_distilled
 
 FILE = "contact_sheet.png"
@@ -80,13 +81,9 @@ def _rows(distilled: DistilledSet) -> dict[int, list[int]]:
 
     Of too many classes those are shown that lie evenly from head to tail.
     """
-    count = len(distilled.class_names)
-    sizes = distilled.class_counts or count * (0,)
-    ranked = sorted(range(count), key=lambda k: -sizes[k])
-    shown = min(ROWS, count)
-    chosen = [ranked[round(i * (count - 1) / max(1, shown - 1))] for i in range(shown)]
+    counts = distilled.class_counts or len(distilled.class_names) * (0,)
     classes = distilled.classes.numpy()
-    return {k: np.flatnonzero(classes == k)[:COLUMNS].tolist() for k in chosen}
+    return {k: np.flatnonzero(classes == k)[:COLUMNS].tolist() for k in head_to_tail(counts, ROWS)}
 
 
 def draw_sheet(distilled: DistilledSet, rows: Mapping[int, Sequence[int]]) -> Image.Image:

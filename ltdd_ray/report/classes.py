@@ -3,14 +3,13 @@
 The recall of a class is its accuracy: the share of its images that is predicted as it. C classes.
 """
 
-import base64
-import io
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ltdd_ray.data.groups import class_groups
+from ltdd_ray.data.groups import class_groups, head_to_tail
+from ltdd_ray.report.images import as_data_uri
 from ltdd_ray.report.scatter import recall_chart
 
 MATRIX_CLASSES = 15  # with more, the matrix is a picture
@@ -72,7 +71,7 @@ def confusions(results: dict[str, Any]) -> dict[str, Any]:
     shares = images / np.maximum(of_class, 1e-9)[:, None]
     groups = class_groups(counts)
     measured = {name: [k for k in own if of_class[k]] for name, own in groups.items()}
-    order = sorted(range(len(names)), key=lambda k: -counts[k])
+    order = head_to_tail(counts)
     few = len(names) <= MATRIX_CLASSES
     wrong = shares * (1 - np.eye(len(names)))
     ranked = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS].tolist()
@@ -104,6 +103,4 @@ def _picture(shares: np.ndarray) -> str:
     """
     ink = np.broadcast_to(np.array(INK, np.uint8), (*shares.shape, 3))
     opacity = (255 * np.sqrt(shares)).round().astype(np.uint8)[..., None]
-    buffer = io.BytesIO()
-    Image.fromarray(np.concatenate([ink, opacity], 2), "RGBA").save(buffer, "png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return as_data_uri(Image.fromarray(np.concatenate([ink, opacity], 2), "RGBA"))

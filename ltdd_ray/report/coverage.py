@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ltdd_ray.data.groups import head_to_tail
 from ltdd_ray.evaluate.feature_map import read_feature_map
 from ltdd_ray.report.scatter import on_chart, point_chart
 
@@ -24,9 +25,6 @@ def coverage(results: dict[str, Any], folder: Path) -> dict[str, Any]:
     real, own = (np.array(found[key], float).reshape(-1, 3) for key in ("real", "set"))
     every = np.concatenate([real, own])[:, 1:]
     names, counts = results["class_names"], results["class_counts"]
-    ranked = sorted(range(len(names)), key=lambda k: -counts[k])
-    count = min(MAPS, len(ranked))
-    shown = [ranked[round(i * (len(ranked) - 1) / max(1, count - 1))] for i in range(count)]
     real[:, 1:], own[:, 1:] = on_chart(real[:, 1:], every), on_chart(own[:, 1:], every)
 
     def of_class(k: int) -> dict[str, Any]:
@@ -44,6 +42,6 @@ def coverage(results: dict[str, Any], folder: Path) -> dict[str, Any]:
             {"real": real[:, 1:], "own": own[:, 1:]},
             f"{len(real)} real images and {len(own)} of the set",
         ),
-        "classes": [of_class(k) for k in shown],
+        "classes": [of_class(k) for k in head_to_tail(counts, MAPS)],
         "partial": len(real) < sum(counts),
     }

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ltdd_ray.data.groups import head_to_tail
 from ltdd_ray.distill.artifact import DistilledSet
 
 # Limits the size of the page: PNG hardly compresses learned images.
@@ -67,7 +68,7 @@ def galleries(folder: Path, class_counts: Sequence[int]) -> list[Gallery]:
             after=_tiles(distilled, k, shown),
         )
 
-    return [gallery(k) for k in sorted(range(len(class_counts)), key=lambda k: -class_counts[k])]
+    return [gallery(k) for k in head_to_tail(class_counts)]
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,7 @@ def preview(folder: Path, class_counts: Sequence[int]) -> Preview | None:
     if not (folder / "distilled.safetensors").exists():
         return None
     distilled = DistilledSet.load(folder)
-    ranked = sorted(range(len(class_counts)), key=lambda k: -class_counts[k])
-    count = min(PREVIEW_CLASSES, len(ranked))
-    shown = [ranked[round(i * (len(ranked) - 1) / max(1, count - 1))] for i in range(count)]
+    shown = head_to_tail(class_counts, PREVIEW_CLASSES)
     members = [torch.nonzero(distilled.classes == k).flatten().tolist() for k in shown]
     # zip ends with the class that has fewest images.
     rows = [list(row) for row in zip(*members)][:PREVIEW_IMAGES]
@@ -101,8 +100,13 @@ def preview(folder: Path, class_counts: Sequence[int]) -> Preview | None:
 def png_data_uri(pixels: Tensor) -> str:
     """The data URI of a PNG, from pixels 0..1 of shape (1 or 3, H, W)."""
     levels = pixels.mul(255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2)
+    return as_data_uri(Image.fromarray(levels.numpy()))
+
+
+def as_data_uri(image: Image.Image) -> str:
+    """The data URI of ``image`` as a PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(levels.numpy()).save(buffer, "png")
+    image.save(buffer, "png")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

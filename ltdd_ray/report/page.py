@@ -14,7 +14,7 @@ from typing import Any
 from ltdd_ray.common.files import open_regular, read_bytes
 from ltdd_ray.common.shell import command
 from ltdd_ray.common.units import size
-from ltdd_ray.data.groups import class_groups
+from ltdd_ray.data.groups import class_groups, head_to_tail
 from ltdd_ray.evaluate.feature_map import FILE
 from ltdd_ray.evaluate.results import size_cells, some, start_warning
 from ltdd_ray.evaluate.robustness import SCORES
@@ -168,7 +168,7 @@ def _comparisons(
                 if key != leading
             ],
         }
-        for k in sorted(range(len(counts)), key=lambda k: -counts[k])
+        for k in head_to_tail(counts)
         if series[leading]["per_class"]["mean"][k] is not None
     ]
     return {

@@ -18,7 +18,8 @@ from ltdd_ray.runs.output import Output
 from ltdd_ray.runs.progress import Meter, Progress, StageState
 
 EVENTS, PROGRESS = "events.jsonl", "progress.json"
-STOPPED = "stopped; submit again to resume"  # the event of Ctrl-C and SIGTERM
+# The events of Ctrl-C and SIGTERM, for a run of this machine and for a Ray job.
+STOPPED, STOPPED_JOB = "stopped; the same command continues", "stopped; submit again to resume"
 
 
 class LossNote(str):

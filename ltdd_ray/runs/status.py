@@ -15,7 +15,7 @@ from ltdd_ray.common.files import read_text, refuse_impossible
 from ltdd_ray.common.hints import nearest_path
 from ltdd_ray.common.terminal import PlainConsole
 from ltdd_ray.common.units import duration
-from ltdd_ray.runs.events import EVENTS, PROGRESS, STOPPED
+from ltdd_ray.runs.events import EVENTS, PROGRESS, STOPPED, STOPPED_JOB
 from ltdd_ray.runs.heartbeat import HEARTBEAT
 from ltdd_ray.runs.mirror import Mirror
 
@@ -100,7 +100,8 @@ def _state(finished: bool, beat: dict[str, Any], events: list[dict[str, Any]]) -
         return "finished"
     if beat:
         return "silent"
-    return "stopped" if events and events[-1]["event"] == STOPPED else "not finished"
+    stopped = events and events[-1]["event"] in (STOPPED, STOPPED_JOB)
+    return "stopped" if stopped else "not finished"
 
 
 def _seconds_since(time: str) -> float:
@@ -155,7 +156,7 @@ def _headline(status: dict[str, Any]) -> str:
         return f"running, waits for {status['waits_for']} since {waited}"
     if status["state"] == "silent":
         return f"no sign of life since {status['beat']}; the same command continues"
-    return STOPPED if status["state"] == "stopped" else status["state"]
+    return status["last_event"]["event"] if status["state"] == "stopped" else status["state"]
 
 
 def _losses(incidents: int, actors: int, preempted: int) -> str:

@@ -169,11 +169,22 @@ class TrajectoryStore:
         start_backbone, start_classifier = self.read(expert, stage, start)
         target_backbone, target_classifier = self.read(expert, stage, end)
         if start_backbone is None or target_backbone is None:
-            last = self.epochs(expert, "representation")[-1]
-            start_backbone = target_backbone = self.column(
-                expert, "representation", last, "backbone"
-            )
+            start_backbone = target_backbone = self._frozen_backbone(expert)
         return Segment(start_backbone, start_classifier, target_backbone, target_classifier)
+
+    def theta(self, expert: int, stage: Stage, epoch: int | None = None) -> torch.Tensor:
+        """All parameters (Pb + Pc,) at ``epoch``, the last one by default, in the stored dtype."""
+        backbone, classifier = self.read(
+            expert, stage, self.epochs(expert, stage)[-1] if epoch is None else epoch
+        )
+        return torch.cat(
+            [self._frozen_backbone(expert) if backbone is None else backbone, classifier]
+        )
+
+    def _frozen_backbone(self, expert: int) -> torch.Tensor:
+        """The backbone (Pb,) on which the classifier stage of ``expert`` was trained."""
+        last = self.epochs(expert, "representation")[-1]
+        return self.column(expert, "representation", last, "backbone")
 
     def missing(self, plan: Iterable[_P]) -> list[_P]:
         """The planned trajectories that are not finished, in the plan's order.

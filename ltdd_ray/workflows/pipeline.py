@@ -26,7 +26,13 @@ from ltdd_ray.distill.formation import require_cells
 from ltdd_ray.evaluate.plan import require_models
 from ltdd_ray.methods import name_note
 from ltdd_ray.report.finished import fitting_files
-from ltdd_ray.runs.events import STOPPED, RecordingOutput, record_event, record_progress
+from ltdd_ray.runs.events import (
+    STOPPED,
+    STOPPED_JOB,
+    RecordingOutput,
+    record_event,
+    record_progress,
+)
 from ltdd_ray.runs.folder import RunFolder
 from ltdd_ray.runs.heartbeat import Heartbeat
 from ltdd_ray.runs.output import Output, TextOutput
@@ -156,7 +162,7 @@ def recorded_end(run: RunContext) -> Iterator[None]:
         raise
     except KeyboardInterrupt:  # Ctrl-C, and SIGTERM, which `ray job stop` and Slurm send
         end = "stopped"
-        record_event(run.folder.path, STOPPED)
+        record_event(run.folder.path, STOPPED_JOB if inside_job() else STOPPED)
         raise
     finally:
         run.tracking.end(end)

@@ -1,8 +1,9 @@
 import pytest
+import torch
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import DistillConfig
-from ltdd_ray.data.budget import class_budget, describe_shortage, share_out
+from ltdd_ray.data.budget import class_budget, describe_shortage, repeated, share_out
 
 COUNTS = [100, 50, 10, 1]
 
@@ -76,3 +77,9 @@ def test_a_budget_that_does_not_fit_the_classes(settings: dict, message: str) ->
 def test_impossible_settings(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DistillConfig.model_validate(settings)
+
+
+def test_a_class_that_is_too_small_starts_again() -> None:
+    order = torch.tensor([7, 2, 5])
+    assert repeated(order, 2).tolist() == [7, 2]
+    assert repeated(order, 7).tolist() == [7, 2, 5, 7, 2, 5, 7]

@@ -1,6 +1,6 @@
 import pytest
 
-from ltdd_ray.data.groups import class_groups
+from ltdd_ray.data.groups import class_groups, head_to_tail
 from ltdd_ray.data.longtail import long_tail_counts
 
 
@@ -46,3 +46,8 @@ def test_every_class_is_in_one_group(classes):
 
 def test_two_classes_have_no_medium():
     assert class_groups([1, 9]) == {"many": (1,), "few": (0,)}
+
+
+def test_head_to_tail_breaks_ties_by_label_and_keeps_both_ends():
+    assert head_to_tail([5, 9, 1, 9, 7]) == [1, 3, 4, 0, 2]
+    assert head_to_tail([5, 9, 1, 9, 7], 3) == [1, 4, 2]

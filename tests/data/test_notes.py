@@ -115,6 +115,34 @@ def test_a_conversion_is_told(tmp_path: Path, source: str, kind: str) -> None:
     assert note.startswith(f"1 image(s) {CONVERSIONS[kind]}") and "for example" in note
 
 
+@pytest.mark.parametrize("source", ["imagefolder", "parquet"])
+def test_resized_images_are_told_once(tmp_path: Path, source: str) -> None:
+    fill(tmp_path, "a", "b")
+    for size in ((16, 16), (16, 16), (20, 10)):
+        picture().resize(size).save(tmp_path / "a" / f"{len(list(tmp_path.glob('a/*')))}.png")
+    path = tmp_path
+    if source == "parquet":
+        files, path = sorted(tmp_path.glob("?/*.*")), tmp_path / "x.parquet"
+        images = [{"bytes": file.read_bytes()} for file in files]
+        pq.write_table(pa.table({"image": images, "label": [f.parent.name for f in files]}), path)
+    assert load(source, path, image_size=8).notes == (
+        "3 image(s) of 2 sizes, up to 16 x 16, are resized to 8 x 8 pixels, data.image_size, which "
+        "distorts those that are not square",
+    )
+    with pytest.raises(UserError, match="images differ in size"):
+        load(source, path)
+
+
+def test_resized_arrays_are_told_once(tmp_path: Path) -> None:
+    images, labels = RANDOM.integers(0, 255, (6, 8, 8), np.uint8), np.repeat([0, 1], 3)
+    np.savez(tmp_path / "x.npz", train_images=images, train_labels=labels)
+    assert load("npz", tmp_path / "x.npz", image_size=16).notes[-1] == (
+        "6 image(s) of size 8 x 8 are resized to 16 x 16 pixels, data.image_size"
+    )
+    assert "size 8 x 8" in load("digits", tmp_path, test_fraction=None, image_size=16).notes[0]
+    assert not load("digits", tmp_path, test_fraction=None, image_size=8).notes
+
+
 def test_sound_images_of_one_kind_need_no_note(tmp_path: Path) -> None:
     fill(tmp_path, "a", "b")
     assert load("imagefolder", tmp_path).notes == imagenet(tmp_path).notes == ()

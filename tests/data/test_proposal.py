@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +13,13 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import load_config
 from ltdd_ray.data.names import class_name, printable
-from ltdd_ray.data.proposal import few_test_images, sensible_ipc, what_was_read, write_proposal
+from ltdd_ray.data.proposal import (
+    few_test_images,
+    resized_images,
+    sensible_ipc,
+    what_was_read,
+    write_proposal,
+)
 from ltdd_ray.data.scan import Scan, scan_folder
 from ltdd_ray.methods import METHODS, method_config, name_note
 
@@ -165,6 +172,12 @@ def test_a_scan_counts_all_and_opens_some(tmp_path: Path) -> None:
     assert found.test_counts == {"cat": 3, "owl": 2}
     assert what_was_read(found) == f"452 training images, and 5 test images of {tmp_path / 'test'}"
     assert found.sizes == {(20, 30), (21, 30)} and found.short_side in (20, 21)
+    assert resized_images(found, gpus=0) == [
+        "images of 2 sizes, up to 21 x 30, are resized to 16 x 16 pixels, data.image_size, which "
+        "distorts those that are not square"
+    ]
+    square = replace(found, sizes=frozenset({(32, 32)}), short_side=32)
+    assert resized_images(square, gpus=0) == []
 
 
 def test_a_class_of_one_image_needs_test_images_of_its_own(tmp_path: Path) -> None:

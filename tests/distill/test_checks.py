@@ -147,6 +147,16 @@ def test_a_run_whose_checks_were_deleted_says_nothing_of_them(
     assert not any("at the start" in one or "below its own" in one for one in run.sentences)
 
 
+@pytest.mark.parametrize("done", [6, 12])
+def test_a_run_whose_best_set_was_deleted_is_refused(run: Run, done: int) -> None:
+    """With updates left it would end in a worse set, and without any in none."""
+    with pytest.raises(KeyboardInterrupt):
+        run("best", stop_after=done)
+    (run.folder / "best.safetensors").unlink()
+    with pytest.raises(UserError, match=rf"best\.safetensors: missing, .* first {done} updates"):
+        run("best", resume_from=run.folder / str(done))
+
+
 def test_a_cut_line_is_left_out(tmp_path: Path) -> None:
     line = json.dumps({"update": 3, "held_out_accuracy": 0.5, "seconds": 1.0})
     (tmp_path / "checks.jsonl").write_text(line + "\n" + line[:10])

@@ -40,9 +40,7 @@ def logits_of(config: RunConfig, data: PreparedData, pictures: torch.Tensor) -> 
     stage, store = config.distill.label_expert, TrajectoryStore.open(config.store_uri)
     flat, found = expert_network(config, data.train, 0), []
     for expert in range(config.experts.count):
-        last = store.epochs(expert, stage)[-1]
-        end = store.segment(expert, stage, last, last)
-        found.append(flat.logits(torch.cat([end.start_backbone, end.start_classifier]), pictures))
+        found.append(flat.logits(store.theta(expert, stage), pictures))
     return torch.stack(found)
 
 

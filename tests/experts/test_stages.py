@@ -95,9 +95,7 @@ def test_the_criterion_of_the_config_reaches_the_experts(
         data = prepare_data(config)
         run_expert(config, data, 0, lambda report: None)
         store = TrajectoryStore.open(config.store_uri, expect=expectation(config, data.train))
-        last = store.epochs(0, "representation")[-1]
-        end = store.segment(0, "representation", last, last)
-        theta = torch.cat([end.start_backbone, end.start_classifier])
+        theta = store.theta(0, "representation")
         flat = expert_network(config, data.train, 0)
         images, _ = model_space(data.evaluation, data.normalisation, torch.device("cpu"))
         smallest = int(data.train.class_counts.argmin())

@@ -137,7 +137,7 @@ def test_a_stopped_run_says_so_until_it_goes_on(
     folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record_event(folder.path, STOPPED)
-    assert shown_first(folder, capsys) == "stopped; submit again to resume"
+    assert shown_first(folder, capsys) == "stopped; the same command continues"
     record_event(folder.path, "experts: already finished")
     assert shown_first(folder, capsys) == "not finished"
 

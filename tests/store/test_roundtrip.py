@@ -52,6 +52,22 @@ def test_segment_takes_the_frozen_backbone_from_the_representation_stage(tmp_pat
     )
 
 
+def test_theta_is_backbone_and_classifier_of_the_last_or_any_epoch(tmp_path):
+    header, tuned = make_header(1), make_header(1, "classifier")
+    write(tmp_path, header, range(3))
+    write(tmp_path, tuned)
+    store = TrajectoryStore.open(str(tmp_path))
+    last = store.epochs(1, "classifier")[-1]
+    for stage, epoch, backbone, classifier in (
+        ("representation", None, vectors(header, 2), vectors(header, 2)),
+        ("representation", 1, vectors(header, 1), vectors(header, 1)),
+        ("classifier", None, vectors(header, 2), vectors(tuned, last)),
+        ("classifier", 1, vectors(header, 2), vectors(tuned, 1)),
+    ):
+        expected = np.concatenate([backbone["backbone"], classifier["classifier"]])
+        np.testing.assert_array_equal(store.theta(1, stage, epoch).numpy(), expected)
+
+
 def test_torch_tensors_are_accepted(tmp_path):
     with TrajectoryWriter(str(tmp_path), make_header()) as writer:
         writer.append(

@@ -12,12 +12,24 @@ import pytest
 
 from ltdd_ray.config import RunConfig
 from ltdd_ray.config.loading import dump_config
-from ltdd_ray.runs.status import read_status
+from ltdd_ray.runs.status import read_status, show_status
 from ltdd_ray.workflows import pipeline
 
 
+@pytest.mark.parametrize(
+    ("job", "told"),
+    [
+        (False, "stopped; the same command continues"),
+        (True, "stopped; submit again to resume"),
+    ],
+)
 def test_an_interrupted_run_leaves_an_event(
-    tiny: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Callable[..., RunConfig],
+    job: bool,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupted(*_: object) -> float:
         raise KeyboardInterrupt
@@ -25,12 +37,16 @@ def test_an_interrupted_run_leaves_an_event(
     monkeypatch.setattr(pipeline, "ray_session", lambda *_: nullcontext())
     monkeypatch.setattr(pipeline, "require_workers", lambda *_: None)
     monkeypatch.setattr(pipeline, "_work", interrupted)
+    monkeypatch.setattr(pipeline, "inside_job", lambda: job)
     config = tiny(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         pipeline.run(config, ["experts", "distill"])
     status = read_status(config.folder)
-    assert status["last_event"]["event"] == "stopped; submit again to resume"
+    assert status["last_event"]["event"] == told
     assert not status["finished"] and status["state"] == "stopped"
+    capsys.readouterr()
+    show_status(config.folder, as_json=False)
+    assert capsys.readouterr().out.splitlines()[0].endswith(f": {told}")
 
 
 def test_a_process_that_gets_sigterm_beats_until_then_and_leaves_the_event(
@@ -71,5 +87,5 @@ sys.exit(main(["run", {str(file)!r}]))
     assert process.returncode == 143 and "terminated; the same command resumes" in told
     status = read_status(config.folder)
     assert status["state"] == "stopped"
-    assert status["last_event"]["event"] == "stopped; submit again to resume"
+    assert status["last_event"]["event"] == "stopped; the same command continues"
     assert not beat.exists()

@@ -6,6 +6,7 @@ used, because each takes a second.
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,9 @@ def load_digits(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDatase
 
     pixels, labels = map(np.asarray, read_digits(return_X_y=True))  # (N, 64) in 0..16, (N,)
     scaled = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    dataset = named_dataset(
-        "digits", resize_images(scaled, config.image_size), labels, [str(k) for k in range(10)]
-    )
+    notes: list[str] = []
+    images = resize_images(scaled, config.image_size, notes)
+    dataset = named_dataset("digits", images, labels, [str(k) for k in range(10)])
     test, train = [], []
     for k in range(dataset.num_classes):
         members = np.flatnonzero(dataset.labels == k)
@@ -53,7 +54,8 @@ def load_digits(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDatase
         ]
         test.append(order[:DIGITS_TEST])
         train.append(order[DIGITS_TEST : DIGITS_TEST + DIGITS_TRAIN])
-    return dataset.subset(np.concatenate(train)), dataset.subset(np.concatenate(test))
+    kept = replace(dataset.subset(np.concatenate(train)), notes=tuple(notes))
+    return kept, dataset.subset(np.concatenate(test))
 
 
 def load_cifar(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset]:
@@ -81,10 +83,10 @@ def load_cifar(config: DataConfig) -> tuple[LongTailedDataset, LongTailedDataset
                 f"data.path {root}: no intact {config.source} files of torchvision ({error}); "
                 f"{remedy}"
             ) from None
-        images = resize_images(
-            np.ascontiguousarray(source.data.transpose(0, 3, 1, 2)), config.image_size
-        )
-        parts.append(named_dataset(f"{root}", images, np.asarray(source.targets), source.classes))
+        notes: list[str] = []
+        images = np.ascontiguousarray(source.data.transpose(0, 3, 1, 2))
+        images, labels = resize_images(images, config.image_size, notes), np.asarray(source.targets)
+        parts.append(named_dataset(f"{root}", images, labels, source.classes, notes))
     return parts[0], parts[1]
 
 
@@ -189,7 +191,7 @@ def _npz_part(
         images = lay_on(config.background, images)
         notes.append(f"{path}: {part}_images was laid on data.background {config.background}")
     labels = _plain_labels(f"{path}: {part}_labels", file[f"{part}_labels"])
-    return resize_images(np.ascontiguousarray(images), config.image_size), labels
+    return resize_images(np.ascontiguousarray(images), config.image_size, notes), labels
 
 
 def _channels_first(where: str, images: np.ndarray) -> np.ndarray:

@@ -6,8 +6,11 @@ thread pool was slower, because pillow holds the interpreter lock except while i
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +60,12 @@ def decode_images(
     to ``notes``. Raises ``UserError`` naming an image that cannot be decoded, or two of different
     size if ``image_size`` is None.
     """
-    images, converted = decode_and_count(encoded, image_size, background)
+    images, converted, resized = decode_and_count(encoded, image_size, background)
     if images.shape[1] == 1:
         converted.pop(GREY, None)  # none is in colour
     if notes is not None:
         notes += describe_converted(converted, background)
+        notes += describe_resized(f"{resized.total():,} image(s)", resized, image_size)
     return images
 
 
@@ -73,18 +77,40 @@ def describe_converted(converted: Converted, background: str) -> list[str]:
     ]
 
 
+def describe_resized(
+    images: str, sizes: Collection[tuple[int, int]], image_size: int | None
+) -> list[str]:
+    """A sentence about ``images`` of ``sizes`` (width, height), unless there are none."""
+    if not sizes:
+        return []
+    width, height = max(sizes, key=prod)
+    largest = f"{width} x {height}"
+    of = f"{len(sizes)} sizes, up to {largest}," if len(sizes) > 1 else f"size {largest}"
+    distorted = any(width != height for width, height in sizes)
+    return [
+        f"{images} of {of} are resized to {image_size} x {image_size} pixels, "
+        f"data.image_size{', which distorts those that are not square' if distorted else ''}"
+    ]
+
+
 def decode_and_count(
     encoded: Iterable[tuple[str, Path | bytes]], image_size: int | None, background: str
-) -> tuple[np.ndarray, Converted]:
-    """:func:`decode_images`, and what was converted; all grey images count as :data:`GREY`."""
+) -> tuple[np.ndarray, Converted, Counter[tuple[int, int]]]:
+    """:func:`decode_images`, what was converted, and how many images of which size were resized.
+
+    All grey images count as :data:`GREY`.
+    """
     names, arrays = [], []
     converted: Converted = {}
+    resized: Counter[tuple[int, int]] = Counter()
     for name, content in encoded:
         names.append(name)
         image, kinds = read_image(name, content, background)
         for kind in kinds:
             count, first = converted.get(kind, (0, printable(name)))
             converted[kind] = count + 1, first
+        if image_size is not None and image.size != (image_size, image_size):
+            resized[image.size] += 1
         arrays.append(_to_array(image, image_size))
     if not arrays:
         raise UserError("there is not a single image to read; check data.path and data.test_path")
@@ -98,13 +124,18 @@ def decode_and_count(
     images = np.empty((len(arrays), max(len(array) for array in arrays), height, width), np.uint8)
     for image, array in zip(images, arrays):
         image[:] = array  # copies a grey plane into all three channels
-    return images, converted
+    return images, converted, resized
 
 
-def resize_images(images: np.ndarray, image_size: int | None) -> np.ndarray:
-    """Resize uint8 (N, K, H, W) to (N, K, image_size, image_size) if ``image_size`` is given."""
-    if image_size is None or images.shape[2:] == (image_size, image_size):
+def resize_images(images: np.ndarray, image_size: int | None, notes: list[str]) -> np.ndarray:
+    """Resize uint8 (N, K, H, W) to (N, K, image_size, image_size) if ``image_size`` is given.
+
+    A sentence about it is added to ``notes``.
+    """
+    height, width = images.shape[2:]
+    if image_size is None or (height, width) == (image_size, image_size):
         return images
+    notes += describe_resized(f"{len(images):,} image(s)", [(width, height)], image_size)
     if not images.size:
         return np.empty((*images.shape[:2], image_size, image_size), np.uint8)
     pictures = (
@@ -134,42 +165,40 @@ def read_image(
     name: str, content: Path | bytes, background: str
 ) -> tuple[Image.Image, tuple[str, ...]]:
     """One image of mode L or RGB, turned upright, and the :data:`KINDS` of its conversions."""
-    name = printable(name)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with _open(name, content) as image:
-                _refuse_depth(name, image)
-                converted = {  # of what loading the image may take away
-                    DEPTH: any(";16" in str(tile) for tile in getattr(image, "tile", ())),
-                    FRAME: getattr(image, "is_animated", False),
-                    TURNED: image.getexif().get(0x0112, 1) in range(2, 9),
-                }
-                image.load()
-                _refuse_depth(name, image)
-                flat, laid = _flatten(ImageOps.exif_transpose(image), background)
-                converted |= {LAID: laid, CMYK: image.mode == "CMYK", GREY: flat.mode == "L"}
-                return flat, tuple(kind for kind, true in converted.items() if true)
-    except UserError:
-        raise
-    except Exception as error:  # pillow raises many unrelated types for broken files
-        raise _unreadable(name, content, error) from None
+    with _opened(name, content) as image:
+        converted = {  # of what loading the image may take away
+            DEPTH: any(";16" in str(tile) for tile in getattr(image, "tile", ())),
+            FRAME: getattr(image, "is_animated", False),
+            TURNED: image.getexif().get(0x0112, 1) in range(2, 9),
+        }
+        image.load()
+        _refuse_depth(printable(name), image)
+        flat, laid = _flatten(ImageOps.exif_transpose(image), background)
+        converted |= {LAID: laid, CMYK: image.mode == "CMYK", GREY: flat.mode == "L"}
+        return flat, tuple(kind for kind, true in converted.items() if true)
 
 
 def read_head(name: str, content: Path | bytes) -> tuple[tuple[int, int], bool]:
     """((width, height) upright, whether it is in colour), from the file's header."""
+    with _opened(name, content) as image:
+        width, height = image.size  # of a TIFF upright already
+        turned = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)
+        return ((height, width) if turned else image.size), image.mode not in COLOURLESS
+
+
+@contextmanager
+def _opened(name: str, content: Path | bytes) -> Iterator[Image.Image]:
+    """The image, not loaded yet; any error of the block says that it cannot be read."""
     name = printable(name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with _open(name, content) as image:
                 _refuse_depth(name, image)
-                width, height = image.size  # of a TIFF upright already
-                turned = image.format != "TIFF" and image.getexif().get(0x0112) in (5, 6, 7, 8)
-                return ((height, width) if turned else image.size), image.mode not in COLOURLESS
+                yield image
     except UserError:
         raise
-    except Exception as error:
+    except Exception as error:  # pillow raises many unrelated types for broken files
         raise _unreadable(name, content, error) from None
 
 

@@ -71,7 +71,7 @@ class ImageShard:
             (f"{Path(self.root) / path} ({self.list_file} line {line})", Path(self.root) / path)
             for line, path in lines
         )
-        images, converted = decode_and_count(files, self.image_size, self.background)
+        images, converted, _ = decode_and_count(files, self.image_size, self.background)
         write_shard(
             Path(self.file),
             np.broadcast_to(images, (len(images), 3, self.image_size, self.image_size)),

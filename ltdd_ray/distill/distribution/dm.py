@@ -24,7 +24,7 @@ from torch.optim import SGD, Optimizer
 from ltdd_ray.common.errors import NonFiniteLossError, UserError
 from ltdd_ray.common.seeding import derive_seed, generator
 from ltdd_ray.config import RunConfig
-from ltdd_ray.data.budget import class_budget, picture_budget
+from ltdd_ray.data.budget import class_budget, picture_budget, repeated
 from ltdd_ray.data.prepare import PreparedData, model_space
 from ltdd_ray.distill.distribution.distances import (
     Distance,
@@ -262,6 +262,5 @@ def draw_members(members: Sequence[Tensor], wanted: Sequence[int], draw: Generat
     """
     rows = []
     for of_class, count in zip(members, wanted, strict=True):
-        order = of_class[torch.randperm(len(of_class), generator=draw)]
-        rows.append(order.repeat(-(-count // len(order)))[:count])
+        rows.append(repeated(of_class[torch.randperm(len(of_class), generator=draw)], count))
     return rows

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from ltdd_ray.common.device import default_device
 from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import PreparedData
@@ -17,7 +15,7 @@ from ltdd_ray.distill.distribution.idm import ImprovedDistributionMatching
 from ltdd_ray.distill.distribution.rldd import UnilevelRecovery
 from ltdd_ray.distill.distribution.tgdd import TrajectoryGuidedMatching
 from ltdd_ray.distill.metrics_log import UpdateReport
-from ltdd_ray.distill.provenance import provenance
+from ltdd_ray.distill.provenance import reached_set
 
 ENGINES: dict[str, type[DistributionMatching]] = {
     "dm": DistributionMatching,
@@ -75,17 +73,12 @@ def snapshot(
     config: RunConfig, data: PreparedData, method: DistributionMatching, update: int
 ) -> DistilledSet:
     """The set as it is after ``update`` updates, on the CPU."""
-    classes = method.picture_classes.cpu()
-    exact = DistilledSet(
-        images=method.images.detach().cpu().clone(),
-        soft_labels=method.soft_labels().cpu(),
-        classes=classes,
+    return reached_set(
+        config,
+        data,
+        update,
+        images=method.images,
+        soft_labels=method.soft_labels(),
+        classes=method.picture_classes,
         learning_rate=config.evaluate.lr,
-        normalisation=data.normalisation.to(torch.device("cpu")),
-        class_names=data.train.class_names,
-        augmentation=config.augmentation,
-        pictures_per_side=config.distill.pictures_per_side,
-        class_counts=tuple(data.train.class_counts.tolist()),
-        provenance=provenance(config, data.train, update),
     )
-    return exact.in_8_bits() if config.distill.bits else exact

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ltdd_ray.data.budget import repeated
 from ltdd_ray.data.prepare import Images
 from ltdd_ray.nn.networks import Network
 
@@ -24,8 +25,7 @@ def representatives(features: Tensor, count: int, seed: int) -> Tensor:
     where the class has fewer than R different images, or by chance.
     """
     if len(features) <= count:
-        everything = torch.arange(len(features))
-        return everything.repeat(-(-count // len(features)))[:count]
+        return repeated(torch.arange(len(features)), count)
     from sklearn.cluster import KMeans  # here, since it takes two seconds and few runs need it
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits

@@ -36,6 +36,7 @@ from math import ceil
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from ltdd_ray.common.errors import UserError
@@ -59,8 +60,9 @@ class UnilevelRecovery(CosineAdam):
     _weights: Tensor  # (C,), of the classes in the statistics of all of them
 
     def prepare(self, data: PreparedData) -> None:
-        """Raises ``UserError`` where the store lacks an expert, or it has no batch norm."""
+        """Raises ``UserError`` where the store lacks an expert, or one has no statistics."""
         self._networks = self.trained_networks(data)
+        self._require_statistics(self._networks[0])
         counts = torch.tensor([float(len(own)) for own in self.members])
         equal = self.config.distill.distribution.recovery.recalibrate
         self._weights = torch.full_like(counts, 1 / len(counts)) if equal else counts / counts.sum()
@@ -82,13 +84,21 @@ class UnilevelRecovery(CosineAdam):
         stage, networks = self.config.distill.label_expert, []
         for expert in range(self.config.experts.count):
             flat = expert_network(self.config, data.train, expert)
-            last = store.epochs(expert, stage)[-1]
-            end = store.segment(expert, stage, last, last)
-            views = flat.views(torch.cat([end.start_backbone, end.start_classifier]).float())
+            views = flat.views(store.theta(expert, stage).float())
             flat.model.load_state_dict(views, strict=False)  # no statistics are stored
             assert isinstance(flat.model, Network)
             networks.append(flat.model.to(self.real.device).eval().requires_grad_(False))
         return networks
+
+    def _require_statistics(self, network: Network) -> None:
+        """A registered network may have a batch norm that keeps none."""
+        for name, layer in network.named_modules():
+            if isinstance(layer, _BatchNorm) and layer.running_mean is None:
+                raise UserError(
+                    f"model.name {self.config.model.name}: {name} keeps no running statistics, "
+                    "which distill.engine rldd sets; build it with track_running_stats=True, or "
+                    "choose another engine"
+                )
 
     @property
     def batch_norms(self) -> int:

@@ -56,8 +56,7 @@ class TrajectoryGuidedMatching(CosineAdam):
         draw = generator(self.config.seed, "distribution-snapshot", update)
         expert = int(torch.randint(self.config.experts.count, (), generator=draw))
         epoch = int(torch.randint(epochs.min, epochs.max + 1, (), generator=draw))
-        at = self._store.segment(expert, "representation", epoch, epoch)
-        theta = torch.cat([at.start_backbone, at.start_classifier])
+        theta = self._store.theta(expert, "representation", epoch)
         network = self.fresh_network(0)
         views = self._flat.views(theta.to(self.real.device, torch.float32))
         for name, parameter in network.named_parameters():

@@ -22,7 +22,7 @@ from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.checkpoint import load_checkpoint, save_checkpoint
 from ltdd_ray.distill.checks import Checks
 from ltdd_ray.distill.metrics_log import UpdateReport
-from ltdd_ray.distill.provenance import provenance
+from ltdd_ray.distill.provenance import reached_set
 from ltdd_ray.distill.trajectory.objective import Objective
 from ltdd_ray.distill.trajectory.prefetch import prefetch
 from ltdd_ray.distill.trajectory.schedule import share
@@ -142,19 +142,15 @@ def snapshot(
     config: RunConfig, data: PreparedData, synthetic: SyntheticSet, update: int
 ) -> DistilledSet:
     """The set as it is after ``update`` updates, on the CPU."""
-    exact = DistilledSet(
-        images=synthetic.images.detach().cpu().clone(),
-        soft_labels=synthetic.labels.detach().softmax(-1).cpu(),
-        classes=synthetic.classes.cpu(),
+    return reached_set(
+        config,
+        data,
+        update,
+        images=synthetic.images,
+        soft_labels=synthetic.labels.softmax(-1),
+        classes=synthetic.classes,
         learning_rate=float(synthetic.syn_lr),
-        normalisation=data.normalisation.to(torch.device("cpu")),
-        class_names=data.train.class_names,
-        augmentation=config.augmentation,
-        pictures_per_side=synthetic.pictures_per_side,
-        class_counts=tuple(data.train.class_counts.tolist()),
-        provenance=provenance(config, data.train, update),
     )
-    return exact.in_8_bits() if config.distill.bits else exact
 
 
 def _exchange(value: Any, world_size: int) -> list[Any]:

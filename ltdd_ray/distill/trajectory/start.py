@@ -171,10 +171,7 @@ def expert_logits(
     size = ceil(len(images) / ceil(len(images) / 512))
     order = order_of_parts(flat, len(images), config.seed)
     for expert in range(config.experts.count):
-        last = store.epochs(expert, stage)[-1]
-        end = store.segment(expert, stage, last, last)
-        theta = torch.cat([end.start_backbone, end.start_classifier])
-        theta = theta.to(images.device, torch.float32)
+        theta = store.theta(expert, stage).to(images.device, torch.float32)
         parts = (images[index.to(images.device)] for index in order.split(size))
         pictures = (part if as_they_are else as_pictures(part, factor) for part in parts)
         yield torch.cat([flat.logits(theta, part) for part in pictures])[order.argsort()]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -153,11 +154,10 @@ def _tensorboard(ended: Sequence[EndedTrial], folder: Path) -> None:
     from torch.utils.tensorboard.summary import hparams
     from torch.utils.tensorboard.writer import SummaryWriter
 
+    # TensorBoard would show files of earlier sessions too, those of trials left out among them.
+    shutil.rmtree(folder, ignore_errors=True)
     for trial, outcome in ended:
-        place = folder / f"trial-{trial.number:03d}"
-        for old in place.glob("events.*"):  # TensorBoard would show those of earlier sessions too
-            old.unlink()
-        with SummaryWriter(str(place)) as writer:
+        with SummaryWriter(str(folder / f"trial-{trial.number:03d}")) as writer:
             values = {
                 key: value if isinstance(value, int | float | bool) else str(value)
                 for key, value in trial.values.items()

@@ -119,7 +119,12 @@ class TrialPlan(Searcher):
         free = sorted(set(range(len(earlier) + config.search.trials)) - taken)
         self._new = free[: different_trials(config.search) - len(known)]
         if not self.remaining:
-            say(f"no trial to run, {len(known)} are known; raise search.trials or widen the space")
+            remedy = (
+                "raise search.trials for more, as a wider search.space keeps these"
+                if len(known) == config.search.trials
+                else "they are all combinations of search.space, so add choices"
+            )
+            say(f"no trial to run, {len(known)} are known; {remedy}")
         self._tried = {folder.path.name for folder in inside}
         self._running: dict[str, TrialFolder] = {}
         self._sampler = make_sampler(config, len(known))

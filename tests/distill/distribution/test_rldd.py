@@ -19,6 +19,8 @@ from ltdd_ray.distill.distribution.rldd import UnilevelRecovery
 from ltdd_ray.distill.distribution.runner import run_distribution
 from ltdd_ray.distill.distribution.statistics import forward, mean_and_variance
 from ltdd_ray.experts.expert import EpochReport, run_expert
+from ltdd_ray.experts.plan import expert_network
+from ltdd_ray.nn.flat import FlatModel
 
 Tiny = Callable[..., RunConfig]
 STAGE = {"epochs": 2, "batch_size": 64, "lr": 0.1, "sharpness": "none", "criterion": "debiased"}
@@ -259,6 +261,21 @@ def test_steps_four_and_five_can_be_left_out(tiny: Tiny, tmp_path: Path, experts
     found, (method, _) = run(still), method_of(still)
     assert torch.equal(found.images, method.images)
     assert torch.equal(found.soft_labels, torch.eye(10)[found.classes])
+
+
+def test_a_batch_norm_without_running_statistics_is_refused(
+    tiny: Tiny, tmp_path: Path, experts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a registered network may have it."""
+
+    def without(*arguments: Any) -> FlatModel:
+        flat = expert_network(*arguments)
+        flat.model.backbone[1] = torch.nn.BatchNorm2d(4, track_running_stats=False)
+        return flat
+
+    monkeypatch.setattr(rldd, "expert_network", without)
+    with pytest.raises(UserError, match=r"backbone\.1 keeps no running statistics"):
+        method_of(config_of(tiny, tmp_path, experts))
 
 
 def test_a_network_without_batch_norm_is_refused(

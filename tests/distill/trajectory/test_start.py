@@ -103,8 +103,6 @@ def test_batch_norm_sees_all_classes_and_the_order_is_undone(
     ordered = images[labels.argsort(stable=True).repeat_interleave(4)]
     assert len(ordered) > 3 * 512
     found = next(expert_logits(config, flat, store, ordered, as_they_are=True))
-    last = store.epochs(0, "classifier")[-1]
-    end = store.segment(0, "classifier", last, last)
-    together = flat.logits(torch.cat([end.start_backbone, end.start_classifier]), ordered)
+    together = flat.logits(store.theta(0, "classifier"), ordered)
     agree = (found.argmax(-1) == together.argmax(-1)).float().mean()
     assert agree > 0.95, "a part has about the statistics of all images"

@@ -84,13 +84,19 @@ def test_after_an_edit_of_the_space_trials_outside_give_way_to_new_ones(
     for trial in begun:
         trial.end("finished", TrialReport(12, 0.4))
     trials = run_trials(config, data, parent, lambda *_: None, said.append)
+    write_results(make(RANGE, 4), ended, tmp_path)  # before the edit
     write_results(config, trials, tmp_path)
+    shown = sorted(place.name for place in (tmp_path / "tensorboard").iterdir())
+    assert shown == [f"trial-{trial.number:03d}" for trial in trials]
     assert load_config(tmp_path / "best.yaml").distill.lambda_cls == 0.5
     assert trials == [*ended[2:], *begun]
     assert [trial.number for trial in begun] == [4, 5][: count - 2]
     assert said[0] == "trials left out, as their values are outside search.space: 2"
-    assert said[-1] == f"no trial to run, {count} are known; raise search.trials or widen the space"
+    enough = f"no trial to run, {count} are known; raise search.trials for more"
+    assert said[-1].startswith(enough)
 
+    begun_wider, said = planned(make(RANGE, count))
+    assert begun_wider == [] and said[-1].startswith(enough), "a wider space keeps its trials"
     assert planned(make(RANGE, 4))[0] == []
     assert TrialFolder.known(parent, make(RANGE, 4), data) == [*ended, *begun]
 
@@ -121,6 +127,7 @@ def test_every_trial_has_other_values_until_the_choices_are_used_up(
         trial.end("finished", TrialReport(12, 0.5))
     again, said = planned(config)
     assert again == [] and said[0].startswith(f"no trial to run, {len(begun)} are known")
+    assert said[0].endswith("so add choices") == (trials == 9)
 
 
 def test_draws_without_a_collision_are_those_of_the_sampler(make: Make, planned: Planned) -> None:

@@ -84,6 +84,7 @@ def test_test_folders_are_matched_with_classes_by_name(
         "train_torchvision.py", [*arguments, "--test", str(tmp_path / "test")], monkeypatch
     )
     assert [label for _, label in variables["test"]] == [1, 0]
+    assert variables["test"][0][0].shape == (3, 9, 8), "an image of the set's size"
     (tmp_path / "test" / "cat").rename(tmp_path / "test" / "bat")
     with pytest.raises(SystemExit):
         run_example(

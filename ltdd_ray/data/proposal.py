@@ -8,6 +8,7 @@ size, network depth, images per class and expert epochs follow from the images.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import floor, inf, log2, log10
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import resolved, write_atomic
+from ltdd_ray.common.hardware import describe_hardware
 from ltdd_ray.common.shell import command
 from ltdd_ray.data.names import printable
-from ltdd_ray.data.scan import Scan
+from ltdd_ray.data.scan import Scan, scan_folder
 from ltdd_ray.data.split import held_out_of
 
 TEST_FRACTION = 0.2
@@ -87,6 +89,40 @@ def few_test_images(scan: Scan) -> tuple[str, ...]:
         f"test_fraction: {share} would give it {then}, and leave {count - then} of its {count} "
         "images to train on",
     )
+
+
+@dataclass(frozen=True, repr=False)
+class Proposal:
+    """A config that was written; printed, it says what was found.
+
+    Attributes:
+        file: the config.
+        scan: the images that it is for.
+    """
+
+    file: Path
+    scan: Scan
+
+    def __repr__(self) -> str:
+        notes = (*self.scan.notes, *few_test_images(self.scan))
+        return "\n".join(
+            [
+                f"read: {what_was_read(self.scan)}",
+                *(f"note: {note}" for note in notes),
+                f"wrote {self.file}",
+            ]
+        )
+
+
+def propose(folder: Path, output: Path | None) -> Proposal:
+    """Write a config for the images in ``folder`` and this machine, by default ``FOLDER.yaml``.
+
+    Raises ``UserError`` as :func:`~ltdd_ray.data.scan.scan_folder` and :func:`write_proposal` do.
+    """
+    file = output or Path(f"{resolved(folder).name}.yaml")
+    hardware, scan = describe_hardware(), scan_folder(folder)
+    write_proposal(scan, file, hardware["cores"], len(hardware["gpus"]))
+    return Proposal(file, scan)
 
 
 def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:

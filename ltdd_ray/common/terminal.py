@@ -23,7 +23,8 @@ def _controls(sign: str) -> bool:
 
 def plain_text(*shown: RenderableType) -> str:
     """What is shown, each on lines of its own, as text without colours, 120 columns wide."""
-    console = PlainConsole(width=120, no_color=True)
+    # In a notebook rich would add bold signs as escapes, and show the text by itself, too.
+    console = PlainConsole(width=120, no_color=True, force_jupyter=False, force_terminal=False)
     with console.capture() as capture:
         for one in shown:
             console.print(one)

@@ -7,7 +7,7 @@ import argparse
 
 import torch
 from torch.nn.functional import cross_entropy
-from torchvision import datasets, models, transforms
+from torchvision import datasets, models
 
 import ltdd_ray
 from ltdd_ray.nn.augment import Augmentation
@@ -28,16 +28,7 @@ torch.manual_seed(0)
 distilled = ltdd_ray.load_distilled(options.run)
 test = None
 if options.test:
-    _, channels, height, width = distilled.pictures.shape
-    colour = (
-        transforms.Grayscale()
-        if channels == 1
-        else transforms.Lambda(lambda image: image.convert("RGB"))
-    )
-    shown = transforms.Compose(
-        [colour, transforms.Resize((height, width)), transforms.PILToTensor()]
-    )
-    test = datasets.ImageFolder(options.test, shown)
+    test = datasets.ImageFolder(options.test, loader=lambda file: distilled.read(file)[0])
     if unknown := sorted({*test.classes} - {*distilled.class_names}):
         parser.error(
             f"{options.test}: the set has no class {unknown[0]!r}; "

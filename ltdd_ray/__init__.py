@@ -7,7 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ltdd_ray.api import Comparison, Results, compare, load_distilled, run
+    from ltdd_ray.api import (
+        Comparison,
+        Results,
+        compare,
+        data_info,
+        init,
+        load_data,
+        load_distilled,
+        run,
+    )
     from ltdd_ray.common.errors import UserError
     from ltdd_ray.config.loading import load_base_config, load_config
     from ltdd_ray.data.dataset import LongTailedDataset
@@ -27,9 +36,12 @@ __all__ = [
     "Results",
     "UserError",
     "compare",
+    "data_info",
     "evaluate",
+    "init",
     "load_base_config",
     "load_config",
+    "load_data",
     "load_distilled",
     "match",
     "register_method",
@@ -45,8 +57,11 @@ _MODULES = {
     "Results": "ltdd_ray.api",
     "UserError": "ltdd_ray.common.errors",
     "compare": "ltdd_ray.api",
+    "data_info": "ltdd_ray.api",
+    "init": "ltdd_ray.api",
     "load_base_config": "ltdd_ray.config.loading",
     "load_config": "ltdd_ray.config.loading",
+    "load_data": "ltdd_ray.api",
     "load_distilled": "ltdd_ray.api",
     "match": "ltdd_ray.distill.trajectory.matching",
     "register_method": "ltdd_ray.methods",

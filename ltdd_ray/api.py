@@ -1,4 +1,4 @@
-"""Whole runs and comparisons from Python, as ``ltdd-ray run`` and ``ltdd-ray compare`` do them."""
+"""What the commands of ``ltdd-ray`` do, from Python."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,18 +6,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import read_text, usable_path
-from ltdd_ray.common.terminal import PlainConsole
+from ltdd_ray.common.terminal import PlainConsole, plain_text
 from ltdd_ray.config import RunConfig
+from ltdd_ray.data.load import DataSplits
+from ltdd_ray.data.load import load_data as load_section
+from ltdd_ray.data.proposal import Proposal, propose
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.evaluate.results import results_table
 from ltdd_ray.methods import known_methods
 from ltdd_ray.runs.output import TextOutput
 from ltdd_ray.runs.remote import local_copy
 from ltdd_ray.workflows.compare.table import Row, as_text
+
+if TYPE_CHECKING:
+    from ltdd_ray.workflows.data_info import DataInfo
 
 
 class Spread(NamedTuple):
@@ -93,7 +99,7 @@ class Results:
         return self.path / "report.html"
 
     def __repr__(self) -> str:
-        return _printed(results_table(dict(self.values)))
+        return plain_text(results_table(dict(self.values)))
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,38 @@ class Comparison:
     config: RunConfig
 
     def __repr__(self) -> str:
-        return _printed(as_text(self.config, self.rows))
+        return plain_text(as_text(self.config, self.rows))
+
+
+def init(folder: str | PathLike[str], output: str | PathLike[str] | None = None) -> Proposal:
+    """Write a config for a folder with a folder of images per class, as ``ltdd-ray init`` does.
+
+    ``output`` is the file to write, by default ``FOLDER.yaml`` in the working directory. The
+    result has it as ``.file``; printed, it says what was found. Raises ``UserError`` for a folder
+    that cannot be used and for a file that exists.
+    """
+    place = Path(usable_path(str(folder)))
+    return propose(place, None if output is None else Path(usable_path(str(output))))
+
+
+def data_info(config: RunConfig, *, timing: bool = True) -> "DataInfo":
+    """What ``ltdd-ray data info`` shows: images of each class, time and memory of a run.
+
+    The time is measured on short pieces of the run's work; ``timing=False`` leaves it out. Raises
+    ``UserError`` for unusable data.
+    """
+    from ltdd_ray.workflows.data_info import data_info as inform
+
+    return inform(config, timing)
+
+
+def load_data(config: RunConfig) -> DataSplits:
+    """The images of a config in the parts that its run uses: ``.train`` and ``.test``.
+
+    Each has ``.images`` (uint8 (N, K, H, W)), ``.labels`` (N,) and ``.class_names``. Raises
+    ``UserError`` for unusable data.
+    """
+    return load_section(config.data, config.seed)
 
 
 def run(config: RunConfig, *, quiet: bool = False) -> Results:
@@ -162,10 +199,3 @@ def load_distilled(path: str | PathLike[str]) -> DistilledSet:
 
 def _spread(values: Mapping[str, float]) -> Spread:
     return Spread(values["mean"], values["std"])
-
-
-def _printed(table: Any) -> str:
-    console = PlainConsole(width=120, no_color=True)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get().rstrip()

@@ -1,4 +1,4 @@
-"""The examples run as they are: the scripts, for grey and colour sets, and the notebook."""
+"""The examples run as they are: the scripts, for grey and colour sets, and the notebooks."""
 
 import json
 import re
@@ -84,6 +84,7 @@ def test_test_folders_are_matched_with_classes_by_name(
         "train_torchvision.py", [*arguments, "--test", str(tmp_path / "test")], monkeypatch
     )
     assert [label for _, label in variables["test"]] == [1, 0]
+    assert variables["test"][0][0].shape == (3, 9, 8), "an image of the set's size"
     (tmp_path / "test" / "cat").rename(tmp_path / "test" / "bat")
     with pytest.raises(SystemExit):
         run_example(
@@ -116,20 +117,44 @@ def test_timm(
     assert "trained on 6 images" in capsys.readouterr().out
 
 
-@pytest.mark.ray
-def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_notebook(name: str) -> dict[str, Any]:
     """The code cells run in one namespace, as in Jupyter: functions of theirs are of __main__."""
-    monkeypatch.chdir(tmp_path)
-    cells = json.loads((EXAMPLES / "from_python.ipynb").read_text())["cells"]
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    for cell in cells:
+    for cell in json.loads((EXAMPLES / name).read_text())["cells"]:
         if cell["cell_type"] == "code":
             assert not cell["outputs"], "the notebook is kept without outputs"
             exec("".join(cell["source"]), namespace)
+    return namespace
+
+
+@pytest.mark.ray
+def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace = run_notebook("from_python.ipynb")
     results = namespace["results"]
     assert results.values["model"]["name"] == "shallow" and len(results.distilled) == 50
     assert namespace["found"].accuracy > 0.2, "chance is 0.1"
     assert results.report.resolve() == tmp_path / "runs" / "from_python" / "report.html"
+
+
+@pytest.mark.ray
+def test_notebook_of_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the folder that it draws to a network that knows the drawings, and a new one."""
+    monkeypatch.chdir(tmp_path)
+    namespace = run_notebook("photos.ipynb")
+    counts = {
+        name: len(list((tmp_path / "photos" / name).iterdir())) for name in namespace["DRAWN"]
+    }
+    assert counts == {name: count for name, (count, *_) in namespace["DRAWN"].items()}
+    assert namespace["results"].values["method"] == "tgdd_mosaic", "the one that init proposes"
+    assert namespace["results"].report.parent.resolve() == tmp_path / "runs" / "photos_trial"
+    assert namespace["found"].accuracy > 0.5, "chance is 0.2"
+    assert namespace["sheet"].size == (2 + 10 * 34, 2 + 5 * 34), "five of each kind, per class"
+    probabilities = namespace["probabilities"]
+    likely = sorted(probabilities, key=lambda name: probabilities[name])[-2:]
+    assert "square" in likely, "what the new photo shows"
+    weights = torch.load("photos.pt", weights_only=True)
+    assert weights["classifier.bias"].shape == (5,)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import ltdd_ray
 from ltdd_ray.cli import main as cli
 from ltdd_ray.config import DataConfig
 from ltdd_ray.data.sources import load_source
@@ -117,6 +118,30 @@ def test_init_refuses_to_overwrite_and_names_what_is_wrong(
     assert "not a readable image" in complaint(lambda: broken.write_bytes(b"cut"))
     broken.unlink()
     assert "digit 9: holds no image files" in complaint((photos / "digit 9").mkdir)
+
+
+def test_a_notebook_does_what_the_commands_do(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same file, sentences and table; and the images in the parts that the table counts."""
+    assert cli.main(["init", str(photos), "--output", "commanded.yaml"]) == 0
+    said = capsys.readouterr().out
+    written = ltdd_ray.init(str(photos))
+    assert written.file == Path("photos.yaml")
+    assert f"{written}; next: ".replace("photos.yaml", "commanded.yaml") in said
+    of_both = (Path(name).read_text().splitlines() for name in ("photos.yaml", "commanded.yaml"))
+    assert all(a == b or "commanded.yaml" in b for a, b in zip(*of_both, strict=True))
+    with pytest.raises(ltdd_ray.UserError, match="exists already and is not overwritten"):
+        ltdd_ray.init(photos)
+
+    assert cli.main(["data", "info", "photos.yaml", "--no-timing"]) == 0
+    said = capsys.readouterr().out
+    config = ltdd_ray.load_config("photos.yaml")
+    shown = str(ltdd_ray.data_info(config, timing=False))
+    assert shown.split() == said.split() and "digit 5" in shown and "time:" not in shown
+    assert "time: about" in str(ltdd_ray.data_info(config))
+    parts = ltdd_ray.load_data(config)
+    assert len(parts.test.images) + len(parts.train.images) == sum(COUNTS)
 
 
 def test_info_without_timing_measures_nothing(

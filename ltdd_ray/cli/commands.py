@@ -108,49 +108,22 @@ def _bench(options: argparse.Namespace) -> None:
 
 
 def _data_info(options: argparse.Namespace) -> None:
-    from ltdd_ray.cluster.image_cache import ray_writer
     from ltdd_ray.common.terminal import PlainConsole
     from ltdd_ray.config.loading import load_config
-    from ltdd_ray.data.info import data_table, describe
-    from ltdd_ray.data.load import load_data
-    from ltdd_ray.data.proposal import sensible_ipc
-    from ltdd_ray.methods import name_note
+    from ltdd_ray.workflows.data_info import data_info
 
-    config, console = load_config(options.config, options.set), PlainConsole()
-    splits = load_data(config.data, config.seed, ray_writer(config.compute))
-    console.print(data_table(describe(splits, config.data)))
-    ipc = sensible_ipc(splits.train.class_counts.tolist())
-    lines = [f"sensible images per class: up to {ipc} (distill.ipc is {config.distill.ipc})"]
-    if note := name_note(config):
-        lines.append(f"note: {note}")
-    if not options.no_timing:
-        from ltdd_ray.workflows.cost import estimate_cost
-
-        lines += estimate_cost(config, splits).sentences()
-    console.print("\n".join(lines), soft_wrap=True, highlight=False)
+    config = load_config(options.config, options.set)
+    data_info(config, timing=not options.no_timing).show(PlainConsole())
 
 
 def _init(options: argparse.Namespace) -> None:
-    from ltdd_ray.common.files import resolved
-    from ltdd_ray.common.hardware import describe_hardware
     from ltdd_ray.common.shell import command
-    from ltdd_ray.data.proposal import (
-        few_test_images,
-        resized_images,
-        what_was_read,
-        write_proposal,
-    )
-    from ltdd_ray.data.scan import scan_folder
+    from ltdd_ray.data.proposal import propose
 
-    output = options.output or Path(f"{resolved(options.folder).name}.yaml")
-    hardware, scan = describe_hardware(), scan_folder(options.folder)
-    gpus = len(hardware["gpus"])
-    write_proposal(scan, output, hardware["cores"], gpus)
-    notes = (*scan.notes, *resized_images(scan, gpus), *few_test_images(scan))
-    print("\n".join([f"read: {what_was_read(scan)}", *(f"note: {note}" for note in notes)]))
+    written = propose(options.folder, options.output)
     print(
-        f"wrote {output}; next: `{command('data', 'info', output)}` to estimate time and memory, "
-        f"`{command('run', output)}` to run it"
+        f"{written}; next: `{command('data', 'info', written.file)}` to estimate time and memory, "
+        f"`{command('run', written.file)}` to run it"
     )
 
 

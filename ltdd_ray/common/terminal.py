@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 
@@ -19,6 +19,16 @@ def printable(text: str) -> str:
 def _controls(sign: str) -> bool:
     code = ord(sign)
     return code < 32 or 127 <= code < 160 or 0xD800 <= code < 0xE000
+
+
+def plain_text(*shown: RenderableType) -> str:
+    """What is shown, each on lines of its own, as text without colours, 120 columns wide."""
+    # In a notebook rich would add bold signs as escapes, and show the text by itself, too.
+    console = PlainConsole(width=120, no_color=True, force_jupyter=False, force_terminal=False)
+    with console.capture() as capture:
+        for one in shown:
+            console.print(one)
+    return capture.get().rstrip()
 
 
 class PlainConsole(Console):

@@ -99,16 +99,16 @@ class Snapshots(Section):
     """The expert snapshots of `tgdd`."""
 
     min: int = Field(default=1, ge=0, description="First epoch of the representation stage.")
-    max: int = Field(
+    max: int | None = Field(
         default=10,
         ge=0,
-        description="Last epoch, which the trajectories must reach. Later snapshots know the "
-        "classes better.",
+        description="Last epoch, which the trajectories must reach; `null`: their last one. Later "
+        "snapshots know the classes better.",
     )
 
     @model_validator(mode="after")
     def _in_order(self) -> "Snapshots":
-        if self.min > self.max:
+        if self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}; lower min")
         return self
 

@@ -121,6 +121,13 @@ class RunConfig(Section):
         )
 
     @property
+    def snapshot_epochs(self) -> range:
+        """The epochs of the experts' snapshots that `tgdd` draws from."""
+        chosen = self.distill.distribution.snapshots
+        last = _last_kept_epoch(self.experts) if chosen.max is None else chosen.max
+        return range(chosen.min, last + 1)
+
+    @property
     def evaluation_models(self) -> dict[str, ModelConfig]:
         """Architectures of the evaluation by label, the run's own first."""
         return {model.label: model for model in (self.model, *self.evaluate.models)}
@@ -192,10 +199,11 @@ def _last_kept_epoch(experts: ExpertsConfig) -> int:
 
 
 def _check_snapshots(config: RunConfig) -> None:
-    last, kept = config.distill.distribution.snapshots.max, _last_kept_epoch(config.experts)
+    chosen, kept = config.distill.distribution.snapshots, _last_kept_epoch(config.experts)
+    key, last = ("min", chosen.min) if chosen.max is None else ("max", chosen.max)
     if last > kept:
         raise ValueError(
-            f"distill.distribution.snapshots.max {last} lies beyond the trajectory, whose last "
+            f"distill.distribution.snapshots.{key} {last} lies beyond the trajectory, whose last "
             f"kept epoch is {kept}; lower it or train experts.representation longer"
         )
 

@@ -8,6 +8,7 @@ size, network depth, images per class and expert epochs follow from the images.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import floor, inf, log2, log10
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import resolved, write_atomic
+from ltdd_ray.common.hardware import describe_hardware
 from ltdd_ray.common.shell import command
 from ltdd_ray.data.names import printable
-from ltdd_ray.data.scan import Scan
+from ltdd_ray.data.scan import Scan, scan_folder
 from ltdd_ray.data.sources.decode import describe_resized
 from ltdd_ray.data.split import held_out_of
 
@@ -100,6 +102,44 @@ def resized_images(scan: Scan, gpus: int) -> list[str]:
     """A sentence about the sizes of the sample that the config will resize, if any."""
     side = proposed_size(scan, gpus)
     return describe_resized("images", scan.sizes - {(side, side)}, side)
+
+
+@dataclass(frozen=True, repr=False)
+class Proposal:
+    """A config that was written; printed, it says what was found.
+
+    Attributes:
+        file: the config.
+        scan: the images that it is for.
+        gpus: the GPUs of the machine that it is for.
+    """
+
+    file: Path
+    scan: Scan
+    gpus: int
+
+    def __repr__(self) -> str:
+        resized = resized_images(self.scan, self.gpus)
+        notes = (*self.scan.notes, *resized, *few_test_images(self.scan))
+        return "\n".join(
+            [
+                f"read: {what_was_read(self.scan)}",
+                *(f"note: {note}" for note in notes),
+                f"wrote {self.file}",
+            ]
+        )
+
+
+def propose(folder: Path, output: Path | None) -> Proposal:
+    """Write a config for the images in ``folder`` and this machine, by default ``FOLDER.yaml``.
+
+    Raises ``UserError`` as :func:`~ltdd_ray.data.scan.scan_folder` and :func:`write_proposal` do.
+    """
+    file = output or Path(f"{resolved(folder).name}.yaml")
+    hardware, scan = describe_hardware(), scan_folder(folder)
+    gpus = len(hardware["gpus"])
+    write_proposal(scan, file, hardware["cores"], gpus)
+    return Proposal(file, scan, gpus)
 
 
 def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:

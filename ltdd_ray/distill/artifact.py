@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -23,6 +24,7 @@ from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import usable_path, write_atomic
 from ltdd_ray.common.hints import nearest_path
 from ltdd_ray.data.normalisation import Normalisation
+from ltdd_ray.data.sources.decode import decode_to_shape
 from ltdd_ray.distill.formation import decode
 from ltdd_ray.distill.rounding import round_images, to_bytes
 from ltdd_ray.distill.validity import CHECKSUM, checksum, find_fault
@@ -81,6 +83,20 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         """
         stored = self.in_8_bits() if self.pictures_per_side > 1 else self
         return to_bytes(stored.denormalize())
+
+    def read(self, *files: Path | str, background: str = "white") -> Tensor:
+        """Image files as pixels for networks of this set: uint8 (N, K, H, W).
+
+        They are turned upright, laid on ``background`` where they are transparent, resized and made
+        grey or RGB as the run's own test images were. ``normalisation.apply`` maps the pixels to
+        model space. Raises ``UserError`` naming a file that cannot be read.
+        """
+        _, channels, height, width = self.pictures.shape
+        pixels = np.empty((len(files), channels, height, width), np.uint8)
+        for image, file in zip(pixels, files):
+            path = Path(usable_path(str(file)))
+            image[:] = decode_to_shape(path, (channels, height, width), background)
+        return torch.from_numpy(pixels)
 
     def clipped_share(self) -> float:
         """Share 0..1 of the stored values outside 0..255, which :meth:`pixels` clips.

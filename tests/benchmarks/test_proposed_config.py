@@ -15,8 +15,6 @@ SHORT = (
     "experts.count=2",
     "experts.representation.epochs=2",
     "distill.distribution.updates=2",
-    "distill.distribution.snapshots.max=2",
-    "distill.representation.start_epochs.max=0",
     "evaluate.networks=1",
     "evaluate.epochs=2",
 )

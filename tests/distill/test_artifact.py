@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import interpolate
 
 import ltdd_ray
 from ltdd_ray.common.errors import UserError
+from ltdd_ray.config import DataConfig
 from ltdd_ray.data.normalisation import Normalisation
+from ltdd_ray.data.sources import load_source
 from ltdd_ray.distill.artifact import DistilledSet
 from ltdd_ray.distill.formation import decode
 from ltdd_ray.distill.validity import checksum
@@ -53,6 +56,28 @@ def test_survives_the_file(distilled: DistilledSet, tmp_path: Path) -> None:
         )
         assert found.provenance == {"update": 7} and found.class_counts == (20, 8, 2)
         torch.testing.assert_close(found.denormalize(), distilled.denormalize())
+
+
+def test_reads_new_images_as_the_run_read_its_own(
+    make_set: Callable[..., DistilledSet], tmp_path: Path
+) -> None:
+    """A phone's photo that lies on its side, a transparent drawing and a grey one."""
+    draw = np.random.default_rng(0)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    files = [tmp_path / name / "1.png" for name in ("drawing", "grey", "photo")]
+    for file, shape in zip(files, [(30, 20, 4), (12, 16), (40, 24, 3)]):
+        file.parent.mkdir()
+        Image.fromarray(draw.integers(0, 256, shape, np.uint8)).save(file, exif=turned)
+    config = DataConfig(source="imagefolder", path=str(tmp_path), image_size=8, test_fraction=0.5)
+    wanted, _ = load_source(config)
+    colour = make_set(size=(8, 8))
+    found = colour.read(files[0], *map(str, files[1:]))
+    assert found.dtype == torch.uint8 and np.array_equal(found.numpy(), wanted.images)
+    grey = make_set(channels=1, size=(9, 8)).read(files[1])
+    assert grey.shape == (1, 1, 9, 8) and grey.float().std() > 0
+    with pytest.raises(UserError, match=r"none.jpg cannot be read: no such file"):
+        colour.read(tmp_path / "none.jpg")
 
 
 def test_is_a_dataset_and_denormalises_to_pixels(distilled: DistilledSet) -> None:

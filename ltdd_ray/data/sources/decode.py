@@ -69,6 +69,19 @@ def decode_images(
     return images
 
 
+def decode_to_shape(file: Path, shape: tuple[int, int, int], background: str) -> np.ndarray:
+    """One image as uint8 ``shape`` (K, H, W), grey or RGB as K says.
+
+    Apart from that it is read as :func:`decode_images` reads it.
+    """
+    channels, height, width = shape
+    image, _ = read_image(str(file), file, background)
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return _to_array(image, None)
+
+
 def describe_converted(converted: Converted, background: str) -> list[str]:
     """A sentence for each kind of conversion."""
     return [

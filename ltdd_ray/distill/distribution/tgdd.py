@@ -52,10 +52,10 @@ class TrajectoryGuidedMatching(CosineAdam):
 
     def network(self, optimiser: Optimizer, update: int) -> Network:
         """A snapshot: expert and epoch are drawn uniformly."""
-        epochs = self.config.distill.distribution.snapshots
+        epochs = self.config.snapshot_epochs
         draw = generator(self.config.seed, "distribution-snapshot", update)
         expert = int(torch.randint(self.config.experts.count, (), generator=draw))
-        epoch = int(torch.randint(epochs.min, epochs.max + 1, (), generator=draw))
+        epoch = int(torch.randint(epochs.start, epochs.stop, (), generator=draw))
         theta = self._store.theta(expert, "representation", epoch)
         network = self.fresh_network(0)
         views = self._flat.views(theta.to(self.real.device, torch.float32))

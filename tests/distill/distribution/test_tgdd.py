@@ -161,6 +161,17 @@ def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(
 def test_a_snapshot_beyond_the_trajectory_is_refused(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"snapshots.max 5 lies beyond .* last kept epoch is 4"):
         guided(tiny, tmp_path, tmp_path, snapshots={"min": 1, "max": 5})
+    with pytest.raises(UserError, match=r"snapshots.min 5 lies beyond .* last kept epoch is 4"):
+        guided(tiny, tmp_path, tmp_path, snapshots={"min": 5, "max": None})
+
+
+def test_snapshots_without_an_end_reach_to_the_last_epoch(tiny: Tiny, tmp_path: Path) -> None:
+    """So a shorter training of the experts needs no other setting."""
+    config = guided(tiny, tmp_path, tmp_path, snapshots={"min": 2, "max": None})
+    assert [*config.snapshot_epochs] == [2, 3, 4]
+    tree = config.model_dump(mode="json")
+    tree["experts"]["keep_epochs"] = 3
+    assert [*RunConfig.model_validate(tree).snapshot_epochs] == [2, 3]
 
 
 def test_a_budget_sets_the_images_of_each_class(tiny: Tiny, tmp_path: Path, experts: Path) -> None:

@@ -31,9 +31,10 @@ def _export(options: argparse.Namespace) -> None:
 
 def _push(options: argparse.Namespace) -> None:
     from ltdd_ray.export.push import push
+    from ltdd_ray.runs.place import place_of_run
     from ltdd_ray.runs.remote import local_copy
 
-    place = local_copy(options.place)
+    place = local_copy(place_of_run(options.place))
     pushed = push(place, options.repository, options.licence, options.private, options.send)
     print("\n".join(pushed.sentences()))
 
@@ -46,10 +47,12 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _on_this_machine(place: Path | str, output: Path | None) -> Path:
-    """``place``, or a copy of what is at this address. Nobody would look beside a copy."""
+    """Where the run is, or a copy of what is at its address. Nobody would look beside a copy."""
     from ltdd_ray.common.address import is_address, shown
+    from ltdd_ray.runs.place import place_of_run
     from ltdd_ray.runs.remote import local_copy
 
+    place = place_of_run(place)
     if is_address(place) and output is None:
         raise UserError(f"{shown(str(place))}: an address; name what to write with --output")
     return local_copy(place)
@@ -90,9 +93,10 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
+    from ltdd_ray.runs.place import place_of_run
     from ltdd_ray.runs.status import show_status
 
-    show_status(options.run, options.json)
+    show_status(place_of_run(options.run), options.json)
 
 
 def _store(options: argparse.Namespace) -> int:

@@ -27,8 +27,9 @@ BENCH = {
 REPORT = (
     "Write the page of one run, RUN/report.html, or one page that compares several runs, "
     "compare.html in the folder that holds them. RUN can also be the folder of a comparison, for "
-    "all runs in it, or a config, for its run."
+    "all runs in it."
 )
+RUN_OR_SET = "folder of a run, its config, or a distilled.safetensors"
 COMPARE = (
     "Run every method under one config. Each run is in the folder NAME/METHOD, and methods share "
     "experts. Writes compare.html, compare.md, compare.csv and compare.json to NAME. Finished "
@@ -125,7 +126,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="write the HTML page of a run, or one that compares several runs",
         description=REPORT,
     )
-    report.add_argument("runs", metavar="RUN", nargs="+", type=_place, help="folder of a run")
+    report.add_argument(
+        "runs", metavar="RUN", nargs="+", type=_place, help="folder of a run, or its config"
+    )
     report.add_argument("--output", metavar="FILE", type=_path, help="the HTML file to write")
     report.set_defaults(command="report")
     _takes_debug(report)
@@ -166,9 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
     _takes_debug(init)
 
     export = _add(commands, "export", "write the distilled set for other tools, with soft labels")
-    export.add_argument(
-        "place", metavar="RUN", type=_place, help="folder of a run, or a distilled.safetensors"
-    )
+    export.add_argument("place", metavar="RUN", type=_place, help=RUN_OR_SET)
     export.add_argument("--to", choices=LAYOUTS, required=True, help="layout of the files")
     export.add_argument(
         "--output",
@@ -180,9 +181,7 @@ def build_parser() -> argparse.ArgumentParser:
     _takes_debug(export)
 
     show = _add(commands, "show", "write the distilled images as one PNG, a row per class")
-    show.add_argument(
-        "place", metavar="RUN", type=_place, help="folder of a run, or a distilled.safetensors"
-    )
+    show.add_argument("place", metavar="RUN", type=_place, help=RUN_OR_SET)
     show.add_argument(
         "--output",
         metavar="FILE",
@@ -195,9 +194,7 @@ def build_parser() -> argparse.ArgumentParser:
     _takes_config(_add(commands, "search", SEARCH), command="search")
 
     push = _add(commands, "push", "publish the distilled set on the Hugging Face Hub")
-    push.add_argument(
-        "place", metavar="RUN", type=_place, help="folder of a run, or a distilled.safetensors"
-    )
+    push.add_argument("place", metavar="RUN", type=_place, help=RUN_OR_SET)
     push.add_argument("repository", metavar="OWNER/NAME", help="the dataset on the Hub")
     push.add_argument(
         "--license",
@@ -213,7 +210,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     status = _add(commands, "status", "show the progress of a run from the files in its folder")
     status.add_argument(
-        "run", metavar="RUN", type=_place, help="folder of a run, or its address (s3://...)"
+        "run",
+        metavar="RUN",
+        type=_place,
+        help="folder of a run, its config, or its address (s3://...)",
     )
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(command="status", debug=False)

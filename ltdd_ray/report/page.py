@@ -30,7 +30,7 @@ from ltdd_ray.report.networks import architectures, classifier_norms
 from ltdd_ray.report.template import write_page
 
 # Colours in the style sheet for all but the leading series and random selection.
-OTHER_STYLES = 4
+OTHER_STYLES = 6
 _SOURCES = (
     *("results.json", "config.yaml", "distilled/distilled.safetensors"),
     *("distilled/initial.safetensors", "distilled/history.jsonl", str(FILE)),

@@ -7,11 +7,10 @@ from pathlib import Path
 from ltdd_ray.common.address import is_address, shown
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.common.files import resolved
-from ltdd_ray.common.shell import command
-from ltdd_ray.config.loading import load_config
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.report.page import write_report
 from ltdd_ray.runs.mirror import Mirror
+from ltdd_ray.runs.place import place_of_run
 from ltdd_ray.runs.remote import local_copy
 
 
@@ -21,13 +20,14 @@ def report_runs(places: Sequence[Path | str], output: Path | None) -> Path | str
     One run gets ``report.html`` in its folder unless ``output`` is given. Several runs get
     ``compare.html`` in the folder that holds them all.
 
-    A place is the folder of a run, the folder of a comparison (all runs in it), or a config file
-    (the run it describes), or the address of a run, where the page of this one run is written to.
+    A place is the folder of a run, the folder of a comparison (all runs in it), a config (the run
+    it describes), or the address of a run, where the page of this one run is written to.
     Raises ``UserError`` for a place that is none of these, for a run that has no results yet, for
     an empty list, and for several runs with an address among them but no ``output``.
     """
     if not places:
         raise UserError("report: the list of runs is empty; name the folder of at least one run")
+    places = [place_of_run(place) for place in places]
     addresses = [str(place) for place in places if is_address(place)]
     if addresses and len(places) == 1 and output is None:
         return _report_there(addresses[0])
@@ -49,17 +49,9 @@ def _report_there(address: str) -> str:
 
 def _run_folders(place: Path) -> list[Path]:
     if place.is_file():
-        if place.suffix not in (".yaml", ".yml"):
-            raise UserError(
-                f"{place}: not the folder of a run and not a config file; "
-                "name the folder that `ltdd-ray run` wrote"
-            )
-        folder = load_config(place).folder
-        if not folder.exists():
-            raise UserError(
-                f"{place}: the folder of its run, {folder}, does not exist; "
-                f"run `{command('run', place)}` first, or name another folder"
-            )
-        return [folder]
+        raise UserError(
+            f"{place}: not the folder of a run and not a config file; "
+            "name the folder that `ltdd-ray run` wrote"
+        )
     inner = [results.parent for results in sorted(place.glob("*/results.json"))]
     return inner if inner and not (place / "results.json").exists() else [place]

@@ -182,6 +182,24 @@ def test_compare_refuses_an_empty_list_of_methods(
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        *("report demo", "show demo", "status demo"),
+        *("export demo --to npz", "push demo a/b --license x"),
+    ],
+)
+def test_a_shipped_config_stands_for_its_run_in_every_command(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(command.split()) == 1
+    assert "the folder of its run, runs/demo, does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("command", "complaint"),
     [
         (

@@ -87,6 +87,22 @@ def test_no_width_makes_the_page_scroll_sideways(
         assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_long_class_names_wrap_within_their_cards(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    words = " with several words" * 4
+    names = ["_".join(["an_unbroken_name"] * 5), f"a name{words}", "x", f"another{words}"]
+    page_of_run = write_report(write_run(tmp_path / "trial", results() | {"class_names": names}))
+    with opened(browser, page_of_run, viewport={"width": width, "height": 800}) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert (
+            page.evaluate("""[...document.querySelectorAll("main .bars th[scope=row]")].filter(
+            (name) => name.scrollWidth > name.clientWidth).length""")
+            == 0
+        ), "a name is cut"
+
+
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_readable_in_both_schemes(

@@ -88,6 +88,19 @@ def test_classes_run_from_head_to_tail(run_folder):
     assert strips == [f"{name}, {when}" for name in head_to_tail for when in ("before", "after")]
 
 
+def test_six_other_sets_have_colours_of_their_own(run_folder):
+    found = results()
+    for name in ("distilled_hard", "distilled_8bit", "k_center", "full_ce"):
+        found["sets"][name] = measured(name, "distilled", "soft", 0.0)
+    (run_folder / "results.json").write_text(json.dumps(found))
+    page = rendered(run_folder)
+    styles = [row["class"] for row in page.all("tr") if row.get("class")][: len(found["sets"])]
+    assert len({*styles}) == len(found["sets"]) == 8
+    css = (run_folder / "report.html").read_text(encoding="utf-8")
+    colours = [re.findall(rf"--{style}: (#\w+)", css) for style in styles if style != "leading"]
+    assert all(len(pair) == 2 for pair in colours), "one in light, one in dark"
+
+
 def test_soft_and_hard_labels_are_told_apart(run_folder):
     text = " ".join(rendered(run_folder).text.split())
     soft = (

@@ -8,6 +8,7 @@ import torch
 
 from ltdd_ray.data.normalisation import Normalisation
 from ltdd_ray.distill.artifact import DistilledSet
+from ltdd_ray.report.page import write_report
 
 # Labels are not sorted by count, and names must be escaped.
 CLASS_NAMES = ("plane", "<b>bold</b>", "deer & doe", 'it\'s "quoted"')
@@ -171,3 +172,9 @@ def write_run(
         "".join(json.dumps(u) + "\n" for u in updates)
     )
     return folder
+
+
+def rendered(run_folder: Path) -> Page:
+    path = write_report(run_folder)
+    assert path == run_folder / "report.html"
+    return Page(path.read_text(encoding="utf-8"))

@@ -2,19 +2,13 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
-from reportkit import results, write_run
+from reportkit import results
 
 from ltdd_ray.common.errors import UserError
 from ltdd_ray.report.comparison import write_comparison
 from ltdd_ray.report.page import write_report
-
-
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    return write_run(tmp_path)
 
 
 def test_without_results_the_error_names_the_stage_to_run(run_folder):

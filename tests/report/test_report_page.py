@@ -2,7 +2,6 @@ import base64
 import io
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,12 +14,12 @@ from reportkit import (
     Page,
     distilled_set,
     measured,
+    rendered,
     results,
     write_run,
 )
 
 from ltdd_ray.report.comparison import write_comparison
-from ltdd_ray.report.page import write_report
 
 SECTIONS = [
     "accuracy",
@@ -35,17 +34,6 @@ SECTIONS = [
     "files",
     "repeat",
 ]
-
-
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    return write_run(tmp_path)
-
-
-def rendered(run_folder: Path) -> Page:
-    path = write_report(run_folder)
-    assert path == run_folder / "report.html"
-    return Page(path.read_text(encoding="utf-8"))
 
 
 def test_every_section_is_there_and_linked(run_folder):
@@ -273,36 +261,6 @@ def test_a_run_on_all_images_names_their_number(run_folder):
         "Trained from scratch on 5,647 long-tailed images of 4 classes" in text
     )
     assert "points above" not in text, "five thousand images are not as many as twelve"
-
-
-def test_published_numbers_stand_beside_those_of_the_run(run_folder):
-    data = "data: {source: parquet, name: cifar10, imbalance_factor: 100.0}"
-    cell = f"method: ltdd\n{data}\ndistill: {{ipc: 10}}\n"
-    (run_folder / "config.yaml").write_text(cell)
-    page = rendered(run_folder)
-    text = " ".join(page.text.split())
-    assert (
-        "Published accuracy 53.4 %" in text and "Ticks are published numbers: Zhao et al." in text
-    )
-    assert (
-        "LTDD 53.8 ± 1.0 published 53.4" in text
-        and "Random selection 38.8 ± 1.0 published 34.4" in text
-    )
-    ticks = [line["class"] for line in page.all("line") if "published" in (line.get("class") or "")]
-    assert ticks == ["halo published", "mark published"] * 2, (
-        "the rows of the other sets have no published number"
-    )
-
-
-def test_other_settings_than_the_methods_have_no_published_number(run_folder):
-    data = "data: {source: parquet, name: cifar10, imbalance_factor: 100.0}"
-    cell = f"method: ltdd\n{data}\ndistill: {{ipc: 10, pictures_per_side: 2}}\n"
-    (run_folder / "config.yaml").write_text(cell)
-    assert not re.search(r"Published|published \d|published numbers", rendered(run_folder).text)
-
-
-def test_a_page_without_published_numbers_does_not_mention_them(run_folder):
-    assert not re.search(r"Published|published \d|published numbers", rendered(run_folder).text)
 
 
 def test_the_accuracy_of_8_bit_images_is_shown_if_measured(run_folder):

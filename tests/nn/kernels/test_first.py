@@ -2,31 +2,17 @@
 
 import pytest
 import torch
+from kernelkit import randn
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, group_norm
 
-from ltdd_ray.nn.kernels import build, first
-from ltdd_ray.nn.kernels.convolution import channels_last
+from ltdd_ray.nn.kernels import first
 from ltdd_ray.nn.kernels.reference import Affine
 
+pytestmark = pytest.mark.usefixtures("implementation")
 # (B, C, H, W): odd sizes; whole vectors of channels; channels and pixels of a row left over; the
 # smallest image; more than one vector and a rest
 SHAPES = [(3, 5, 7, 6), (2, 16, 8, 8), (1, 40, 5, 19), (2, 3, 2, 3), (3, 33, 6, 10)]
-
-
-@pytest.fixture(autouse=True, params=["compiled", "reference"])
-def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "reference":
-        monkeypatch.setattr(build, "load_kernels", lambda real: None)
-    elif build.load_kernels("float") is None:
-        pytest.skip("no C compiler")
-    return request.param
-
-
-def randn(*shape: int) -> Tensor:
-    generator = torch.Generator().manual_seed(sum(shape))
-    tensor = torch.randn(*shape, generator=generator, dtype=torch.float64)
-    return channels_last(tensor) if len(shape) == 4 else tensor
 
 
 def block(x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:

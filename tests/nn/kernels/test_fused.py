@@ -5,31 +5,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from kernelkit import randn
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn.functional import avg_pool2d, group_norm
 
 from ltdd_ray.nn.kernels import build, fused
-from ltdd_ray.nn.kernels.fused import NormReluPool, channels_last
+from ltdd_ray.nn.kernels.fused import NormReluPool
 from ltdd_ray.nn.kernels.reference import Affine
 
 SHAPES = [(3, 5, 7, 6), (2, 16, 8, 8), (1, 40, 5, 4), (2, 3, 2, 3)]
-
-
-@pytest.fixture(params=["compiled", "reference"])
-def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "reference":
-        monkeypatch.setattr(build, "load_kernels", lambda real: None)
-    elif build.load_kernels("float") is None:
-        pytest.skip("no C compiler")
-    return request.param
-
-
-def randn(*shape: int) -> Tensor:
-    tensor = torch.randn(
-        *shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64
-    )
-    return channels_last(tensor) if len(shape) == 4 else tensor
 
 
 def stock(u: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:

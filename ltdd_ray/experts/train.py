@@ -5,6 +5,7 @@ N images, B batch, C classes, F features, P parameters (Pb backbone, Pc classifi
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,7 +21,9 @@ from ltdd_ray.config import ClassifierStage, RepresentationStage
 from ltdd_ray.data.prepare import Images
 from ltdd_ray.experts.sam import sharpen
 from ltdd_ray.nn.augment import Augmentation
+from ltdd_ray.nn.dispatch import network_passes
 from ltdd_ray.nn.flat import FlatModel
+from ltdd_ray.nn.passes import Loss
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,16 @@ class Tally:
         self._sums += torch.stack([loss.detach() * len(labels), right]).double()
         self._count += len(labels)
 
+    def counting(self, criterion: Callable[[Tensor, Tensor], Tensor]) -> Loss:
+        """``criterion``, which also adds what it is called with."""
+
+        def counted(logits: Tensor, labels: Tensor) -> Tensor:
+            loss = criterion(logits, labels)
+            self.add(loss, logits, labels)
+            return loss
+
+        return counted
+
     def result(self, where: str) -> tuple[float, float]:
         loss, right = self._sums.tolist()
         if not loss < float("inf"):
@@ -75,30 +88,23 @@ def representation_stage(
 
     Raises ``NonFiniteLossError`` if an epoch's loss is not finite.
     """
-    theta = flat.initial().to(images.device).requires_grad_()
+    theta = flat.initial().to(images.device)
     optimiser = SGD([theta], stage.lr, stage.momentum, weight_decay=stage.weight_decay)
     steps = stage.epochs * -(-len(images) // stage.batch_size)
     falling = CosineAnnealingLR(optimiser, steps) if stage.schedule == "cosine" else None
-    yield Epoch(0, theta.detach().clone(), None, None)
+    passes = network_passes(flat, criterion)
+    yield Epoch(0, theta.clone(), None, None)
     for epoch in range(1, stage.epochs + 1):
         draw = generator(seed, "representation", expert, epoch)
         tally = Tally(images.device)
+        tallied = network_passes(flat, tally.counting(criterion))
         for index in torch.randperm(len(images), generator=draw).split(stage.batch_size):
             index = to_device(index, images.device)
             batch, target = augment(images[index], draw), labels[index]
-            logits = flat.logits(theta, batch)
-            loss = criterion(logits, target)
-            tally.add(loss, logits, target)
-            (here,) = grad(loss, theta)
-
-            def gradient(at: Tensor, batch: Tensor = batch, target: Tensor = target) -> Tensor:
-                at = at.detach().requires_grad_()
-                return grad(criterion(flat.logits(at, batch), target), at)[0]
-
             theta.grad = sharpen(
-                here,
-                gradient,
-                theta.detach(),
+                tallied.gradient(theta, batch, target),
+                partial(passes.gradient, images=batch, soft_label=target),
+                theta,
                 stage.sharpness,
                 stage.rho,
                 stage.alpha,
@@ -109,7 +115,7 @@ def representation_stage(
                 falling.step()
         yield Epoch(
             epoch,
-            theta.detach().clone(),
+            theta.clone(),
             *tally.result(f"expert {expert}, representation epoch {epoch}"),
         )
 

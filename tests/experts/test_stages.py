@@ -46,13 +46,17 @@ def test_representation_stage_is_torchs_sgd(flat: FlatModel, images: torch.Tenso
     model = build_network(ModelConfig(width=4, depth=1), (1, 8, 8), 3, seed=0)
     optimiser = SGD(model.parameters(), 0.1, 0.9, weight_decay=0.01)
     for epoch in (1, 2):
+        total = 0.0
         for index in torch.randperm(18, generator=generator(3, "representation", 1, epoch)).split(
             7
         ):
             optimiser.zero_grad()
-            cross_entropy(model(images[index]), LABELS[index]).backward()
+            loss = cross_entropy(model(images[index]), LABELS[index])
+            loss.backward()
+            total += loss.item() * len(index)
             optimiser.step()
         torch.testing.assert_close(epochs[epoch].theta, FlatModel(model).initial())
+        assert epochs[epoch].loss == pytest.approx(total / 18, rel=1e-5)
     assert [e.epoch for e in epochs] == [0, 1, 2]
     assert epochs[0].loss is None and 0 < epochs[2].accuracy <= 1
 
@@ -234,6 +238,8 @@ def test_a_step_of_adaptive_gsam_is_the_one_written_by_hand(
     model = build_network(ModelConfig(width=4, depth=1), (1, 8, 8), 3, seed=0)
     adaptive_gsam_by_hand(model, images, LABELS)
     torch.testing.assert_close(found.theta, FlatModel(model).initial(), rtol=1e-4, atol=1e-6)
+    start = build_network(ModelConfig(width=4, depth=1), (1, 8, 8), 3, seed=0)
+    assert found.loss == pytest.approx(cross_entropy(start(images), LABELS).item(), rel=1e-5)
     plain = RepresentationStage(batch_size=18, **STEP, **{**ADAPTIVE, "adaptive": False})
     other = list(representation_stage(plain, flat, images, LABELS, PLAIN, seed=3, expert=1))[-1]
     assert float((other.theta - found.theta).abs().max()) > 1e-3

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnschedulableError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ltdd_ray.common.errors import UserError
@@ -45,15 +45,23 @@ class Mailbox:
 
 
 def open_mailbox() -> Any:
-    """A mailbox on the driver's node, so the loss of another node does not lose it."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    """A mailbox on the driver's node, so the loss of another node does not lose it.
+
+    Where Ray cannot place it there, as once on a machine under load, another node will do.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     return Mailbox.options(scheduling_strategy=here).remote()
 
 
 def answer(reference: Any) -> Any:
-    """What a mailbox returned. Raises ``UserError`` where its process is gone."""
+    """What a mailbox returned. Raises ``UserError`` where its process is gone or cannot start."""
     try:
         return ray.get(reference)
+    except ActorUnschedulableError as error:
+        raise UserError(
+            "Ray cannot start the process that collects the workers' messages; the usual cause is "
+            "a machine under heavy load; run the same command again: it goes on from what was kept"
+        ) from error
     except RayActorError as error:
         raise UserError(
             "the process that collects the workers' messages on this node has ended, for lack of "

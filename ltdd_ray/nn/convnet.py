@@ -1,8 +1,10 @@
 """ConvNet-D with instance norm (Gidaris & Komodakis, CVPR 2018) on the kernels of ``kernels/``."""
 
+import torch
 from torch import Tensor, nn
 
-from ltdd_ray.nn.kernels.convolution import Convolution, channels_last
+from ltdd_ray.nn.kernels import first
+from ltdd_ray.nn.kernels.convolution import Convolution, channels_last, convolution_dtype
 from ltdd_ray.nn.kernels.fused import NormReluPool
 
 
@@ -19,4 +21,17 @@ class ConvNet(nn.Sequential):
         super().__init__(*layers, nn.Flatten())
 
     def forward(self, images: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return super().forward(channels_last(images))
+        return self.blocks(images)[-1].flatten(1)
+
+    def blocks(self, images: Tensor) -> list[Tensor]:
+        """The output of each block, (B, width, H / 2, W / 2) and so on."""
+        x, layers, outputs = channels_last(images), list(self.children()), []
+        for convolution, norm in zip(layers[0:-1:2], layers[1::2]):
+            assert isinstance(convolution, Convolution) and isinstance(norm, NormReluPool)
+            same_dtype = x.dtype == convolution_dtype(convolution.weight)
+            if not outputs and same_dtype and not torch.is_grad_enabled():
+                x, *_ = first.forward(x, convolution.weight, norm.weight, norm.bias)
+            else:
+                x = norm(convolution(x))
+            outputs.append(x)
+        return outputs

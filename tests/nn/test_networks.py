@@ -42,6 +42,19 @@ def test_grey_odd_and_oblong_images(shape: tuple[int, int, int]) -> None:
     assert model.logits(model.initial(), torch.zeros(2, *shape)).shape == (2, 10)
 
 
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 20), (3, 8, 8), (4, 16, 16)])
+def test_without_gradients_a_network_says_the_same(shape: tuple[int, int, int]) -> None:
+    """The first block then takes kernels of its own."""
+    model = flat(shape, width=4).model.double()
+    with torch.no_grad():  # norms of their own, and biases of convolutions, which the norms cancel
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    images = torch.randn(3, *shape, dtype=torch.float64)
+    with_gradients = model(images)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), with_gradients.detach())
+
+
 @pytest.mark.parametrize(
     ("settings", "remedy"),
     [({"depth": 4}, "lower model.depth or set"), ({"name": "vgg11"}, "set data.image_size")],

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from ltdd_ray.nn.kernels.convolution import channels_last
-from ltdd_ray.nn.kernels.fused import NormReluPool
+from ltdd_ray.nn.convnet import ConvNet
 from ltdd_ray.nn.networks import Network
 
 
@@ -34,13 +33,22 @@ def embed(network: Network, images: Tensor, layers: Literal["last", "all"]) -> E
     if layers == "last":
         last = network.backbone(images)
         return Embedding(last, last)
-    blocks, x = [], channels_last(images)
-    for layer in network.backbone.children():
-        x = layer(x)
-        if isinstance(layer, NormReluPool | nn.AvgPool2d):
-            blocks.append(x)
-    size = blocks[-1].shape[-2:]
+    blocks = _blocks(network.backbone, images)
+    *_, height, width = blocks[-1].shape
     cells = [
-        adaptive_avg_pool2d(block, size) * (block.shape[-1] / size[-1]) for block in blocks[:-1]
+        adaptive_avg_pool2d(block, (height, width)) * (block.shape[-1] / width)
+        for block in blocks[:-1]
     ]
-    return Embedding(torch.cat([*(cell.flatten(1) for cell in cells), x], 1), x)
+    last = blocks[-1].flatten(1)
+    return Embedding(torch.cat([*(cell.flatten(1) for cell in cells), last], 1), last)
+
+
+def _blocks(backbone: nn.Module, images: Tensor) -> list[Tensor]:
+    if isinstance(backbone, ConvNet):
+        return backbone.blocks(images)
+    blocks, x = [], images
+    for layer in backbone.children():
+        x = layer(x)
+        if isinstance(layer, nn.AvgPool2d):
+            blocks.append(x)
+    return blocks

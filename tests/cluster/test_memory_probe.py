@@ -12,6 +12,7 @@ from ltdd_ray.config import RunConfig
 from ltdd_ray.data.prepare import prepare_data
 from ltdd_ray.evaluate import train
 from ltdd_ray.experts import expert as run
+from ltdd_ray.nn.convnet_passes import ConvNetPasses
 from ltdd_ray.nn.flat import FlatModel
 
 Tiny = Callable[..., RunConfig]
@@ -25,21 +26,21 @@ def test_the_probe_of_an_expert_holds_all_images_and_trains_on_whole_batches(
         "classifier": {"epochs": 50, "batch_size": 64},
     }
     config = tiny(tmp_path, experts={"count": 2, **stages}, augmentation="")
-    data, resident, batches = prepare_data(config), [], {"logits": [], "features": []}
-    model_space = run.model_space
+    data, resident, model_space = prepare_data(config), [], run.model_space
+    batches: dict[str, list[int]] = {"gradient": [], "features": []}
 
     def counted(*arguments):
         images, labels = model_space(*arguments)
         resident.append(len(images))
         return images, labels
 
-    for name, sizes in batches.items():
-        plain = getattr(FlatModel, name)
+    for owner, name in ((ConvNetPasses, "gradient"), (FlatModel, "features")):
+        plain, sizes = getattr(owner, name), batches[name]
         monkeypatch.setattr(
-            FlatModel,
+            owner,
             name,
-            lambda self, theta, x, plain=plain, sizes=sizes: (
-                sizes.append(len(x)) or plain(self, theta, x)
+            lambda self, theta, x, *others, plain=plain, sizes=sizes: (
+                sizes.append(len(x)) or plain(self, theta, x, *others)
             ),
         )
     monkeypatch.setattr(run, "model_space", counted)
@@ -47,7 +48,8 @@ def test_the_probe_of_an_expert_holds_all_images_and_trains_on_whole_batches(
     with OtherDevice():
         run.expert_memory_probe(config, data, [(1,)])
     assert resident[:2] == [len(data.train), len(data.evaluation)] and resident[2] < 150
-    assert 48 in batches["logits"] and 64 in batches["features"] and len(batches["logits"]) < 20
+    assert 48 in batches["gradient"] and 64 in batches["features"]
+    assert sum(map(len, batches.values())) < 20
     assert not config.folder.exists()
 
 

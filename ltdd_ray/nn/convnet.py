@@ -30,6 +30,7 @@ class ConvNet(nn.Sequential):
             assert isinstance(convolution, Convolution) and isinstance(norm, NormReluPool)
             same_dtype = x.dtype == convolution_dtype(convolution.weight)
             if not outputs and same_dtype and not torch.is_grad_enabled():
+                # Its largest tensor then never leaves the cache, as no gradient will need it.
                 x, *_ = first.forward(x, convolution.weight, norm.weight, norm.bias)
             else:
                 x = norm(convolution(x))

@@ -28,9 +28,9 @@ class ConvNet(nn.Sequential):
         x, layers, outputs = channels_last(images), list(self.children()), []
         for convolution, norm in zip(layers[0:-1:2], layers[1::2]):
             assert isinstance(convolution, Convolution) and isinstance(norm, NormReluPool)
-            same_dtype = x.dtype == convolution_dtype(convolution.weight)
-            if not outputs and same_dtype and not torch.is_grad_enabled():
-                # Its largest tensor then never leaves the cache, as no gradient will need it.
+            fused = not outputs and not torch.is_grad_enabled()
+            if fused and x.dtype == convolution_dtype(convolution.weight):
+                # The block's largest tensor never leaves the cache, since no gradient will need it.
                 x, *_ = first.forward(x, convolution.weight, norm.weight, norm.bias)
             else:
                 x = norm(convolution(x))

@@ -10,6 +10,7 @@ used. Files, below the folder of the run::
 """
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -157,10 +158,17 @@ def _whole_experts(session: _Session, plan: Plan, store_uri: str) -> tuple[int, 
 
 
 def _make_sets(session: _Session, plan: Plan) -> Configs:
-    """Distil with one method after the other; the configs of those for which time was left."""
+    """Distil with one method after the other; the configs of those for which time was left.
+
+    A method that seems to take too long waits for the others. They may take less than estimated.
+    """
     clock, made = session.clock, {}
     scoring = 0.0  # of the sets so far, without the clock's factor
-    for method, config in plan_comparison(shortened(session.base, plan), plan.methods).items():
+    configs = plan_comparison(shortened(session.base, plan), plan.methods)
+    waiting, has_waited = deque(configs), set()
+    while waiting:
+        method = waiting.popleft()
+        config = configs[method]
         distil, score = (
             plan.decided_share * plan.costs[method].get(stage, 0.0)
             for stage in ("distill", "evaluate")
@@ -168,7 +176,11 @@ def _make_sets(session: _Session, plan: Plan) -> Configs:
         if config.distils and not distilled_file(config.folder).exists():
             needed = 2 * SECONDS_TO_START + clock.factor * (distil + scoring + score)
             if made and needed > clock.left:
-                session.say(f"{method} is left out: no time is left for it")
+                if method in has_waited:
+                    session.say(f"{method} is left out: no time is left for it")
+                else:
+                    has_waited.add(method)
+                    waiting.append(method)
                 continue
             session.say(f"{method}, {duration(clock.left)} left")
             try:

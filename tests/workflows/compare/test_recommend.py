@@ -3,9 +3,10 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,6 +235,35 @@ def test_candidates_are_run_and_ranked_and_a_session_is_continued(
     monkeypatch.setattr(command, "run_stages", run_stages)
     with pytest.raises(UserError, match=r"ranks random_soft,.*, not ltdd; name the same methods"):
         recommend(config, 60, ["ltdd"], console)
+
+
+@dataclass(frozen=True)
+class StagesOfTenSeconds(command._Session):
+    """Every stage takes a start and ten seconds of an imagined clock."""
+
+    stages: list[str] = field(default_factory=list)
+
+    def stage(self, config: RunConfig, name: str) -> float:
+        self.stages.append(config.method)
+        self.clock.end -= short_runs.SECONDS_TO_START + 10
+        return short_runs.SECONDS_TO_START + 10
+
+    def say(self, sentence: str) -> None:
+        self.stages.append(sentence)
+
+
+def test_a_method_that_seems_too_long_waits_for_the_others(base: RunConfig) -> None:
+    """`dm` shows that work takes a tenth of its estimate, so that `idm` fits after all."""
+    costs = {"ltdd": 10.0, "idm": 1000.0, "dm": 100.0}
+    plan = Plan(tuple(costs), {name: {"distill": c} for name, c in costs.items()}, 4, share=1.0)
+    fields: list[Any] = [base, None, clock(200), None, None]
+    session = StagesOfTenSeconds(*fields)
+    assert list(command._make_sets(session, plan)) == ["ltdd", "dm", "idm"]
+    assert [said for said in session.stages if said in costs] == ["ltdd", "dm", "idm"]
+
+    session = StagesOfTenSeconds(*fields[:2], clock(145), None, None)
+    assert list(command._make_sets(session, plan)) == ["ltdd", "dm"], "105 s are left, 120 needed"
+    assert session.stages[-1] == "idm is left out: no time is left for it"
 
 
 @pytest.mark.ray

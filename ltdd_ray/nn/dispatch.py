@@ -36,5 +36,6 @@ def is_convnet(model: nn.Module) -> bool:
     return (
         isinstance(model, Network)
         and isinstance(model.backbone, ConvNet)
+        and model.backbone.norm == "instance"
         and isinstance(model.classifier, nn.Linear)
     )

@@ -109,8 +109,8 @@ def _conv_block(inputs: int, outputs: int, norm: str) -> list[nn.Module]:
 
 def _convnet(config: ModelConfig, channels: int) -> nn.Module:
     """ConvNet-D (Gidaris & Komodakis, CVPR 2018): D blocks of convolution, norm, ReLU, pooling."""
-    if config.norm == "instance":
-        return ConvNet(channels, config.width, config.depth)
+    if config.norm != "none":
+        return ConvNet(channels, config.width, config.depth, config.norm)
     layers: list[nn.Module] = []
     for block in range(config.depth):
         layers += [

@@ -24,7 +24,7 @@ from ltdd_ray.experts.expert import run_expert
 from ltdd_ray.experts.plan import expectation, expert_network
 from ltdd_ray.nn.augment import Augmentation
 from ltdd_ray.nn.flat import FlatModel
-from ltdd_ray.nn.networks import Network, build_network
+from ltdd_ray.nn.networks import Network, build_network, mixes_images
 from ltdd_ray.store import TrajectoryStore
 
 MODEL = ModelConfig(width=4, depth=1, norm="batch")
@@ -143,8 +143,7 @@ def test_experts_of_a_config_are_debiased_and_have_their_own_norm(
     run_expert(config, data, 0, lambda report: None)
     store = TrajectoryStore.open(config.store_uri, expect=expectation(config, data.train))
     flat = expert_network(config, data.train, 0)
-    layers = {type(layer).__name__ for layer in flat.model.modules()}
-    assert "BatchNorm2d" in layers and config.model.norm == "instance"
+    assert mixes_images(flat.model) and config.model.norm == "instance"
     end = store.segment(0, "representation", 2, 2).start_backbone
     assert len(end) == flat.layout.backbone_size
 

@@ -83,21 +83,20 @@ def weight_bar_dot(
 
 
 class Convolution(nn.Conv2d):
-    """A 3x3 convolution in front of an instance norm.
+    """A 3x3 convolution in front of a norm.
 
     The norm cancels the bias, so the kernels leave it out.
     """
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(channels_in, channels_out, 3, padding=1)
+    def __init__(self, channels_in: int, channels_out: int, bias: bool = True) -> None:
+        super().__init__(channels_in, channels_out, 3, padding=1, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dtype == convolution_dtype(self.weight) and winograd.suits(
             input, self.out_channels
         ):
-            assert self.bias is not None
-            # The bias gets a gradient of zero, because callers expect one of every parameter.
-            weight = self.weight + 0 * self.bias.sum()
+            # A bias gets a gradient of zero, because callers expect one of every parameter.
+            weight = self.weight if self.bias is None else self.weight + 0 * self.bias.sum()
             return _Convolution.apply(channels_last(input), weight)
         return super().forward(input)
 

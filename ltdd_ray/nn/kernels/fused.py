@@ -132,18 +132,24 @@ class NormReluPool(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, u: Tensor) -> Tensor:
-        return _Operation.apply(u, self.weight, self.bias)
+        return norm_relu_pool(u, self.weight, self.bias)[0]
+
+
+def norm_relu_pool(u: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """y, differentiable twice, and the statistics of :func:`forward`."""
+    return _Operation.apply(u, gamma, beta)
 
 
 class _Operation(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, u: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    def forward(ctx: Any, u: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
         y, stats = forward(u, gamma, beta)
         ctx.save_for_backward(u, gamma, beta, stats)
-        return y
+        ctx.mark_non_differentiable(stats)
+        return y, stats
 
     @staticmethod
-    def backward(ctx: Any, y_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, y_bar: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return _Gradient.apply(*ctx.saved_tensors, y_bar)
 
 

@@ -136,7 +136,8 @@ def _experts(config: RunConfig, train: LongTailedDataset, flat: FlatModel) -> fl
     images, labels = _random_images(train, min(whole.batch_size, len(train)))
     endless = whole.model_copy(update={"epochs": 10**9})
     # One batch is the whole data set here, so each epoch is one batch.
-    run_stage = first_stage(endless, labels)
+    # A loss with a prior takes it from all labels: a batch may lack classes.
+    run_stage = first_stage(endless, torch.as_tensor(train.labels, device=labels.device))
     batches = run_stage(endless, flat, images, labels, augment, config.seed, 0)
     next(batches)
     per_batch = _seconds(lambda: next(batches))

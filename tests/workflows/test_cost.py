@@ -91,6 +91,21 @@ def test_the_start_of_rldd_is_counted(
     assert found.seconds["distill"] == pytest.approx(updates + passes)
 
 
+@pytest.mark.parametrize("criterion", ["cross_entropy", "balanced_softmax", "debiased"])
+def test_a_batch_smaller_than_the_number_of_classes_is_timed(
+    tmp_path: Path, tiny: Callable[..., RunConfig], tick: None, criterion: str
+) -> None:
+    stage = {"epochs": 6, "batch_size": 4, "sharpness": "none", "criterion": criterion}
+    config = tiny(
+        tmp_path,
+        experts={"count": 1, "norm": "batch", "representation": stage},
+        model={"width": 4, "depth": 2, "norm": "batch"},
+    )
+    splits = load_data(config.data, config.seed)
+    assert splits.train.num_classes == 10
+    assert estimate_cost(config, splits).seconds["experts"] > 0
+
+
 def test_stages_that_are_not_needed_cost_nothing(
     tmp_path: Path, tiny: Callable[..., RunConfig], tick: None
 ) -> None:

@@ -1,9 +1,11 @@
 """A config for a folder of images, fitted to the images and to the machine.
 
-From 28 pixels on, images hold four pictures and are matched under the experts, with the values of
-`configs/cifar10_lt/cpu_tgdd.yaml`. Smaller ones keep one picture and match trajectories, with the
-CPU values of `configs/cifar10_lt/cpu.yaml`; GPU values lie between them and the paper's. Image
-size, network depth, images per class and expert epochs follow from the images.
+From 28 pixels on, images are matched under experts with batch norm. With few classes they hold
+four pictures, with the values of `configs/cifar10_lt/cpu_batch_norm.yaml`. With many classes they
+hold one, with values near those of `configs/tiny_imagenet_lt/cpu_batch_norm.yaml`. Smaller images
+keep one picture and match trajectories, with the CPU values of `configs/cifar10_lt/cpu.yaml`; GPU
+values lie between them and the paper's. Image size, network depth, images per class and expert
+epochs follow from the images.
 """
 
 import re
@@ -30,7 +32,8 @@ FEWEST_TEST_IMAGES = 5  # with fewer, one image is over 20 points of its class's
 IPC = (1, 2, 5, 10, 20, 50)
 SHARE_OF_IMAGES = 0.2
 SIDES = (8, 16, 24, 28, 32, 48, 64)
-SMALLEST_MOSAIC = 28  # pixels; on digits of 8 x 8 pixels matching trajectories is better (LOG.md)
+SMALLEST_TGDD = 28  # pixels; on digits of 8 x 8 pixels matching trajectories is better (LOG.md)
+MANY_CLASSES = 50  # with 50, one picture in an image is better than four; not with 10 (LOG.md)
 IMAGES_PER_EXPERT = 250_000
 EXPERT_EPOCHS = (10, 60)
 # lr_image 1000 suits 307,200 learned values (CIFAR at IPC 10), 10 suits 3,200 (the demo).
@@ -162,6 +165,8 @@ def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
     ipc = min(sensible_ipc(train), 50 if gpus else 10)
     values = ipc * len(train) * side**2 * (3 if scan.colour else 1)
     epochs = min(max(IMAGES_PER_EXPERT // sum(train), EXPERT_EPOCHS[0]), EXPERT_EPOCHS[1])
+    tgdd = side >= SMALLEST_TGDD
+    mosaics = tgdd and len(counts) < MANY_CLASSES
     text = environment.get_template("proposal.yaml").render(
         scan=scan,
         path=_as_written(scan.root),
@@ -172,7 +177,9 @@ def write_proposal(scan: Scan, output: Path, cores: int, gpus: int) -> None:
         test_fraction=TEST_FRACTION,
         warnings=few_test_images(scan),
         side=side,
-        mosaics=side >= SMALLEST_MOSAIC,
+        tgdd=tgdd,
+        mosaics=mosaics,
+        updates=(1000 if gpus else 400) if mosaics else (150 if gpus else 60),
         depth=max(2, floor(log2(side)) - 2),
         ipc=ipc,
         epochs=epochs,

@@ -91,7 +91,18 @@ def test_from_28_pixels_on_a_proposal_is_the_most_accurate_method(tmp_path: Path
         config, _ = propose(tmp_path, short_side=side)
         assert config.data.image_size == side and config.method == method
         assert config.distill.engine == engine and name_note(config) == ""
+        assert config.model.norm == ("batch" if engine == "tgdd" else "instance")
         for other in METHODS:  # of a comparison
+            assert method_config(config, other).method == other
+
+
+def test_with_many_classes_an_image_holds_one_picture(tmp_path: Path) -> None:
+    for classes, method, pictures in ((49, "tgdd_mosaic", 4), (50, "tgdd", 1)):
+        config, text = propose(tmp_path, class_counts={f"c{k}": 100 for k in range(classes)})
+        assert config.method == method and config.distill.pictures_per_image == pictures
+        assert config.model.norm == "batch" and name_note(config) == ""
+        assert ("2 x 2 pictures" in text) == (pictures == 4)
+        for other in METHODS:
             assert method_config(config, other).method == other
 
 

@@ -60,9 +60,9 @@ def recommend(
     """Run ``methods`` for about ``minutes``, print a ranking, and write best.yaml.
 
     Without ``methods`` those of :data:`~ltdd_ray.workflows.compare.short_runs.CANDIDATES` are run
-    that fit the config and the images. An interrupted session is continued, with new ``minutes``.
-    Raises ``UserError`` before any work for an unknown method, for too short a time, where no class
-    is large enough to hold images out, and for the reasons of
+    that fit the config and the images, and the config's own. An interrupted session is continued,
+    with new ``minutes``. Raises ``UserError`` before any work for an unknown method, for too short
+    a time, where no class is large enough to hold images out, and for the reasons of
     :func:`~ltdd_ray.workflows.pipeline.run`.
     """
     if not (isfinite(minutes) and minutes > 0):

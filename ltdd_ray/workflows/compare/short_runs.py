@@ -22,7 +22,7 @@ from ltdd_ray.data.load import DataSplits
 from ltdd_ray.data.prepare import PreparedData
 from ltdd_ray.distill.formation import require_cells
 from ltdd_ray.evaluate.full_data import FULL_DATA
-from ltdd_ray.methods import method_config
+from ltdd_ray.methods import METHODS, method_config
 from ltdd_ray.workflows.compare.plan import expert_trainers, plan_comparison
 from ltdd_ray.workflows.cost import estimate_cost
 
@@ -143,12 +143,18 @@ def require_small_sets(base: RunConfig, methods: Sequence[str]) -> None:
 def fitting_candidates(
     base: RunConfig, shape: tuple[int, int, int], say: Callable[[str], None]
 ) -> tuple[str, ...]:
-    """Those of :data:`CANDIDATES` that ``base`` and images of ``shape`` (K, H, W) allow."""
+    """Those of :data:`CANDIDATES` that ``base`` and images of ``shape`` (K, H, W) allow.
+
+    The method of ``base`` is one more, if it makes a small set.
+    """
+    own = [base.method] if base.method in METHODS else []  # other names are of the set only
     found = []
-    for method in CANDIDATES:
+    for method in dict.fromkeys((*CANDIDATES, *own)):
         try:
-            require_cells(shape, method_config(base, method).distill.pictures_per_side)
-            found.append(method)
+            config = method_config(base, method)
+            require_cells(shape, config.distill.pictures_per_side)
+            if config.evaluate.sets[0] not in FULL_DATA:
+                found.append(method)
         except UserError as error:
             say(f"{method} is left out: {error}")
     return tuple(found)

@@ -25,6 +25,7 @@ from ltdd_ray.workflows.compare.short_runs import (
     Clock,
     Plan,
     estimated_costs,
+    fitting_candidates,
     new_plan,
     scoring_epochs,
     share_of_updates,
@@ -142,6 +143,20 @@ def test_every_candidate_is_a_method(base: RunConfig) -> None:
     tree["distill"]["distribution"]["snapshots"]["max"] = 3
     for method in CANDIDATES:
         assert method_config(RunConfig.model_validate(tree), method).method == method
+
+
+@pytest.mark.parametrize(
+    ("own", "more"),
+    [("graph_cut", ["graph_cut"]), ("ltdd", []), ("full_ce", []), ("a name of mine", [])],
+)
+def test_the_method_of_the_config_is_a_candidate(
+    base: RunConfig, own: str, more: list[str]
+) -> None:
+    tree = base.model_dump(mode="json") | {"method": own}
+    tree["distill"]["distribution"]["snapshots"]["max"] = 3
+    said: list[str] = []
+    found = fitting_candidates(RunConfig.model_validate(tree), (3, 16, 16), said.append)
+    assert list(found) == [*CANDIDATES, *more] and not said
 
 
 @pytest.mark.parametrize(
